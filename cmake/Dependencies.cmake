@@ -1,0 +1,12 @@
+# All libraries come from the distribution's packages (./dev lists them).
+find_package(Threads REQUIRED)
+find_package(Protobuf REQUIRED)
+find_package(gRPC CONFIG REQUIRED)
+find_package(absl CONFIG REQUIRED)
+find_package(prometheus-cpp CONFIG REQUIRED)
+find_package(spdlog CONFIG REQUIRED)
+find_package(CLI11 CONFIG REQUIRED)
+find_package(nlohmann_json CONFIG REQUIRED)
+find_package(PkgConfig REQUIRED)
+# hiredis 0.14 (Debian 12) has no CMake package, 1.2 has: pkg-config serves both.
+pkg_check_modules(hiredis REQUIRED IMPORTED_TARGET hiredis)

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include <spdlog/common.h>
+
+#include "ratelimiter/base/log.h"
+#include "ratelimiter/config/redis_url.h"
+#include "ratelimiter/limiter/limit.h"
+
+namespace ratelimiter {
+
+enum class StoreKind { kRedis, kMemory };
+
+// Every setting of the daemon, valid. settings.cpp has the table of their
+// names, defaults, units and meanings, which --help prints.
+struct Settings {
+  std::string bind;
+  std::uint16_t port = 0;
+  std::string metrics_bind;
+  std::uint16_t metrics_port = 0;
+  StoreKind store = StoreKind::kRedis;
+  RedisUrl redis_url;
+  std::chrono::milliseconds redis_timeout{0};
+  std::size_t redis_pool_size = 0;
+  std::string key_prefix;
+  Limit limit;
+  std::size_t memory_max_buckets = 0;
+  std::size_t metrics_max_users = 0;
+  int max_pollers = 0;
+  std::chrono::milliseconds drain_time{0};
+  spdlog::level::level_enum log_level = spdlog::level::info;
+  LogFormat log_format = LogFormat::kText;
+};
+
+// Exit codes of the daemon.
+inline constexpr int kExitOk = 0;
+inline constexpr int kExitRuntime = 1;
+inline constexpr int kExitUsage = 2;
+inline constexpr int kExitConfig = 78;  // EX_CONFIG of sysexits.h.
+
+// The settings to run with, or why there is nothing to run.
+struct SettingsResult {
+  std::optional<Settings> settings;
+  // Without settings: what to print (on stdout if exit_code is 0, else stderr),
+  // and the code to exit with.
+  std::string message;
+  int exit_code = kExitOk;
+};
+
+// Reads the settings from flags, then the environment, then the defaults. All
+// values that are not accepted are told at once.
+SettingsResult ReadSettings(int argc, const char* const* argv);
+
+}  // namespace ratelimiter

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <absl/status/statusor.h>
+#include <prometheus/exposer.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+
+#include "ratelimiter/metrics/request_counter.h"
+
+namespace ratelimiter {
+
+// Every metric of the daemon, by name. README.md has the table.
+//
+// Thread-safe. The handles are resolved once, here, never on a request's way.
+class Metrics {
+ public:
+  // `max_users`: see RequestCounter. `version`: for rate_limiter_build_info.
+  Metrics(std::size_t max_users, const std::string& version);
+
+  RequestCounter& requests() { return *requests_; }
+
+  // One round trip to Redis, successful or not.
+  void ObserveRedisLatency(std::chrono::steady_clock::duration latency);
+
+  // Publishes the in-memory store's figures, read at each scrape. The functions
+  // must be callable for as long as anything scrapes.
+  void PublishMemoryStore(std::function<std::size_t()> buckets,
+                          std::function<std::uint64_t()> rejected);
+
+  // What an exposer serves.
+  const std::vector<std::shared_ptr<prometheus::Collectable>>& collectables() const {
+    return collectables_;
+  }
+
+ private:
+  const std::shared_ptr<prometheus::Registry> registry_;
+  const std::shared_ptr<RequestCounter> requests_;
+  prometheus::Histogram& redis_latency_;
+  std::vector<std::shared_ptr<prometheus::Collectable>> collectables_;
+};
+
+// Serves /metrics over HTTP from its own threads until it is destroyed.
+class MetricsExposer {
+ public:
+  // `bind`: an IPv4 or IPv6 address; "::" is all interfaces, IPv4 and IPv6.
+  // `port`: 0 picks a free one. UNAVAILABLE if it cannot listen there.
+  static absl::StatusOr<MetricsExposer> Start(const std::string& bind, std::uint16_t port,
+                                              const Metrics& metrics);
+
+  std::uint16_t port() const;
+
+ private:
+  MetricsExposer(std::unique_ptr<prometheus::Exposer> exposer,
+                 std::vector<std::shared_ptr<prometheus::Collectable>> collectables);
+
+  // Before the exposer, which holds them weakly.
+  std::vector<std::shared_ptr<prometheus::Collectable>> collectables_;
+  std::unique_ptr<prometheus::Exposer> exposer_;
+};
+
+}  // namespace ratelimiter

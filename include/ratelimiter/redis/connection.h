@@ -1,0 +1,88 @@
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+#include <hiredis/hiredis.h>
+
+#include "ratelimiter/base/clock.h"
+
+namespace ratelimiter {
+
+// Where Redis is and who we are there.
+struct RedisServer {
+  std::string host = "127.0.0.1";
+  std::uint16_t port = 6379;
+  // Empty: the default user.
+  std::string user;
+  // Empty: no authentication.
+  std::string password;
+  std::uint32_t database = 0;
+
+  // "host:port", for messages.
+  std::string Address() const;
+};
+
+struct ReplyDeleter {
+  void operator()(redisReply* reply) const { freeReplyObject(reply); }
+};
+using Reply = std::unique_ptr<redisReply, ReplyDeleter>;
+
+// One command as Redis's protocol has it.
+std::string FormatCommand(std::initializer_list<std::string_view> arguments);
+
+// One connection to Redis: a hiredis context that never blocks for longer than
+// the deadline it is given, whatever the server sends or does not.
+//
+// After any error it is broken and must be discarded: a late reply would answer
+// the next command. An error that Redis replies is not such an error, but a
+// reply. Not thread-safe. The process must ignore SIGPIPE.
+class Connection {
+ public:
+  // Connects to the first of `addresses` (numeric) that accepts, authenticates,
+  // selects the database, and checks that the server is Redis 7.0 or later, or
+  // Valkey. Errors: UNAVAILABLE, with the reason; DEADLINE_EXCEEDED.
+  static absl::StatusOr<Connection> Open(const RedisServer& server,
+                                         const std::vector<std::string>& addresses,
+                                         Deadline deadline);
+
+  // Sends what FormatCommand made, one command or several in a row. Errors:
+  // UNAVAILABLE; DEADLINE_EXCEEDED.
+  absl::Status Send(std::string_view commands, Deadline deadline);
+
+  // The next reply, which may be an error of Redis's own. Errors: UNAVAILABLE;
+  // DEADLINE_EXCEEDED.
+  absl::StatusOr<Reply> Receive(Deadline deadline);
+
+  bool broken() const { return broken_; }
+  void MarkBroken() { broken_ = true; }
+
+  // Whether an idle connection is of no use any more: broken, closed by the
+  // server, or sent what nobody asked for. A look at the socket; never blocks.
+  bool IsStale() const;
+
+ private:
+  struct ContextDeleter {
+    void operator()(redisContext* context) const { redisFree(context); }
+  };
+
+  explicit Connection(redisContext* context) : context_(context) {}
+
+  static absl::StatusOr<Connection> Connect(const std::string& address, std::uint16_t port,
+                                            Deadline deadline);
+  absl::Status Introduce(const RedisServer& server, Deadline deadline);
+
+  absl::Status Wait(short events, Deadline deadline);
+  absl::Status Broken(absl::Status error);
+
+  std::unique_ptr<redisContext, ContextDeleter> context_;
+  bool broken_ = false;
+};
+
+}  // namespace ratelimiter

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+
+#include <absl/status/statusor.h>
+#include <spdlog/logger.h>
+
+#include "ratelimiter/config/settings.h"
+#include "ratelimiter/limiter/limiter.h"
+#include "ratelimiter/limiter/token_bucket_store.h"
+#include "ratelimiter/metrics/request_counter.h"
+
+namespace ratelimiter {
+
+// The gRPC server: limiter.RateLimiter, health and reflection, from the first
+// call until the last one is answered.
+class Server {
+ public:
+  // Listens on settings.bind and settings.port. What it is given must outlive
+  // it. UNAVAILABLE if it cannot listen there. Once a process: gRPC's and
+  // protobuf's logs are led to `logger` for good.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(const Settings& settings, Limiter& limiter,
+                                                       TokenBucketStore& store,
+                                                       RequestCounter& requests,
+                                                       std::shared_ptr<spdlog::logger> logger);
+
+  virtual ~Server() = default;
+
+  virtual std::uint16_t port() const = 0;
+
+  // Health says NOT_SERVING from now on; calls are still answered.
+  virtual void StopServing() = 0;
+
+  // Accepts no more calls, and waits for those in flight; what is not done
+  // after `grace` (streams of reflection and health that clients keep open) is
+  // cancelled.
+  virtual void Shutdown(std::chrono::milliseconds grace) = 0;
+};
+
+}  // namespace ratelimiter

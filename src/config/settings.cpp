@@ -1,0 +1,242 @@
+#include "ratelimiter/config/settings.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <charconv>
+#include <iterator>
+#include <limits>
+#include <sstream>
+#include <string_view>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "ratelimiter/base/duration.h"
+#include "ratelimiter/base/text.h"
+
+namespace ratelimiter {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Reads a value into the settings; false if it is not accepted.
+using Reader = bool (*)(const std::string& value, Settings& settings);
+
+// One setting: an environment variable, and a flag of the same name
+// (REDIS_URL, --redis-url).
+struct Setting {
+  std::string_view name;
+  std::string_view default_value;
+  std::string_view accepted;
+  std::string_view meaning;
+  Reader read;
+};
+
+template <typename T>
+bool ReadNumber(const std::string& value, std::uint64_t least, std::uint64_t most, T& result) {
+  std::uint64_t number = 0;
+  const char* const end = value.data() + value.size();
+  const auto [rest, error] = std::from_chars(value.data(), end, number);
+  if (error != std::errc() || rest != end || number < least || number > most) return false;
+  result = static_cast<T>(number);
+  return true;
+}
+
+template <typename Duration>
+bool ReadDuration(const std::string& value, std::chrono::microseconds least,
+                  std::chrono::microseconds most, Duration& result) {
+  const auto duration = ParseDuration(value);
+  if (!duration.has_value() || *duration < least || *duration > most) return false;
+  result = std::chrono::duration_cast<Duration>(*duration);
+  return result == *duration;
+}
+
+template <typename T>
+struct Choice {
+  std::string_view name;
+  T value;
+};
+
+template <typename T, std::size_t N>
+bool ReadChoice(const std::string& value, const std::array<Choice<T>, N>& choices, T& result) {
+  const auto choice = std::find_if(choices.begin(), choices.end(),
+                                   [&](const auto& candidate) { return candidate.name == value; });
+  if (choice == choices.end()) return false;
+  result = choice->value;
+  return true;
+}
+
+constexpr std::array<Choice<StoreKind>, 2> kStores = {
+    {{"redis", StoreKind::kRedis}, {"memory", StoreKind::kMemory}}};
+constexpr std::array<Choice<LogFormat>, 2> kLogFormats = {
+    {{"text", LogFormat::kText}, {"json", LogFormat::kJson}}};
+constexpr std::array<Choice<spdlog::level::level_enum>, 5> kLogLevels = {
+    {{"debug", spdlog::level::debug},
+     {"info", spdlog::level::info},
+     {"warn", spdlog::level::warn},
+     {"error", spdlog::level::err},
+     {"off", spdlog::level::off}}};
+
+constexpr std::uint64_t kMaxPort = std::numeric_limits<std::uint16_t>::max();
+constexpr std::uint64_t kMaxNumber = std::numeric_limits<std::int64_t>::max();
+
+bool ReadAddress(const std::string& value, std::string& result) {
+  std::array<unsigned char, sizeof(in6_addr)> parsed{};
+  result = value;
+  return inet_pton(AF_INET, value.c_str(), parsed.data()) == 1 ||
+         inet_pton(AF_INET6, value.c_str(), parsed.data()) == 1;
+}
+
+bool ReadRedisUrl(const std::string& value, RedisUrl& result) {
+  const auto url = ParseRedisUrl(value);
+  if (url.has_value()) result = *url;
+  return url.has_value();
+}
+
+// Without braces, which would be taken for the hash tag.
+bool ReadKeyPrefix(const std::string& value, std::string& result) {
+  constexpr std::size_t kMaxBytes = 64;
+  result = value;
+  return !value.empty() && value.size() <= kMaxBytes &&
+         std::all_of(value.begin(), value.end(),
+                     [](char c) { return c > ' ' && c < '\x7f' && c != '{' && c != '}'; });
+}
+
+// In the order in which --help and the README show them.
+constexpr Setting kSettings[] = {
+    Setting{"PORT", "50051", "0 to 65535",
+            "gRPC port; 0 picks a free one, told in the start line",
+            [](const std::string& value, Settings& settings) { return ReadNumber(value, 0, kMaxPort, settings.port); }},
+    Setting{"BIND", "::", "an IPv4 or IPv6 address",
+            "where gRPC listens; :: is all interfaces, IPv4 and IPv6",
+            [](const std::string& value, Settings& settings) { return ReadAddress(value, settings.bind); }},
+    Setting{"METRICS_PORT", "2112", "0 to 65535",
+            "port of /metrics; 0 picks a free one, told in the start line",
+            [](const std::string& value, Settings& settings) { return ReadNumber(value, 0, kMaxPort, settings.metrics_port); }},
+    Setting{"METRICS_BIND", "::", "an IPv4 or IPv6 address",
+            "where /metrics listens; :: is all interfaces, IPv4 and IPv6",
+            [](const std::string& value, Settings& settings) { return ReadAddress(value, settings.metrics_bind); }},
+    Setting{"METRICS_MAX_USERS", "1000", "0 to 1000000",
+            "users with metric series of their own; 0 counts all users as __other__",
+            [](const std::string& value, Settings& settings) { return ReadNumber(value, 0, 1'000'000, settings.metrics_max_users); }},
+    Setting{"STORE", "redis", "redis, memory",
+            "where buckets are kept; memory is this process alone, not shared",
+            [](const std::string& value, Settings& settings) { return ReadChoice(value, kStores, settings.store); }},
+    Setting{"REDIS_URL", "redis://127.0.0.1:6379", "redis://[user:password@]host[:port][/database]",
+            "the Redis that all instances share; %XX in user and password",
+            [](const std::string& value, Settings& settings) { return ReadRedisUrl(value, settings.redis_url); }},
+    Setting{"REDIS_TIMEOUT", "100ms", "1ms to 1m",
+            "how long a call waits for Redis",
+            [](const std::string& value, Settings& settings) { return ReadDuration(value, 1ms, 1min, settings.redis_timeout); }},
+    Setting{"REDIS_POOL_SIZE", "16", "1 to 1024",
+            "connections to Redis at most",
+            [](const std::string& value, Settings& settings) { return ReadNumber(value, 1, 1024, settings.redis_pool_size); }},
+    Setting{"KEY_PREFIX", "rl", "1 to 64 printable ASCII characters but space { }",
+            "what every key in Redis begins with",
+            [](const std::string& value, Settings& settings) { return ReadKeyPrefix(value, settings.key_prefix); }},
+    Setting{"CAPACITY", "5", "1 and more",
+            "tokens that a bucket holds: the burst",
+            [](const std::string& value, Settings& settings) { return ReadNumber(value, 1, kMaxNumber, settings.limit.capacity); }},
+    Setting{"REFILL_TOKENS", "1", "1 and more",
+            "tokens that come back in every REFILL_INTERVAL",
+            [](const std::string& value, Settings& settings) { return ReadNumber(value, 1, kMaxNumber, settings.limit.refill_tokens); }},
+    Setting{"REFILL_INTERVAL", "2s", "1ms to 30d",
+            "time in which REFILL_TOKENS come back",
+            [](const std::string& value, Settings& settings) { return ReadDuration(value, kMinRefillInterval, kMaxRefillInterval, settings.limit.refill_interval); }},
+    Setting{"MEMORY_MAX_BUCKETS", "1000000", "1 to 1000000000",
+            "buckets held by STORE=memory; where all are in use, a new user gets an error",
+            [](const std::string& value, Settings& settings) { return ReadNumber(value, 1, 1'000'000'000, settings.memory_max_buckets); }},
+    Setting{"MAX_POLLERS", "400", "1 to 10000",
+            "gRPC threads that stay ready for calls; best above the number of calls in flight",
+            [](const std::string& value, Settings& settings) { return ReadNumber(value, 1, 10'000, settings.max_pollers); }},
+    Setting{"DRAIN_TIME", "5s", "0 to 1h",
+            "after SIGTERM or SIGINT, how long calls are still accepted while health says NOT_SERVING; 0 is not at all",
+            [](const std::string& value, Settings& settings) { return ReadDuration(value, 0ms, 1h, settings.drain_time); }},
+    Setting{"LOG_LEVEL", "info", "debug, info, warn, error, off",
+            "least severe messages that are logged",
+            [](const std::string& value, Settings& settings) { return ReadChoice(value, kLogLevels, settings.log_level); }},
+    Setting{"LOG_FORMAT", "text", "text, json",
+            "how log lines on stderr are written",
+            [](const std::string& value, Settings& settings) { return ReadChoice(value, kLogFormats, settings.log_format); }},
+};
+
+// REDIS_URL -> --redis-url
+std::string FlagName(std::string_view name) {
+  std::string flag = "--";
+  for (const char c : name) {
+    flag.push_back(c == '_' ? '-' : static_cast<char>(std::tolower(static_cast<unsigned char>(c))));
+  }
+  return flag;
+}
+
+// What of a rejected value may be shown: a URL may hold a password.
+std::string Shown(const Setting& setting, const std::string& value) {
+  constexpr std::size_t kMaxBytes = 100;
+  const std::size_t at = value.rfind('@');
+  if (setting.name != "REDIS_URL" || at == std::string::npos) return Printable(value, kMaxBytes);
+  return "…" + Printable(std::string_view(value).substr(at), kMaxBytes);
+}
+
+std::string Rejection(const Setting& setting, const std::string& value) {
+  return fmt::format("{}: \"{}\" is not accepted; accepted: {} (environment {}, flag {})\n",
+                     setting.name, Shown(setting, value), setting.accepted, setting.name,
+                     FlagName(setting.name));
+}
+
+constexpr const char* kDescription =
+    "Decides, for every request of every user, whether it is allowed, by a token bucket.\n"
+    "Serves gRPC (limiter.RateLimiter) on PORT and Prometheus metrics on METRICS_PORT.";
+
+constexpr const char* kFooter =
+    "Flags go before environment variables, and those before defaults. Durations are a whole\n"
+    "number with a unit: us, ms, s, m, h, d. Exit codes: 0 ended as asked, 1 could not run,\n"
+    "2 a flag that does not exist, 78 a value that is not accepted.";
+
+}  // namespace
+
+SettingsResult ReadSettings(int argc, const char* const* argv) {
+  CLI::App app(kDescription, "ratelimiterd");
+  app.set_version_flag("--version", "ratelimiterd " RATELIMITER_VERSION);
+  app.footer(kFooter);
+
+  std::vector<std::string> values(std::size(kSettings));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const Setting& setting = kSettings[i];
+    values[i] = setting.default_value;
+    app.add_option(FlagName(setting.name), values[i],
+                   fmt::format("{}. Accepted: {}", setting.meaning, setting.accepted))
+        ->envname(std::string(setting.name))
+        ->type_name("")
+        ->default_str(std::string(setting.default_value));
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    std::ostringstream out;
+    const int code = app.exit(error, out, out);
+    return {.settings = std::nullopt,
+            .message = out.str(),
+            .exit_code = code == 0 ? kExitOk : kExitUsage};
+  }
+
+  Settings settings;
+  settings.limit.name = "default";
+  std::string rejections;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (!kSettings[i].read(values[i], settings)) rejections += Rejection(kSettings[i], values[i]);
+  }
+  if (rejections.empty()) {
+    const absl::Status valid = Validate(settings.limit);
+    if (valid.ok()) return {.settings = settings, .message = {}, .exit_code = kExitOk};
+    rejections = fmt::format("CAPACITY, REFILL_TOKENS, REFILL_INTERVAL: {}\n",
+                             std::string(valid.message()));
+  }
+  return {.settings = std::nullopt, .message = rejections, .exit_code = kExitConfig};
+}
+
+}  // namespace ratelimiter

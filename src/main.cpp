@@ -1,0 +1,151 @@
+// Wires the daemon together, runs it, and ends it on SIGTERM or SIGINT.
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <ctime>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "ratelimiter/base/clock.h"
+#include "ratelimiter/base/duration.h"
+#include "ratelimiter/base/log.h"
+#include "ratelimiter/config/settings.h"
+#include "ratelimiter/limiter/limiter.h"
+#include "ratelimiter/memory/memory_token_bucket.h"
+#include "ratelimiter/metrics/metrics.h"
+#include "ratelimiter/redis/redis_token_bucket.h"
+#include "ratelimiter/server/server.h"
+
+namespace ratelimiter {
+namespace {
+
+// How long calls that are in flight when no more are accepted may take: far
+// above what the store waits.
+constexpr std::chrono::seconds kShutdownGrace{5};
+
+// The signals that end the daemon, waited for instead of handled: what they
+// start (locks, I/O) is not for a signal handler.
+class EndSignals {
+ public:
+  // Blocks them in this thread and those that it starts: to be called first.
+  EndSignals() {
+    sigemptyset(&signals_);
+    sigaddset(&signals_, SIGTERM);
+    sigaddset(&signals_, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+  }
+
+  int Wait() const {
+    int signal = 0;
+    sigwait(&signals_, &signal);
+    return signal;
+  }
+
+  // Whether one came within `time`.
+  bool WaitFor(std::chrono::milliseconds time) const {
+    const auto seconds = std::chrono::floor<std::chrono::seconds>(time);
+    const timespec timeout = {.tv_sec = seconds.count(),
+                              .tv_nsec = std::chrono::nanoseconds(time - seconds).count()};
+    return sigtimedwait(&signals_, nullptr, &timeout) > 0;
+  }
+
+ private:
+  sigset_t signals_{};
+};
+
+std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings, const Clock& clock,
+                                            Metrics& metrics) {
+  if (settings.store == StoreKind::kMemory) {
+    auto memory = std::make_unique<MemoryTokenBucket>(settings.memory_max_buckets, clock);
+    metrics.PublishMemoryStore([&store = *memory] { return store.buckets(); },
+                               [&store = *memory] { return store.rejected(); });
+    return memory;
+  }
+  const RedisUrl& url = settings.redis_url;
+  return std::make_unique<RedisTokenBucket>(RedisOptions{.server = {.host = url.host,
+                                                                    .port = url.port,
+                                                                    .user = url.user,
+                                                                    .password = url.password,
+                                                                    .database = url.database},
+                                                         .timeout = settings.redis_timeout,
+                                                         .pool_size = settings.redis_pool_size,
+                                                         .key_prefix = settings.key_prefix},
+                                            metrics);
+}
+
+std::string DescribeStore(const Settings& settings) {
+  if (settings.store == StoreKind::kMemory) return "memory";
+  const RedisUrl& url = settings.redis_url;
+  return fmt::format("redis at {}:{}/{}", url.host, url.port, url.database);
+}
+
+std::string DescribeLimit(const Limit& limit) {
+  return fmt::format("\"{}\", {} tokens, {} back every {}", limit.name, limit.capacity,
+                     limit.refill_tokens, FormatDuration(limit.refill_interval));
+}
+
+// Ends the process at once if another end signal comes before `work` is done.
+void RunUnlessSignalled(const EndSignals& signals, const std::function<void()>& work) {
+  std::jthread impatience([&](const std::stop_token& done) {
+    constexpr std::chrono::milliseconds kGlance{50};
+    while (!done.stop_requested()) {
+      if (signals.WaitFor(kGlance)) _exit(kExitRuntime);
+    }
+  });
+  work();
+}
+
+int Run(const Settings& settings) {
+  const EndSignals signals;
+  // A peer that has gone is told by write()'s error.
+  std::signal(SIGPIPE, SIG_IGN);
+
+  const auto logger = MakeLogger(settings.log_level, settings.log_format);
+  const SteadyClock clock;
+  Metrics metrics(settings.metrics_max_users, RATELIMITER_VERSION);
+  const std::unique_ptr<TokenBucketStore> store = MakeStore(settings, clock, metrics);
+  Limiter limiter(settings.limit, *store);
+
+  auto exposer = MetricsExposer::Start(settings.metrics_bind, settings.metrics_port, metrics);
+  if (!exposer.ok()) {
+    logger->error("{} (METRICS_PORT, METRICS_BIND)", std::string(exposer.status().message()));
+    return kExitRuntime;
+  }
+  auto server = Server::Start(settings, limiter, *store, metrics.requests(), logger);
+  if (!server.ok()) {
+    logger->error("{}", std::string(server.status().message()));
+    return kExitRuntime;
+  }
+  if (settings.store == StoreKind::kMemory) {
+    logger->warn("STORE=memory: quotas are this process's alone, not shared with other instances");
+  }
+  logger->info("ratelimiterd {}: gRPC on {} port {}, metrics on {} port {}, store {}, limit {}",
+               RATELIMITER_VERSION, settings.bind, (*server)->port(), settings.metrics_bind,
+               exposer->port(), DescribeStore(settings), DescribeLimit(settings.limit));
+
+  const int signal = signals.Wait();
+  logger->info("signal {}: draining for {}, then ending; another one ends at once", signal,
+               FormatDuration(settings.drain_time));
+  (*server)->StopServing();
+  if (signals.WaitFor(settings.drain_time)) return kExitRuntime;
+  RunUnlessSignalled(signals, [&] { (*server)->Shutdown(kShutdownGrace); });
+  logger->info("ended");
+  return kExitOk;
+}
+
+}  // namespace
+}  // namespace ratelimiter
+
+int main(int argc, char** argv) {
+  const ratelimiter::SettingsResult settings = ratelimiter::ReadSettings(argc, argv);
+  if (settings.settings.has_value()) return ratelimiter::Run(*settings.settings);
+  (settings.exit_code == ratelimiter::kExitOk ? std::cout : std::cerr) << settings.message;
+  return settings.exit_code;
+}

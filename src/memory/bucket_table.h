@@ -1,0 +1,99 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <absl/container/flat_hash_set.h>
+#include <absl/hash/hash.h>
+
+#include "bucket.h"
+
+namespace ratelimiter {
+
+// A table of buckets by limit and subject that also knows which one is full
+// first, so that full ones can be forgotten.
+//
+// Entries lie in a slab; a hash set and a binary heap (least full_at on top)
+// refer to them by slot number. Lookup O(1), change O(log n), no allocation for
+// a bucket that is there.
+//
+// Not thread-safe.
+class BucketTable {
+ public:
+  using Slot = std::uint32_t;
+
+  BucketTable();
+  BucketTable(const BucketTable&) = delete;
+  BucketTable& operator=(const BucketTable&) = delete;
+
+  std::optional<Slot> Find(std::string_view limit, std::string_view subject) const;
+
+  const Bucket& bucket(Slot slot) const { return entries_[slot].bucket; }
+
+  // Replaces the bucket in `slot`.
+  void Update(Slot slot, const Bucket& bucket);
+
+  // Precondition: Find(limit, subject) finds nothing.
+  void Insert(std::string_view limit, std::string_view subject, const Bucket& bucket);
+
+  // Forgets the bucket that was full first, if it is full at `now`. Returns
+  // whether it did.
+  bool ForgetFull(std::chrono::microseconds now);
+
+ private:
+  struct Entry {
+    std::string subject;
+    std::uint32_t limit = 0;
+    Slot heap_index = 0;
+    Bucket bucket;
+  };
+  struct Key {
+    std::uint32_t limit;
+    std::string_view subject;
+    friend bool operator==(const Key&, const Key&) = default;
+    template <typename H>
+    friend H AbslHashValue(H hash, const Key& key) {
+      return H::combine(std::move(hash), key.limit, key.subject);
+    }
+  };
+  // Both take a slot for the key that its entry holds.
+  struct KeyOf {
+    using is_transparent = void;
+    const std::deque<Entry>* entries;
+    Key operator()(Slot slot) const {
+      return {(*entries)[slot].limit, (*entries)[slot].subject};
+    }
+    Key operator()(const Key& key) const { return key; }
+  };
+  struct Hash : KeyOf {
+    std::size_t operator()(const auto& key) const { return absl::HashOf(KeyOf::operator()(key)); }
+  };
+  struct Equal : KeyOf {
+    bool operator()(const auto& a, const auto& b) const {
+      return KeyOf::operator()(a) == KeyOf::operator()(b);
+    }
+  };
+
+  std::uint32_t LimitNumber(std::string_view limit);
+  std::chrono::microseconds FullAt(std::size_t heap_index) const;
+  void Place(std::size_t heap_index, Slot slot);
+  void SiftUp(std::size_t heap_index);
+  void SiftDown(std::size_t heap_index);
+
+  std::deque<Entry> entries_;
+  std::vector<Slot> free_;
+  std::vector<Slot> heap_;
+  // Limits' names as numbers, so that an entry does not repeat the name.
+  std::map<std::string, std::uint32_t, std::less<>> limits_;
+  absl::flat_hash_set<Slot, Hash, Equal> slots_;
+};
+
+}  // namespace ratelimiter

@@ -1,0 +1,112 @@
+#include "ratelimiter/metrics/metrics.h"
+
+#include <exception>
+#include <utility>
+
+#include <fmt/format.h>
+#include <prometheus/client_metric.h>
+#include <prometheus/gauge.h>
+#include <prometheus/metric_family.h>
+
+namespace ratelimiter {
+namespace {
+
+const prometheus::Histogram::BucketBoundaries kLatencyBuckets = {
+    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1};
+
+// A single value without labels, read when it is scraped.
+class ReadAtScrape final : public prometheus::Collectable {
+ public:
+  ReadAtScrape(std::string name, std::string help, prometheus::MetricType type,
+               std::function<double()> read)
+      : name_(std::move(name)), help_(std::move(help)), type_(type), read_(std::move(read)) {}
+
+  std::vector<prometheus::MetricFamily> Collect() const override {
+    prometheus::ClientMetric metric;
+    metric.gauge.value = read_();
+    metric.counter.value = metric.gauge.value;
+    return {{name_, help_, type_, {metric}}};
+  }
+
+ private:
+  const std::string name_;
+  const std::string help_;
+  const prometheus::MetricType type_;
+  const std::function<double()> read_;
+};
+
+prometheus::Histogram& BuildRedisLatency(prometheus::Registry& registry) {
+  return prometheus::BuildHistogram()
+      .Name("redis_latency_seconds")
+      .Help("Round trips to Redis, from writing the command to its reply or failure")
+      .Register(registry)
+      .Add({}, kLatencyBuckets);
+}
+
+// civetweb's words for an address: "+port" is IPv4 and IPv6.
+std::string ListenAddress(const std::string& bind, std::uint16_t port) {
+  if (bind == "::") return fmt::format("+{}", port);
+  if (bind.find(':') != std::string::npos) return fmt::format("[{}]:{}", bind, port);
+  return fmt::format("{}:{}", bind, port);
+}
+
+}  // namespace
+
+Metrics::Metrics(std::size_t max_users, const std::string& version)
+    : registry_(std::make_shared<prometheus::Registry>()),
+      requests_(std::make_shared<RequestCounter>(max_users)),
+      redis_latency_(BuildRedisLatency(*registry_)),
+      collectables_{registry_, requests_} {
+  prometheus::BuildGauge()
+      .Name("rate_limiter_build_info")
+      .Help("Always 1; the label tells the version")
+      .Register(*registry_)
+      .Add({{"version", version}})
+      .Set(1);
+  collectables_.push_back(std::make_shared<ReadAtScrape>(
+      "rate_limiter_tracked_users", "Users that have series of their own (METRICS_MAX_USERS)",
+      prometheus::MetricType::Gauge,
+      [requests = requests_] { return static_cast<double>(requests->tracked_users()); }));
+}
+
+void Metrics::ObserveRedisLatency(std::chrono::steady_clock::duration latency) {
+  redis_latency_.Observe(std::chrono::duration<double>(latency).count());
+}
+
+void Metrics::PublishMemoryStore(std::function<std::size_t()> buckets,
+                                 std::function<std::uint64_t()> rejected) {
+  collectables_.push_back(std::make_shared<ReadAtScrape>(
+      "rate_limiter_memory_buckets", "Buckets held in memory (MEMORY_MAX_BUCKETS)",
+      prometheus::MetricType::Gauge,
+      [read = std::move(buckets)] { return static_cast<double>(read()); }));
+  collectables_.push_back(std::make_shared<ReadAtScrape>(
+      "rate_limiter_memory_rejected_total",
+      "Requests answered with an error because all buckets in memory were in use",
+      prometheus::MetricType::Counter,
+      [read = std::move(rejected)] { return static_cast<double>(read()); }));
+}
+
+absl::StatusOr<MetricsExposer> MetricsExposer::Start(const std::string& bind, std::uint16_t port,
+                                                     const Metrics& metrics) {
+  const std::string address = ListenAddress(bind, port);
+  std::unique_ptr<prometheus::Exposer> exposer;
+  try {
+    exposer = std::make_unique<prometheus::Exposer>(address);
+  } catch (const std::exception& error) {  // civetweb's
+    if (bind == "::") return Start("0.0.0.0", port, metrics);  // A machine without IPv6.
+    return absl::UnavailableError(fmt::format(
+        "cannot listen on {} port {} for metrics ({}); is the port taken?", bind, port, error.what()));
+  }
+  for (const auto& collectable : metrics.collectables()) exposer->RegisterCollectable(collectable);
+  return MetricsExposer(std::move(exposer), metrics.collectables());
+}
+
+MetricsExposer::MetricsExposer(std::unique_ptr<prometheus::Exposer> exposer,
+                               std::vector<std::shared_ptr<prometheus::Collectable>> collectables)
+    : collectables_(std::move(collectables)), exposer_(std::move(exposer)) {}
+
+std::uint16_t MetricsExposer::port() const {
+  return static_cast<std::uint16_t>(exposer_->GetListeningPorts().front());
+}
+
+}  // namespace ratelimiter

@@ -1,0 +1,196 @@
+#include "ratelimiter/redis/connection.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <ctime>
+#include <iterator>
+#include <span>
+#include <system_error>
+
+#include <fmt/format.h>
+
+#include "ratelimiter/base/text.h"
+
+namespace ratelimiter {
+namespace {
+
+constexpr std::size_t kMaxMessageBytes = 200;
+
+std::string SystemMessage(int error) { return std::generic_category().message(error); }
+
+std::string_view Text(const redisReply& reply) { return {reply.str, reply.len}; }
+
+// The value of `field` in a reply that lists fields and values in turn.
+std::string_view FieldOf(const redisReply& reply, std::string_view field) {
+  if (reply.type != REDIS_REPLY_ARRAY) return {};
+  const std::span elements(reply.element, reply.elements);
+  for (std::size_t i = 0; i + 1 < elements.size(); i += 2) {
+    if (elements[i]->type == REDIS_REPLY_STRING && elements[i + 1]->type == REDIS_REPLY_STRING &&
+        Text(*elements[i]) == field) {
+      return Text(*elements[i + 1]);
+    }
+  }
+  return {};
+}
+
+// Scripts that begin with #!lua, which a demoted master must not run, came with
+// Redis 7.0. Valkey began behind it.
+absl::Status CheckVersion(const redisReply& hello) {
+  const std::string_view server = FieldOf(hello, "server");
+  const std::string_view version = FieldOf(hello, "version");
+  int major = 0;
+  std::from_chars(version.data(), version.data() + version.size(), major);
+  if (server == "valkey" || (server == "redis" && major >= 7)) return absl::OkStatus();
+  return absl::UnavailableError(fmt::format("the server is {} {}; needed: Redis 7.0 or later, or Valkey",
+                                            Printable(server, 32), Printable(version, 32)));
+}
+
+absl::Status IntroductionRefused(const redisReply& reply, std::string_view command) {
+  const std::string_view text = Text(reply);
+  if (text.starts_with("NOAUTH")) {
+    return absl::UnavailableError("Redis asks for a password: set it in REDIS_URL");
+  }
+  if (text.starts_with("WRONGPASS")) {
+    return absl::UnavailableError("Redis refuses the user or the password in REDIS_URL");
+  }
+  if (command == "HELLO" && text.find("unknown command") != std::string_view::npos) {
+    return absl::UnavailableError("the server does not know HELLO; needed: Redis 7.0 or later");
+  }
+  return absl::UnavailableError(
+      fmt::format("Redis refused {}: {}", command, Printable(text, kMaxMessageBytes)));
+}
+
+}  // namespace
+
+std::string RedisServer::Address() const {
+  return host.find(':') == std::string::npos ? fmt::format("{}:{}", host, port)
+                                             : fmt::format("[{}]:{}", host, port);
+}
+
+std::string FormatCommand(std::initializer_list<std::string_view> arguments) {
+  std::string command = fmt::format("*{}\r\n", arguments.size());
+  for (const std::string_view argument : arguments) {
+    fmt::format_to(std::back_inserter(command), "${}\r\n{}\r\n", argument.size(), argument);
+  }
+  return command;
+}
+
+absl::StatusOr<Connection> Connection::Open(const RedisServer& server,
+                                            const std::vector<std::string>& addresses,
+                                            Deadline deadline) {
+  absl::Status error = absl::UnavailableError("no address");
+  for (const std::string& address : addresses) {
+    absl::StatusOr<Connection> connection = Connect(address, server.port, deadline);
+    if (connection.ok()) {
+      error = connection->Introduce(server, deadline);
+      if (error.ok()) return connection;
+    } else {
+      error = connection.status();
+    }
+  }
+  return error;
+}
+
+absl::StatusOr<Connection> Connection::Connect(const std::string& address, std::uint16_t port,
+                                               Deadline deadline) {
+  Connection connection(redisConnectNonBlock(address.c_str(), port));
+  redisContext* context = connection.context_.get();
+  if (context == nullptr) return absl::UnavailableError("no memory for a connection");
+  if (context->err != 0) return absl::UnavailableError(std::string(context->errstr));
+
+  const absl::Status waited = connection.Wait(POLLOUT, deadline);
+  if (!waited.ok()) return waited;
+  int error = 0;
+  socklen_t size = sizeof error;
+  if (getsockopt(context->fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
+  if (error != 0) return absl::UnavailableError(SystemMessage(error));
+  return connection;
+}
+
+absl::Status Connection::Introduce(const RedisServer& server, Deadline deadline) {
+  const std::string_view user = server.user.empty() ? "default" : std::string_view(server.user);
+  std::string commands =
+      server.password.empty()
+          ? FormatCommand({"HELLO", "2", "SETNAME", "ratelimiterd"})
+          : FormatCommand(
+                {"HELLO", "2", "AUTH", user, server.password, "SETNAME", "ratelimiterd"});
+  if (server.database != 0) {
+    commands += FormatCommand({"SELECT", std::to_string(server.database)});
+  }
+  if (absl::Status sent = Send(commands, deadline); !sent.ok()) return sent;
+
+  const absl::StatusOr<Reply> hello = Receive(deadline);
+  if (!hello.ok()) return hello.status();
+  if ((*hello)->type == REDIS_REPLY_ERROR) return IntroductionRefused(**hello, "HELLO");
+  if (absl::Status version = CheckVersion(**hello); !version.ok()) return version;
+
+  if (server.database != 0) {
+    const absl::StatusOr<Reply> selected = Receive(deadline);
+    if (!selected.ok()) return selected.status();
+    if ((*selected)->type == REDIS_REPLY_ERROR) return IntroductionRefused(**selected, "SELECT");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Connection::Send(std::string_view commands, Deadline deadline) {
+  if (redisAppendFormattedCommand(context_.get(), commands.data(), commands.size()) != REDIS_OK) {
+    return Broken(absl::UnavailableError("no memory for a command"));
+  }
+  int done = 0;
+  while (true) {
+    if (redisBufferWrite(context_.get(), &done) != REDIS_OK) {
+      return Broken(absl::UnavailableError(std::string(context_->errstr)));
+    }
+    if (done != 0) return absl::OkStatus();
+    if (absl::Status waited = Wait(POLLOUT, deadline); !waited.ok()) return waited;
+  }
+}
+
+absl::StatusOr<Reply> Connection::Receive(Deadline deadline) {
+  while (true) {
+    void* reply = nullptr;
+    if (redisGetReplyFromReader(context_.get(), &reply) != REDIS_OK) {
+      return Broken(absl::UnavailableError(
+          fmt::format("not Redis's protocol: {}", Printable(context_->errstr, kMaxMessageBytes))));
+    }
+    if (reply != nullptr) return Reply(static_cast<redisReply*>(reply));
+    if (absl::Status waited = Wait(POLLIN, deadline); !waited.ok()) return waited;
+    if (redisBufferRead(context_.get()) != REDIS_OK) {
+      return Broken(absl::UnavailableError(std::string(context_->errstr)));
+    }
+  }
+}
+
+bool Connection::IsStale() const {
+  if (broken_) return true;
+  char byte = 0;
+  const ssize_t peeked = recv(context_->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  return peeked >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
+}
+
+absl::Status Connection::Wait(short events, Deadline deadline) {
+  pollfd descriptor = {.fd = context_->fd, .events = events, .revents = 0};
+  while (true) {
+    const auto left = std::max(deadline - std::chrono::steady_clock::now(),
+                               std::chrono::steady_clock::duration::zero());
+    const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
+    const timespec timeout = {.tv_sec = seconds.count(), .tv_nsec = (left - seconds).count()};
+    const int ready = ppoll(&descriptor, 1, &timeout, nullptr);
+    if (ready > 0) return absl::OkStatus();
+    if (ready == 0) return Broken(absl::DeadlineExceededError("no answer in time"));
+    if (errno != EINTR) return Broken(absl::UnavailableError(SystemMessage(errno)));
+  }
+}
+
+absl::Status Connection::Broken(absl::Status error) {
+  broken_ = true;
+  return error;
+}
+
+}  // namespace ratelimiter

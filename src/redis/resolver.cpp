@@ -1,0 +1,96 @@
+#include "resolver.h"
+
+#include <netdb.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace ratelimiter {
+namespace {
+
+constexpr std::chrono::seconds kMinInterval{1};
+
+absl::StatusOr<std::vector<std::string>> Resolve(const std::string& host) {
+  addrinfo hints{};
+  hints.ai_family = AF_UNSPEC;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  const int error = getaddrinfo(host.c_str(), nullptr, &hints, &found);
+  if (error != 0) {
+    return absl::UnavailableError(
+        fmt::format("cannot resolve \"{}\": {}", host, gai_strerror(error)));
+  }
+  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owner(found, freeaddrinfo);
+  std::vector<std::string> addresses;
+  for (const addrinfo* entry = found; entry != nullptr; entry = entry->ai_next) {
+    std::array<char, NI_MAXHOST> numeric{};
+    if (getnameinfo(entry->ai_addr, entry->ai_addrlen, numeric.data(), numeric.size(), nullptr, 0,
+                    NI_NUMERICHOST) == 0) {
+      addresses.emplace_back(numeric.data());
+    }
+  }
+  return addresses;
+}
+
+}  // namespace
+
+struct Resolver::State {
+  explicit State(std::string name) : host(std::move(name)) {}
+
+  const std::string host;
+
+  std::mutex mutex;
+  std::condition_variable changed;
+  // Guarded by mutex.
+  bool stopped = false;
+  bool wanted = true;
+  bool known = false;
+  absl::StatusOr<std::vector<std::string>> addresses =
+      absl::DeadlineExceededError("the name is still being resolved");
+};
+
+Resolver::Resolver(std::string host) : state_(std::make_shared<State>(std::move(host))) {
+  std::thread([state = state_] { Run(state); }).detach();
+}
+
+Resolver::~Resolver() {
+  const std::lock_guard lock(state_->mutex);
+  state_->stopped = true;
+  state_->changed.notify_all();
+}
+
+absl::StatusOr<std::vector<std::string>> Resolver::Addresses(Deadline deadline) const {
+  std::unique_lock lock(state_->mutex);
+  state_->changed.wait_until(lock, deadline, [this] { return state_->known; });
+  return state_->addresses;
+}
+
+void Resolver::Refresh() {
+  const std::lock_guard lock(state_->mutex);
+  state_->wanted = true;
+  state_->changed.notify_all();
+}
+
+void Resolver::Run(const std::shared_ptr<State>& state) {
+  std::unique_lock lock(state->mutex);
+  while (true) {
+    state->changed.wait(lock, [&] { return state->stopped || state->wanted; });
+    if (state->stopped) return;
+    state->wanted = false;
+    lock.unlock();
+    absl::StatusOr<std::vector<std::string>> found = Resolve(state->host);
+    lock.lock();
+    if (found.ok() || !state->addresses.ok()) state->addresses = std::move(found);
+    state->known = true;
+    state->changed.notify_all();
+    state->changed.wait_for(lock, kMinInterval, [&] { return state->stopped; });
+  }
+}
+
+}  // namespace ratelimiter

@@ -1,0 +1,69 @@
+#include "readiness.h"
+
+#include <chrono>
+#include <string>
+#include <utility>
+
+#include "limiter/limiter.grpc.pb.h"
+
+namespace ratelimiter {
+namespace {
+
+constexpr std::chrono::seconds kInterval{1};
+
+void SetServing(grpc::HealthCheckServiceInterface& health, bool serving) {
+  health.SetServingStatus("", serving);
+  health.SetServingStatus(limiter::RateLimiter::service_full_name(), serving);
+}
+
+}  // namespace
+
+Readiness::Readiness(TokenBucketStore& store, grpc::HealthCheckServiceInterface& health,
+                     std::shared_ptr<spdlog::logger> logger)
+    : store_(store), health_(health), logger_(std::move(logger)) {
+  SetServing(health_, false);
+  Ask();
+  thread_ = std::thread([this] { Run(); });
+}
+
+Readiness::~Readiness() {
+  StopServing();
+  thread_.join();
+}
+
+void Readiness::StopServing() {
+  const std::lock_guard lock(mutex_);
+  if (stopped_) return;
+  stopped_ = true;
+  health_.Shutdown();
+  stopping_.notify_all();
+}
+
+void Readiness::Ask() {
+  // The store's own bound is the only one.
+  const absl::Status status = store_.Check(Deadline::max());
+  const bool changed = !asked_ || status.ok() != ready_;
+  asked_ = true;
+  ready_ = status.ok();
+  if (!changed) return;
+
+  const std::lock_guard lock(mutex_);
+  if (stopped_) return;
+  SetServing(health_, ready_);
+  if (ready_) {
+    logger_->info("ready");
+  } else {
+    logger_->warn("not ready: {}", std::string(status.message()));
+  }
+}
+
+void Readiness::Run() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_.wait_for(lock, kInterval, [this] { return stopped_; })) {
+    lock.unlock();
+    Ask();
+    lock.lock();
+  }
+}
+
+}  // namespace ratelimiter

@@ -1,0 +1,99 @@
+#include "ratelimiter/server/server.h"
+
+#include <string>
+#include <utility>
+
+#include <fmt/format.h>
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+
+#include "grpc/health/v1/health.pb.h"
+#include "grpc_logging.h"
+#include "ratelimiter/server/rate_limiter_service.h"
+#include "readiness.h"
+#include "reflection_service.h"
+
+namespace ratelimiter {
+namespace {
+
+class GrpcServer final : public Server {
+ public:
+  GrpcServer(Limiter& limiter, RequestCounter& requests) : service_(limiter, requests) {}
+
+  ~GrpcServer() override { Shutdown(std::chrono::milliseconds(0)); }
+
+  absl::Status Listen(const Settings& settings, TokenBucketStore& store,
+                      std::shared_ptr<spdlog::logger> logger) {
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    // Health's description must be in this program, or listing the services by
+    // reflection fails on it.
+    grpc::health::v1::HealthCheckRequest::descriptor();
+
+    grpc::ServerBuilder builder;
+    const std::string host =
+        settings.bind.find(':') == std::string::npos ? settings.bind : "[" + settings.bind + "]";
+    int selected_port = 0;
+    builder.AddListeningPort(fmt::format("{}:{}", host, settings.port),
+                             grpc::InsecureServerCredentials(), &selected_port);
+    // Else a second server on a taken port would silently share it.
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    // Handlers block while Redis answers. A thread that finishes a call while
+    // enough others poll ends itself, so more may poll than there are calls.
+    builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MIN_POLLERS, 1);
+    builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MAX_POLLERS,
+                                settings.max_pollers);
+    builder.RegisterService(&service_);
+    builder.RegisterService(&reflection_);
+    server_ = builder.BuildAndStart();
+    if (server_ == nullptr || selected_port == 0) {
+      return absl::UnavailableError(
+          fmt::format("cannot listen on {} port {} for gRPC; is the port taken (PORT), or the "
+                      "address not this machine's (BIND)?",
+                      settings.bind, settings.port));
+    }
+    port_ = static_cast<std::uint16_t>(selected_port);
+    reflection_.Attach(server_->InProcessChannel({}));
+    readiness_ = std::make_unique<Readiness>(store, *server_->GetHealthCheckService(),
+                                             std::move(logger));
+    return absl::OkStatus();
+  }
+
+  std::uint16_t port() const override { return port_; }
+
+  void StopServing() override { readiness_->StopServing(); }
+
+  void Shutdown(std::chrono::milliseconds grace) override {
+    if (server_ == nullptr) return;
+    readiness_.reset();
+    server_->Shutdown(std::chrono::system_clock::now() + grace);
+    server_->Wait();
+    reflection_.Detach();
+    server_.reset();
+  }
+
+ private:
+  RateLimiterService service_;
+  ReflectionService reflection_;
+  std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<Readiness> readiness_;  // Uses server_'s health service.
+  std::uint16_t port_ = 0;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Settings& settings, Limiter& limiter,
+                                                      TokenBucketStore& store,
+                                                      RequestCounter& requests,
+                                                      std::shared_ptr<spdlog::logger> logger) {
+  RedirectLibraryLogs(logger);
+  auto server = std::make_unique<GrpcServer>(limiter, requests);
+  if (absl::Status status = server->Listen(settings, store, std::move(logger)); !status.ok()) {
+    return status;
+  }
+  return absl::StatusOr<std::unique_ptr<Server>>(std::move(server));
+}
+
+}  // namespace ratelimiter

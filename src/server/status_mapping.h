@@ -1,0 +1,26 @@
+#pragma once
+
+#include <string>
+
+#include <absl/status/status.h>
+#include <grpcpp/support/status.h>
+
+namespace ratelimiter {
+
+// Abseil took its codes from gRPC; these are the ones that we use.
+static_assert(static_cast<int>(absl::StatusCode::kInvalidArgument) ==
+              static_cast<int>(grpc::StatusCode::INVALID_ARGUMENT));
+static_assert(static_cast<int>(absl::StatusCode::kDeadlineExceeded) ==
+              static_cast<int>(grpc::StatusCode::DEADLINE_EXCEEDED));
+static_assert(static_cast<int>(absl::StatusCode::kResourceExhausted) ==
+              static_cast<int>(grpc::StatusCode::RESOURCE_EXHAUSTED));
+static_assert(static_cast<int>(absl::StatusCode::kInternal) ==
+              static_cast<int>(grpc::StatusCode::INTERNAL));
+static_assert(static_cast<int>(absl::StatusCode::kUnavailable) ==
+              static_cast<int>(grpc::StatusCode::UNAVAILABLE));
+
+inline grpc::Status ToGrpcStatus(const absl::Status& status) {
+  return {static_cast<grpc::StatusCode>(status.code()), std::string(status.message())};
+}
+
+}  // namespace ratelimiter
