@@ -20,9 +20,9 @@ struct RedisServer {
   std::string host = "127.0.0.1";
   std::uint16_t port = 6379;
   // Empty: the default user.
-  std::string user;
+  std::string user{};
   // Empty: no authentication.
-  std::string password;
+  std::string password{};
   std::uint32_t database = 0;
 
   // "host:port", for messages.

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "ratelimiter/memory/memory_token_bucket.h"
+#include "ratelimiter/metrics/metrics.h"
+#include "ratelimiter/redis/redis_token_bucket.h"
+#include "support/manual_clock.h"
+#include "support/redis_server.h"
+
+namespace ratelimiter::testing {
+
+// Far enough ahead of real time that no key with an expiry by this time goes
+// during a test, and near enough that all is exact: the year 2100.
+inline constexpr std::chrono::microseconds kStart{4'102'444'800'000'000};
+
+// A store under test whose time the test sets.
+class StoreUnderTest {
+ public:
+  virtual ~StoreUnderTest() = default;
+  virtual TokenBucketStore& store() = 0;
+  virtual void SetTime(std::chrono::microseconds now) = 0;
+  // Forgets all buckets.
+  virtual void Clear() = 0;
+};
+
+class MemoryUnderTest final : public StoreUnderTest {
+ public:
+  TokenBucketStore& store() override { return *store_; }
+  void SetTime(std::chrono::microseconds now) override { clock_.Set(now); }
+  void Clear() override { store_ = std::make_unique<MemoryTokenBucket>(1'000, clock_); }
+
+ private:
+  ManualClock clock_{kStart};
+  std::unique_ptr<MemoryTokenBucket> store_ = std::make_unique<MemoryTokenBucket>(1'000, clock_);
+};
+
+class RedisUnderTest final : public StoreUnderTest {
+ public:
+  RedisUnderTest() { SetTime(kStart); }
+  TokenBucketStore& store() override { return store_; }
+  void SetTime(std::chrono::microseconds now) override {
+    server_.Run({"SET", "now", std::to_string(now.count())});
+  }
+  void Clear() override { server_.Run({"FLUSHALL"}); }
+  RedisServerProcess& server() { return server_; }
+
+  // The shipped script behind a prefix that answers TIME from the key `now`.
+  static Script WithTimeFromKey(RedisServerProcess& server);
+
+ private:
+  RedisServerProcess server_;
+  Metrics metrics_{0, "test"};
+  RedisTokenBucket store_{{.server = server_.address(), .timeout = std::chrono::seconds(10)},
+                          metrics_,
+                          WithTimeFromKey(server_)};
+};
+
+inline Script RedisUnderTest::WithTimeFromKey(RedisServerProcess& server) {
+  const std::string shipped = TokenBucketScript().source;
+  const std::size_t first_line = shipped.find('\n') + 1;
+  const std::string source = shipped.substr(0, first_line) + R"(
+local real = redis
+local redis = { call = function(command, ...)
+  if command ~= 'TIME' then return real.call(command, ...) end
+  local now = real.call('GET', 'now')
+  return { string.sub(now, 1, -7), string.sub(now, -6) }
+end }
+)" + shipped.substr(first_line);
+  const Reply sha1 = server.Run({"SCRIPT", "LOAD", source});
+  return {.source = source, .sha1 = std::string(sha1->str, sha1->len)};
+}
+
+}  // namespace ratelimiter::testing

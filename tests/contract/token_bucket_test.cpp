@@ -1,0 +1,172 @@
+// The token bucket contract, held against every store.
+
+#include <memory>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "contract/stores.h"
+
+namespace ratelimiter::testing {
+namespace {
+
+using namespace std::chrono_literals;
+using std::chrono::microseconds;
+
+const Limit kLimit = {"default", 5, 1, 2s};
+
+template <typename Store>
+class TokenBucketContract : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() { under_test_ = std::make_unique<Store>(); }
+  static void TearDownTestSuite() { under_test_.reset(); }
+  void SetUp() override {
+    under_test_->Clear();
+    At(0us);
+  }
+
+  // Sets the time, counted from the test's start.
+  void At(microseconds time) { under_test_->SetTime(kStart + time); }
+
+  Decision Take(const Limit& limit, std::uint64_t cost = 1, const std::string& subject = "user") {
+    return Ask(limit, {.cost = cost}, subject);
+  }
+  Decision Look(const Limit& limit, std::uint64_t cost = 0, const std::string& subject = "user") {
+    return Ask(limit, {.cost = cost, .take = false}, subject);
+  }
+  Decision Ask(const Limit& limit, Charge charge, const std::string& subject) {
+    const auto decision = under_test_->store().Decide(limit, subject, charge, Deadline::max());
+    EXPECT_TRUE(decision.ok()) << decision.status();
+    return decision.value_or(Decision{});
+  }
+
+  static inline std::unique_ptr<Store> under_test_;
+};
+
+using Stores = ::testing::Types<MemoryUnderTest, RedisUnderTest>;
+TYPED_TEST_SUITE(TokenBucketContract, Stores);
+
+TYPED_TEST(TokenBucketContract, ANewBucketIsFull) {
+  EXPECT_EQ(this->Look(kLimit),
+            (Decision{.allowed = true, .remaining = 5, .retry_after = 0us, .reset_after = 0us}));
+}
+
+TYPED_TEST(TokenBucketContract, TakesTheBurstThenRefuses) {
+  for (std::uint64_t left = 5; left > 0; --left) {
+    EXPECT_EQ(this->Take(kLimit), (Decision{.allowed = true,
+                                            .remaining = left - 1,
+                                            .retry_after = 0us,
+                                            .reset_after = (6 - left) * 2s}));
+  }
+  EXPECT_EQ(this->Take(kLimit),
+            (Decision{.allowed = false, .remaining = 0, .retry_after = 2s, .reset_after = 10s}));
+}
+
+TYPED_TEST(TokenBucketContract, ARefusalTakesNothing) {
+  this->Take(kLimit, 4);
+  for (int i = 0; i < 10; ++i) EXPECT_FALSE(this->Take(kLimit, 2).allowed);
+  EXPECT_TRUE(this->Take(kLimit, 1).allowed);
+}
+
+TYPED_TEST(TokenBucketContract, LooksAndDryRunsChangeNothing) {
+  this->Take(kLimit, 3);
+  EXPECT_FALSE(this->Look(kLimit, 3).allowed);
+  EXPECT_TRUE(this->Look(kLimit, 2).allowed);
+  EXPECT_EQ(this->Take(kLimit, 0).remaining, 2U);
+  EXPECT_EQ(this->Look(kLimit).remaining, 2U);
+}
+
+TYPED_TEST(TokenBucketContract, RetryAfterIsExactToTheMicrosecond) {
+  for (const Limit& limit : {kLimit, Limit{"sevenths", 9, 7, 3ms}, Limit{"thirds", 4, 3, 1s},
+                             Limit{"daily", 1'000'000, 1'000'000, 24h}}) {
+    this->At(0us);
+    this->Take(limit, limit.capacity);
+    this->At(1us);
+    for (const std::uint64_t cost : {std::uint64_t{1}, limit.capacity / 2, limit.capacity}) {
+      const microseconds wait = this->Look(limit, cost).retry_after;
+      this->At(1us + wait - 1us);
+      EXPECT_FALSE(this->Look(limit, cost).allowed) << limit.name << " " << cost;
+      this->At(1us + wait);
+      EXPECT_TRUE(this->Look(limit, cost).allowed) << limit.name << " " << cost;
+      this->At(1us);
+    }
+  }
+}
+
+TYPED_TEST(TokenBucketContract, RefillsWithoutDrift) {
+  const Limit limit = {"sevenths", 7, 7, 3ms};
+  this->Take(limit, 7);
+  std::uint64_t admitted = 0;
+  for (microseconds now = 1us; now <= 30ms; now += 1us) {
+    this->At(now);
+    if (now.count() % 11 == 0 && this->Take(limit).allowed) ++admitted;
+  }
+  this->At(30ms);
+  admitted += this->Look(limit).remaining;
+  EXPECT_EQ(admitted, 70U);
+}
+
+TYPED_TEST(TokenBucketContract, RefillsUpToCapacity) {
+  this->Take(kLimit, 5);
+  this->At(10s - 1us);
+  EXPECT_EQ(this->Look(kLimit).remaining, 4U);
+  this->At(24h * 365 * 50);
+  EXPECT_EQ(this->Look(kLimit).remaining, 5U);
+}
+
+TYPED_TEST(TokenBucketContract, TimeSteppingBackEarnsNothingAndLocksNobodyOut) {
+  this->Take(kLimit, 5);
+  this->At(-1h);
+  EXPECT_EQ(this->Take(kLimit).retry_after, 2s);
+  this->At(-1h + 2s);
+  EXPECT_TRUE(this->Take(kLimit).allowed);
+  EXPECT_FALSE(this->Take(kLimit).allowed);
+}
+
+TYPED_TEST(TokenBucketContract, ALookDoesNotMoveABucketThatIsAheadOfTime) {
+  this->Take(kLimit, 5);
+  this->At(-1h);
+  EXPECT_FALSE(this->Look(kLimit, 1).allowed);
+  this->At(2s);
+  EXPECT_TRUE(this->Take(kLimit).allowed);
+}
+
+TYPED_TEST(TokenBucketContract, OtherNumbersKeepWholeTokensAndDropThePart) {
+  this->Take(kLimit, 5);
+  this->At(3s);
+  this->Take(kLimit);  // 0 left, and half of the next.
+  const Limit slower = {"default", 5, 1, 24h};
+  EXPECT_EQ(this->Look(slower, 1).retry_after, 24h);
+  EXPECT_EQ(this->Look(kLimit, 1).retry_after, 1s);
+  const Limit smaller = {"default", 2, 1, 2s};
+  this->At(1h);
+  EXPECT_EQ(this->Look(smaller).remaining, 2U);
+}
+
+TYPED_TEST(TokenBucketContract, SubjectsAndLimitsHaveBucketsOfTheirOwn) {
+  const Limit other = {"other", 5, 1, 2s};
+  for (const std::string& subject :
+       std::initializer_list<std::string>{"a", "a}", "a%7D", "{a}", "a}:other", {"a\0b", 3}}) {
+    EXPECT_EQ(this->Take(kLimit, 5, subject).remaining, 0U) << subject;
+  }
+  EXPECT_EQ(this->Look(other, 0, "a").remaining, 5U);
+  EXPECT_EQ(this->Look(kLimit, 0, "b").remaining, 5U);
+}
+
+TYPED_TEST(TokenBucketContract, IsExactAtTheEdgesOfItsRange) {
+  for (const Limit& limit : {Limit{"most tokens", (kExactBound - 1) / 1'000, 1'000, 1ms},
+                             Limit{"slowest", 1'737, 1, 24h * 30},
+                             Limit{"fastest", 1, kExactBound - 1, 1ms}}) {
+    ASSERT_TRUE(Validate(limit).ok()) << limit.name;
+    this->At(0us);
+    EXPECT_TRUE(this->Take(limit, limit.capacity).allowed) << limit.name;
+    const microseconds full = this->Look(limit).reset_after;
+    this->At(full - 1us);
+    EXPECT_LT(this->Look(limit).remaining, limit.capacity) << limit.name;
+    this->At(full);
+    EXPECT_EQ(this->Look(limit).remaining, limit.capacity) << limit.name;
+  }
+}
+
+}  // namespace
+}  // namespace ratelimiter::testing
