@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -13,8 +14,12 @@
 namespace ratelimiter::testing {
 
 // Far enough ahead of real time that no key with an expiry by this time goes
-// during a test, and near enough that all is exact: the year 2100.
-inline constexpr std::chrono::microseconds kStart{4'102'444'800'000'000};
+// during a test: the year 2041.
+inline constexpr std::chrono::microseconds kStart{std::int64_t{1} << 51U};
+
+// The last moment from which the slowest limit is full before 2^53
+// microseconds, up to which Lua counts exactly: the year 2112.
+inline constexpr std::chrono::microseconds kEnd{std::int64_t{1} << 52U};
 
 // A store under test whose time the test sets.
 class StoreUnderTest {
@@ -24,12 +29,15 @@ class StoreUnderTest {
   virtual void SetTime(std::chrono::microseconds now) = 0;
   // Forgets all buckets.
   virtual void Clear() = 0;
+  // Whether a call that finds a bucket full forgets it.
+  virtual bool forgets_full() const = 0;
 };
 
 class MemoryUnderTest final : public StoreUnderTest {
  public:
   TokenBucketStore& store() override { return *store_; }
   void SetTime(std::chrono::microseconds now) override { clock_.Set(now); }
+  bool forgets_full() const override { return true; }
   void Clear() override { store_ = std::make_unique<MemoryTokenBucket>(1'000, clock_); }
 
  private:
@@ -44,6 +52,7 @@ class RedisUnderTest final : public StoreUnderTest {
   void SetTime(std::chrono::microseconds now) override {
     server_.Run({"SET", "now", std::to_string(now.count())});
   }
+  bool forgets_full() const override { return false; }
   void Clear() override { server_.Run({"FLUSHALL"}); }
   RedisServerProcess& server() { return server_; }
 

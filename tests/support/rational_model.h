@@ -1,0 +1,61 @@
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+
+#include "ratelimiter/limiter/limit.h"
+#include "ratelimiter/limiter/token_bucket_store.h"
+
+namespace ratelimiter::testing {
+
+// The token bucket as the textbook has it: one rational number, the level,
+// which rises continuously. It is kept as a count of parts, `interval` of them a
+// token, in 128 bits; nothing is rounded but a wait, at the very end. It shares
+// no line with what it judges.
+class RationalModel {
+ public:
+  // `forgets`: a bucket that a call finds full is full whatever time does then.
+  RationalModel(const Limit& limit, std::chrono::microseconds now, bool forgets)
+      : limit_(limit), forgets_(forgets), level_(Full()), time_(now) {}
+
+  Decision Decide(Charge charge, std::chrono::microseconds now) {
+    const bool stepped_back = now < time_;
+    const Wide elapsed = stepped_back ? 0 : (now - time_).count();
+    const Wide level = std::min(Full(), level_ + elapsed * Rate());
+    if (forgets_ && level == Full()) {
+      level_ = level;
+      time_ = now;
+    }
+    const Wide cost = Wide{static_cast<std::int64_t>(charge.cost)} * Token();
+
+    Decision decision;
+    decision.allowed = cost <= level;
+    const Wide after = decision.allowed && charge.take ? level - cost : level;
+    decision.remaining = static_cast<std::uint64_t>(after / Token());
+    decision.retry_after = decision.allowed ? std::chrono::microseconds(0) : Wait(cost - after);
+    decision.reset_after = Wait(Full() - after);
+    if (charge.take && charge.cost > 0 && (decision.allowed || stepped_back)) {
+      level_ = after;
+      time_ = now;
+    }
+    return decision;
+  }
+
+ private:
+  __extension__ using Wide = __int128;
+
+  Wide Token() const { return limit_.refill_interval.count(); }
+  Wide Rate() const { return static_cast<std::int64_t>(limit_.refill_tokens); }
+  Wide Full() const { return static_cast<std::int64_t>(limit_.capacity) * Token(); }
+  std::chrono::microseconds Wait(Wide parts) const {
+    return std::chrono::microseconds(static_cast<std::int64_t>((parts + Rate() - 1) / Rate()));
+  }
+
+  const Limit limit_;
+  const bool forgets_;
+  Wide level_;
+  std::chrono::microseconds time_;
+};
+
+}  // namespace ratelimiter::testing
