@@ -47,7 +47,7 @@ local tokens = capacity
 local time = now
 local part = 0
 if stored[1] then
-  tokens = math.min(tonumber(stored[1]), capacity)
+  tokens = tonumber(stored[1])
   time = tonumber(stored[2])
   part = tonumber(stored[3] or 0)
 end
@@ -60,7 +60,7 @@ end
 local stepped_back = time > now
 local elapsed = math.max(now - time, 0)
 
-if elapsed >= wait_for(capacity - tokens) then
+if elapsed >= wait_for(capacity - tokens) then  -- Or lowered below what is there.
   tokens, part = capacity, 0
 else
   -- The quotient of doubles is off by a token at the most; the loops settle it.

@@ -143,6 +143,39 @@ TYPED_TEST(TokenBucketContract, OtherNumbersKeepWholeTokensAndDropThePart) {
   EXPECT_EQ(this->Look(smaller).remaining, 2U);
 }
 
+TYPED_TEST(TokenBucketContract, APartDroppedWithItsIntervalDoesNotComeBack) {
+  this->Take(kLimit, 5);
+  this->At(3s);
+  this->Take(kLimit);  // 0 left, and half of the next.
+  this->At(6s);
+  EXPECT_EQ(this->Take({"default", 5, 1, 3s}).remaining, 0U);
+  EXPECT_EQ(this->Look(kLimit, 1).retry_after, 2s);
+}
+
+TYPED_TEST(TokenBucketContract, ALoweredCapacityCutsWhatIsThere) {
+  this->Take(kLimit);
+  const Limit smaller = {"default", 3, 1, 2s};
+  EXPECT_EQ(this->Look(smaller), (Decision{.allowed = true, .remaining = 3}));
+  this->At(-1h);
+  EXPECT_EQ(this->Take(smaller).remaining, 2U);
+}
+
+// The quotient of elapsed time and interval, in doubles, is a whole token above
+// the true one for the first, which lacks one part of it, and below for the
+// second, which has just got it.
+TYPED_TEST(TokenBucketContract, CountsTokensThatDoublesWouldMiscount) {
+  const Limit above = {"above", 369'783, 1'428'011, 499'674'844'831us};
+  this->Take(above, above.capacity);
+  this->At(129'390'644'152us);
+  EXPECT_EQ(this->Look(above).remaining, 369'782U);
+
+  const Limit below = {"below", 3'965'590, 3'965'589, 879'796'454'264us};
+  this->At(0us);
+  this->Take(below, below.capacity);
+  this->At(below.refill_interval);
+  EXPECT_EQ(this->Look(below).remaining, 3'965'589U);
+}
+
 TYPED_TEST(TokenBucketContract, SubjectsAndLimitsHaveBucketsOfTheirOwn) {
   const Limit other = {"other", 5, 1, 2s};
   for (const std::string& subject :
