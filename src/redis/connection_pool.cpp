@@ -15,29 +15,37 @@ ConnectionPool::ConnectionPool(RedisServer server, std::size_t size)
 ConnectionPool::~ConnectionPool() = default;
 
 absl::StatusOr<ConnectionPool::Lease> ConnectionPool::Acquire(Deadline deadline) {
-  std::optional<Connection> idle;
-  {
-    std::unique_lock lock(mutex_);
-    const bool available = returned_.wait_until(
-        lock, deadline, [this] { return !idle_.empty() || places_taken_ < size_; });
-    if (!available) {
-      return absl::DeadlineExceededError("all connections are in use (REDIS_POOL_SIZE)");
-    }
-    if (idle_.empty()) {
-      ++places_taken_;
-    } else {
-      idle = std::move(idle_.back());
-      idle_.pop_back();
-    }
-  }
+  absl::StatusOr<std::optional<Connection>> place = TakePlace(deadline);
+  if (!place.ok()) return place.status();
+  std::optional<Connection>& idle = *place;
   if (idle.has_value() && !idle->IsStale()) return Lease(*this, *std::move(idle));
 
   absl::StatusOr<Connection> opened = Open(deadline);
   if (!opened.ok()) {
-    GiveUpPlace();
+    GiveBack(std::nullopt);
     return opened.status();
   }
   return Lease(*this, *std::move(opened));
+}
+
+absl::StatusOr<std::optional<Connection>> ConnectionPool::TakePlace(Deadline deadline) {
+  std::unique_lock lock(mutex_);
+  if (!idle_.empty()) {
+    std::optional<Connection> idle = std::move(idle_.back());
+    idle_.pop_back();
+    return idle;
+  }
+  if (places_taken_ < size_) {
+    ++places_taken_;
+    return std::nullopt;
+  }
+  Waiter waiter;
+  const auto place_in_queue = waiters_.insert(waiters_.end(), &waiter);
+  if (!waiter.served.wait_until(lock, deadline, [&] { return waiter.has_place; })) {
+    waiters_.erase(place_in_queue);
+    return absl::DeadlineExceededError("all connections are in use (REDIS_POOL_SIZE)");
+  }
+  return std::move(waiter.idle);
 }
 
 absl::StatusOr<Connection> ConnectionPool::Open(Deadline deadline) {
@@ -49,20 +57,20 @@ absl::StatusOr<Connection> ConnectionPool::Open(Deadline deadline) {
   return connection;
 }
 
-void ConnectionPool::Return(Connection connection) {
-  if (connection.broken()) {
-    GiveUpPlace();
-    return;
+void ConnectionPool::GiveBack(std::optional<Connection> connection) {
+  if (connection.has_value() && connection->broken()) connection.reset();
+  const std::lock_guard lock(mutex_);
+  if (!waiters_.empty()) {
+    Waiter& first = *waiters_.front();
+    waiters_.pop_front();
+    first.idle = std::move(connection);
+    first.has_place = true;
+    first.served.notify_one();  // Under the lock: the waiter ends once it is free.
+  } else if (connection.has_value()) {
+    idle_.push_back(*std::move(connection));
+  } else {
+    --places_taken_;
   }
-  const std::lock_guard lock(mutex_);
-  idle_.push_back(std::move(connection));
-  returned_.notify_one();
-}
-
-void ConnectionPool::GiveUpPlace() {
-  const std::lock_guard lock(mutex_);
-  --places_taken_;
-  returned_.notify_one();
 }
 
 }  // namespace ratelimiter

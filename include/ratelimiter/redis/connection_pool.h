@@ -2,8 +2,10 @@
 
 #include <condition_variable>
 #include <cstddef>
+#include <list>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -32,7 +34,7 @@ class ConnectionPool {
         : pool_(std::exchange(other.pool_, nullptr)), connection_(std::move(other.connection_)) {}
     Lease& operator=(Lease&&) = delete;
     ~Lease() {
-      if (pool_ != nullptr) pool_->Return(std::move(connection_));
+      if (pool_ != nullptr) pool_->GiveBack(std::move(connection_));
     }
     Connection& operator*() { return connection_; }
 
@@ -46,14 +48,24 @@ class ConnectionPool {
   ~ConnectionPool();
 
   // A usable connection: an idle one that the server has not closed, or a new
-  // one; waits for one to come back where all are lent. Errors: UNAVAILABLE,
-  // with the reason; DEADLINE_EXCEEDED.
+  // one. Where all are lent it waits its turn: first come, first served. Errors:
+  // UNAVAILABLE, with the reason; DEADLINE_EXCEEDED.
   absl::StatusOr<Lease> Acquire(Deadline deadline);
 
  private:
+  // A caller for whom there is no place yet. It lives on that caller's stack.
+  struct Waiter {
+    std::condition_variable served;
+    // Guarded by mutex_.
+    bool has_place = false;
+    std::optional<Connection> idle;
+  };
+
+  // The right to one of the connections, with an idle one if there is any.
+  absl::StatusOr<std::optional<Connection>> TakePlace(Deadline deadline);
   absl::StatusOr<Connection> Open(Deadline deadline);
-  void Return(Connection connection);
-  void GiveUpPlace();
+  // Ends that right, and keeps the connection if there is one and it works.
+  void GiveBack(std::optional<Connection> connection);
 
   // Constant after construction.
   const RedisServer server_;
@@ -62,8 +74,8 @@ class ConnectionPool {
   const std::unique_ptr<Resolver> resolver_;
 
   std::mutex mutex_;
-  std::condition_variable returned_;
   // Guarded by mutex_.
+  std::list<Waiter*> waiters_;    // First come, first served.
   std::vector<Connection> idle_;  // The most recently used last.
   std::size_t places_taken_ = 0;  // Connections lent, idle or being opened.
 };
