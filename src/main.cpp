@@ -134,7 +134,7 @@ int Run(const Settings& settings) {
   logger->info("signal {}: draining for {}, then ending; another one ends at once", signal,
                FormatDuration(settings.drain_time));
   (*server)->StopServing();
-  if (signals.WaitFor(settings.drain_time)) return kExitRuntime;
+  if (signals.WaitFor(settings.drain_time)) _exit(kExitRuntime);
   RunUnlessSignalled(signals, [&] { (*server)->Shutdown(kShutdownGrace); });
   logger->info("ended");
   return kExitOk;

@@ -26,7 +26,7 @@ constexpr std::array<Unit, 6> kUnits = {{{"d", 86'400'000'000},
 std::optional<std::chrono::microseconds> ParseDuration(std::string_view text) {
   std::int64_t number = 0;
   const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || number < 0) return std::nullopt;
+  if (error != std::errc() || text.starts_with('-')) return std::nullopt;
   text.remove_prefix(static_cast<std::size_t>(rest - text.data()));
   if (text.empty() && number == 0) return std::chrono::microseconds(0);
   for (const Unit& unit : kUnits) {

@@ -1,13 +1,14 @@
 #include "ratelimiter/base/log.h"
 
 #include <limits>
+#include <string>
+#include <string_view>
+#include <utility>
+
 #include <nlohmann/json.hpp>
 #include <spdlog/formatter.h>
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
-#include <string>
-#include <string_view>
-#include <utility>
 
 #include "ratelimiter/base/text.h"
 

@@ -102,67 +102,98 @@ bool ReadRedisUrl(const std::string& value, RedisUrl& result) {
 bool ReadKeyPrefix(const std::string& value, std::string& result) {
   constexpr std::size_t kMaxBytes = 64;
   result = value;
-  return !value.empty() && value.size() <= kMaxBytes &&
-         std::all_of(value.begin(), value.end(),
-                     [](char c) { return c > ' ' && c < '\x7f' && c != '{' && c != '}'; });
+  return !value.empty() && value.size() <= kMaxBytes && std::ranges::all_of(value, [](char c) {
+    return c > ' ' && c < '\x7f' && c != '{' && c != '}';
+  });
 }
 
 // In the order in which --help and the README show them.
 constexpr Setting kSettings[] = {
-    Setting{"PORT", "50051", "0 to 65535",
-            "gRPC port; 0 picks a free one, told in the start line",
-            [](const std::string& value, Settings& settings) { return ReadNumber(value, 0, kMaxPort, settings.port); }},
+    Setting{"PORT", "50051", "0 to 65535", "gRPC port; 0 picks a free one, told in the start line",
+            [](const std::string& value, Settings& settings) {
+              return ReadNumber(value, 0, kMaxPort, settings.port);
+            }},
     Setting{"BIND", "::", "an IPv4 or IPv6 address",
             "where gRPC listens; :: is all interfaces, IPv4 and IPv6",
-            [](const std::string& value, Settings& settings) { return ReadAddress(value, settings.bind); }},
+            [](const std::string& value, Settings& settings) {
+              return ReadAddress(value, settings.bind);
+            }},
     Setting{"METRICS_PORT", "2112", "0 to 65535",
             "port of /metrics; 0 picks a free one, told in the start line",
-            [](const std::string& value, Settings& settings) { return ReadNumber(value, 0, kMaxPort, settings.metrics_port); }},
+            [](const std::string& value, Settings& settings) {
+              return ReadNumber(value, 0, kMaxPort, settings.metrics_port);
+            }},
     Setting{"METRICS_BIND", "::", "an IPv4 or IPv6 address",
             "where /metrics listens; :: is all interfaces, IPv4 and IPv6",
-            [](const std::string& value, Settings& settings) { return ReadAddress(value, settings.metrics_bind); }},
+            [](const std::string& value, Settings& settings) {
+              return ReadAddress(value, settings.metrics_bind);
+            }},
     Setting{"METRICS_MAX_USERS", "1000", "0 to 1000000",
             "users with metric series of their own; 0 counts all users as __other__",
-            [](const std::string& value, Settings& settings) { return ReadNumber(value, 0, 1'000'000, settings.metrics_max_users); }},
+            [](const std::string& value, Settings& settings) {
+              return ReadNumber(value, 0, 1'000'000, settings.metrics_max_users);
+            }},
     Setting{"STORE", "redis", "redis, memory",
             "where buckets are kept; memory is this process alone, not shared",
-            [](const std::string& value, Settings& settings) { return ReadChoice(value, kStores, settings.store); }},
+            [](const std::string& value, Settings& settings) {
+              return ReadChoice(value, kStores, settings.store);
+            }},
     Setting{"REDIS_URL", "redis://127.0.0.1:6379", "redis://[user:password@]host[:port][/database]",
             "the Redis that all instances share; %XX in user and password",
-            [](const std::string& value, Settings& settings) { return ReadRedisUrl(value, settings.redis_url); }},
-    Setting{"REDIS_TIMEOUT", "100ms", "1ms to 1m",
-            "how long a call waits for Redis",
-            [](const std::string& value, Settings& settings) { return ReadDuration(value, 1ms, 1min, settings.redis_timeout); }},
-    Setting{"REDIS_POOL_SIZE", "16", "1 to 1024",
-            "connections to Redis at most",
-            [](const std::string& value, Settings& settings) { return ReadNumber(value, 1, 1024, settings.redis_pool_size); }},
+            [](const std::string& value, Settings& settings) {
+              return ReadRedisUrl(value, settings.redis_url);
+            }},
+    Setting{"REDIS_TIMEOUT", "100ms", "1ms to 1m", "how long a call waits for Redis",
+            [](const std::string& value, Settings& settings) {
+              return ReadDuration(value, 1ms, 1min, settings.redis_timeout);
+            }},
+    Setting{"REDIS_POOL_SIZE", "16", "1 to 1024", "connections to Redis at most",
+            [](const std::string& value, Settings& settings) {
+              return ReadNumber(value, 1, 1024, settings.redis_pool_size);
+            }},
     Setting{"KEY_PREFIX", "rl", "1 to 64 printable ASCII characters but space { }",
             "what every key in Redis begins with",
-            [](const std::string& value, Settings& settings) { return ReadKeyPrefix(value, settings.key_prefix); }},
-    Setting{"CAPACITY", "5", "1 and more",
-            "tokens that a bucket holds: the burst",
-            [](const std::string& value, Settings& settings) { return ReadNumber(value, 1, kMaxNumber, settings.limit.capacity); }},
-    Setting{"REFILL_TOKENS", "1", "1 and more",
-            "tokens that come back in every REFILL_INTERVAL",
-            [](const std::string& value, Settings& settings) { return ReadNumber(value, 1, kMaxNumber, settings.limit.refill_tokens); }},
-    Setting{"REFILL_INTERVAL", "2s", "1ms to 30d",
-            "time in which REFILL_TOKENS come back",
-            [](const std::string& value, Settings& settings) { return ReadDuration(value, kMinRefillInterval, kMaxRefillInterval, settings.limit.refill_interval); }},
+            [](const std::string& value, Settings& settings) {
+              return ReadKeyPrefix(value, settings.key_prefix);
+            }},
+    Setting{"CAPACITY", "5", "1 and more", "tokens that a bucket holds: the burst",
+            [](const std::string& value, Settings& settings) {
+              return ReadNumber(value, 1, kMaxNumber, settings.limit.capacity);
+            }},
+    Setting{"REFILL_TOKENS", "1", "1 and more", "tokens that come back in every REFILL_INTERVAL",
+            [](const std::string& value, Settings& settings) {
+              return ReadNumber(value, 1, kMaxNumber, settings.limit.refill_tokens);
+            }},
+    Setting{"REFILL_INTERVAL", "2s", "1ms to 30d", "time in which REFILL_TOKENS come back",
+            [](const std::string& value, Settings& settings) {
+              return ReadDuration(value, kMinRefillInterval, kMaxRefillInterval,
+                                  settings.limit.refill_interval);
+            }},
     Setting{"MEMORY_MAX_BUCKETS", "1000000", "1 to 1000000000",
             "buckets held by STORE=memory; where all are in use, a new user gets an error",
-            [](const std::string& value, Settings& settings) { return ReadNumber(value, 1, 1'000'000'000, settings.memory_max_buckets); }},
+            [](const std::string& value, Settings& settings) {
+              return ReadNumber(value, 1, 1'000'000'000, settings.memory_max_buckets);
+            }},
     Setting{"MAX_POLLERS", "400", "1 to 10000",
             "gRPC threads that stay ready for calls; best above the number of calls in flight",
-            [](const std::string& value, Settings& settings) { return ReadNumber(value, 1, 10'000, settings.max_pollers); }},
+            [](const std::string& value, Settings& settings) {
+              return ReadNumber(value, 1, 10'000, settings.max_pollers);
+            }},
     Setting{"DRAIN_TIME", "5s", "0 to 1h",
-            "after SIGTERM or SIGINT, how long calls are still accepted while health says NOT_SERVING; 0 is not at all",
-            [](const std::string& value, Settings& settings) { return ReadDuration(value, 0ms, 1h, settings.drain_time); }},
+            "after SIGTERM or SIGINT, how long calls are still accepted while health says "
+            "NOT_SERVING; 0 is not at all",
+            [](const std::string& value, Settings& settings) {
+              return ReadDuration(value, 0ms, 1h, settings.drain_time);
+            }},
     Setting{"LOG_LEVEL", "info", "debug, info, warn, error, off",
             "least severe messages that are logged",
-            [](const std::string& value, Settings& settings) { return ReadChoice(value, kLogLevels, settings.log_level); }},
-    Setting{"LOG_FORMAT", "text", "text, json",
-            "how log lines on stderr are written",
-            [](const std::string& value, Settings& settings) { return ReadChoice(value, kLogFormats, settings.log_format); }},
+            [](const std::string& value, Settings& settings) {
+              return ReadChoice(value, kLogLevels, settings.log_level);
+            }},
+    Setting{"LOG_FORMAT", "text", "text, json", "how log lines on stderr are written",
+            [](const std::string& value, Settings& settings) {
+              return ReadChoice(value, kLogFormats, settings.log_format);
+            }},
 };
 
 // REDIS_URL -> --redis-url
@@ -174,18 +205,37 @@ std::string FlagName(std::string_view name) {
   return flag;
 }
 
-// What of a rejected value may be shown: a URL may hold a password.
-std::string Shown(const Setting& setting, const std::string& value) {
-  constexpr std::size_t kMaxBytes = 100;
+constexpr std::size_t kMaxShownBytes = 100;
+
+// What of a rejected value may be shown. A URL may hold a password: before '@',
+// or where '@' is missing, after a ':' that no port follows.
+std::string Shown(const Setting& setting, std::string_view value) {
+  constexpr std::string_view kHidden = "…";
+  constexpr auto kNone = std::string_view::npos;
+  if (setting.name != "REDIS_URL") return Printable(value, kMaxShownBytes);
+
   const std::size_t at = value.rfind('@');
-  if (setting.name != "REDIS_URL" || at == std::string::npos) return Printable(value, kMaxBytes);
-  return "…" + Printable(std::string_view(value).substr(at), kMaxBytes);
+  if (at != kNone) return std::string(kHidden) + Printable(value.substr(at), kMaxShownBytes);
+  const std::size_t scheme = value.find("://");
+  const std::size_t colon = value.find(':', scheme == kNone ? 0 : scheme + 3);
+  if (colon == kNone || value.find_first_not_of("0123456789/", colon + 1) == kNone) {
+    return Printable(value, kMaxShownBytes);
+  }
+  return Printable(value.substr(0, colon + 1), kMaxShownBytes).append(kHidden);
 }
 
 std::string Rejection(const Setting& setting, const std::string& value) {
   return fmt::format("{}: \"{}\" is not accepted; accepted: {} (environment {}, flag {})\n",
                      setting.name, Shown(setting, value), setting.accepted, setting.name,
                      FlagName(setting.name));
+}
+
+// Of what belongs to no setting only a flag's name is shown: a value may be a
+// secret that strayed.
+std::string UnknownArgument(std::string_view argument) {
+  if (!argument.starts_with('-')) return "an argument stands behind no flag; --help lists them\n";
+  const std::string_view name = argument.substr(0, argument.find('='));
+  return fmt::format("there is no flag {}; --help lists them\n", Printable(name, kMaxShownBytes));
 }
 
 constexpr const char* kDescription =
@@ -203,6 +253,7 @@ SettingsResult ReadSettings(int argc, const char* const* argv) {
   CLI::App app(kDescription, "ratelimiterd");
   app.set_version_flag("--version", "ratelimiterd " RATELIMITER_VERSION);
   app.footer(kFooter);
+  app.allow_extras();
 
   std::vector<std::string> values(std::size(kSettings));
   for (std::size_t i = 0; i < values.size(); ++i) {
@@ -223,6 +274,11 @@ SettingsResult ReadSettings(int argc, const char* const* argv) {
             .message = out.str(),
             .exit_code = code == 0 ? kExitOk : kExitUsage};
   }
+  std::string unknown;
+  for (const std::string& argument : app.remaining()) unknown += UnknownArgument(argument);
+  if (!unknown.empty()) {
+    return {.settings = std::nullopt, .message = unknown, .exit_code = kExitUsage};
+  }
 
   Settings settings;
   settings.limit.name = "default";
@@ -230,12 +286,15 @@ SettingsResult ReadSettings(int argc, const char* const* argv) {
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (!kSettings[i].read(values[i], settings)) rejections += Rejection(kSettings[i], values[i]);
   }
-  if (rejections.empty()) {
-    const absl::Status valid = Validate(settings.limit);
-    if (valid.ok()) return {.settings = settings, .message = {}, .exit_code = kExitOk};
-    rejections = fmt::format("CAPACITY, REFILL_TOKENS, REFILL_INTERVAL: {}\n",
-                             std::string(valid.message()));
+  const Limit& limit = settings.limit;
+  // A number that was not accepted is still zero, and told already.
+  if (limit.capacity > 0 && limit.refill_tokens > 0 && limit.refill_interval > 0us) {
+    if (const absl::Status valid = Validate(limit); !valid.ok()) {
+      rejections += fmt::format("CAPACITY, REFILL_TOKENS, REFILL_INTERVAL: {}\n",
+                                std::string(valid.message()));
+    }
   }
+  if (rejections.empty()) return {.settings = settings, .message = {}, .exit_code = kExitOk};
   return {.settings = std::nullopt, .message = rejections, .exit_code = kExitConfig};
 }
 

@@ -42,10 +42,10 @@ absl::Status Validate(const Limit& limit) {
         limit.capacity, limit.refill_tokens));
   }
   if (TimeToFullReachesBound(limit)) {
-    return reject(fmt::format(
-        "capacity {} at {} per {} takes 2^52 microseconds (142 years) or more to fill, beyond exact "
-        "arithmetic; accepted: less",
-        limit.capacity, limit.refill_tokens, FormatDuration(limit.refill_interval)));
+    return reject(
+        fmt::format("capacity {} at {} per {} takes 2^52 microseconds (142 years) or more to fill, "
+                    "beyond exact arithmetic; accepted: less",
+                    limit.capacity, limit.refill_tokens, FormatDuration(limit.refill_interval)));
   }
   return absl::OkStatus();
 }

@@ -6,18 +6,16 @@
 
 namespace ratelimiter {
 
-Limiter::Limiter(Limit limit, TokenBucketStore& store)
-    : limit_(std::move(limit)), store_(store) {}
+Limiter::Limiter(Limit limit, TokenBucketStore& store) : limit_(std::move(limit)), store_(store) {}
 
 absl::StatusOr<Decision> Limiter::Allow(const Request& request, Deadline deadline) {
   if (request.cost > limit_.capacity) {
-    return absl::InvalidArgumentError(
-        fmt::format(
+    return absl::InvalidArgumentError(fmt::format(
         "cost is {}, above the capacity of limit \"{}\", so it could never pass; accepted: 0 to {}",
         request.cost, limit_.name, limit_.capacity));
   }
-  return store_.Decide(limit_, request.user_id,
-                       {.cost = request.cost, .take = request.charges()}, deadline);
+  return store_.Decide(limit_, request.user_id, {.cost = request.cost, .take = request.charges()},
+                       deadline);
 }
 
 absl::StatusOr<Usage> Limiter::GetUsage(std::string_view user_id, Deadline deadline) {

@@ -68,9 +68,7 @@ class BucketTable {
   struct KeyOf {
     using is_transparent = void;
     const std::deque<Entry>* entries;
-    Key operator()(Slot slot) const {
-      return {(*entries)[slot].limit, (*entries)[slot].subject};
-    }
+    Key operator()(Slot slot) const { return {(*entries)[slot].limit, (*entries)[slot].subject}; }
     Key operator()(const Key& key) const { return key; }
   };
   struct Hash : KeyOf {

@@ -65,11 +65,10 @@ absl::StatusOr<Decision> MemoryTokenBucket::Decide(const Limit& limit, std::stri
     // one's lock is not held: two locks at once could wait for each other.
     if (!ReserveRoom(now)) {
       rejected_.fetch_add(1, std::memory_order_relaxed);
-      return absl::ResourceExhaustedError(
-          fmt::format(
-              "all {} buckets are in use, and forgetting one would give its user a full bucket "
-              "again; raise MEMORY_MAX_BUCKETS or use STORE=redis",
-              max_buckets_));
+      return absl::ResourceExhaustedError(fmt::format(
+          "all {} buckets are in use, and forgetting one would give its user a full bucket "
+          "again; raise MEMORY_MAX_BUCKETS or use STORE=redis",
+          max_buckets_));
     }
     reserved = true;
   }

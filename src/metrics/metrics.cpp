@@ -1,5 +1,9 @@
 #include "ratelimiter/metrics/metrics.h"
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <exception>
 #include <utility>
 
@@ -43,9 +47,19 @@ prometheus::Histogram& BuildRedisLatency(prometheus::Registry& registry) {
       .Add({}, kLatencyBuckets);
 }
 
+bool HasIpv6() {
+  const int descriptor = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (descriptor < 0) return false;
+  sockaddr_in6 any{};
+  any.sin6_family = AF_INET6;
+  const bool bound = bind(descriptor, reinterpret_cast<const sockaddr*>(&any), sizeof any) == 0;
+  close(descriptor);
+  return bound;
+}
+
 // civetweb's words for an address: "+port" is IPv4 and IPv6.
 std::string ListenAddress(const std::string& bind, std::uint16_t port) {
-  if (bind == "::") return fmt::format("+{}", port);
+  if (bind == "::") return fmt::format("{}{}", HasIpv6() ? "+" : "0.0.0.0:", port);
   if (bind.find(':') != std::string::npos) return fmt::format("[{}]:{}", bind, port);
   return fmt::format("{}:{}", bind, port);
 }
@@ -93,9 +107,9 @@ absl::StatusOr<MetricsExposer> MetricsExposer::Start(const std::string& bind, st
   try {
     exposer = std::make_unique<prometheus::Exposer>(address);
   } catch (const std::exception& error) {  // civetweb's
-    if (bind == "::") return Start("0.0.0.0", port, metrics);  // A machine without IPv6.
-    return absl::UnavailableError(fmt::format(
-        "cannot listen on {} port {} for metrics ({}); is the port taken?", bind, port, error.what()));
+    return absl::UnavailableError(
+        fmt::format("cannot listen on {} port {} for metrics ({}); is the port taken?", bind, port,
+                    error.what()));
   }
   for (const auto& collectable : metrics.collectables()) exposer->RegisterCollectable(collectable);
   return MetricsExposer(std::move(exposer), metrics.collectables());

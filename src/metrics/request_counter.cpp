@@ -21,12 +21,10 @@ RequestCounter::RequestCounter(std::size_t max_users)
     : max_users_(max_users), cells_(std::bit_ceil(2 * max_users + 2)) {}
 
 void RequestCounter::Count(std::string_view user, RequestStatus status) {
+  // Looked at before the table, which is never written again from then on.
+  const bool all_given_out = tracked_users_.load(std::memory_order_acquire) >= max_users_;
   Series* series = Find(user);
-  if (series == nullptr) {
-    // Once all series are given out, the table is never written again.
-    series = tracked_users_.load(std::memory_order_acquire) >= max_users_ ? &other_
-                                                                          : &FindOrAdd(user);
-  }
+  if (series == nullptr) series = all_given_out ? &other_ : &FindOrAdd(user);
   series->Add(status);
 }
 

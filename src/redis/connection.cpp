@@ -24,6 +24,8 @@ constexpr std::size_t kMaxMessageBytes = 200;
 
 std::string SystemMessage(int error) { return std::generic_category().message(error); }
 
+absl::Status NotInTime() { return absl::DeadlineExceededError("no answer in time"); }
+
 std::string_view Text(const redisReply& reply) { return {reply.str, reply.len}; }
 
 // The value of `field` in a reply that lists fields and values in turn.
@@ -47,8 +49,9 @@ absl::Status CheckVersion(const redisReply& hello) {
   int major = 0;
   std::from_chars(version.data(), version.data() + version.size(), major);
   if (server == "valkey" || (server == "redis" && major >= 7)) return absl::OkStatus();
-  return absl::UnavailableError(fmt::format("the server is {} {}; needed: Redis 7.0 or later, or Valkey",
-                                            Printable(server, 32), Printable(version, 32)));
+  return absl::UnavailableError(
+      fmt::format("the server is {} {}; needed: Redis 7.0 or later, or Valkey",
+                  Printable(server, 32), Printable(version, 32)));
 }
 
 absl::Status IntroductionRefused(const redisReply& reply, std::string_view command) {
@@ -104,8 +107,7 @@ absl::StatusOr<Connection> Connection::Connect(const std::string& address, std::
   if (context == nullptr) return absl::UnavailableError("no memory for a connection");
   if (context->err != 0) return absl::UnavailableError(std::string(context->errstr));
 
-  const absl::Status waited = connection.Wait(POLLOUT, deadline);
-  if (!waited.ok()) return waited;
+  if (absl::Status waited = connection.Wait(POLLOUT, deadline); !waited.ok()) return waited;
   int error = 0;
   socklen_t size = sizeof error;
   if (getsockopt(context->fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
@@ -118,8 +120,7 @@ absl::Status Connection::Introduce(const RedisServer& server, Deadline deadline)
   std::string commands =
       server.password.empty()
           ? FormatCommand({"HELLO", "2", "SETNAME", "ratelimiterd"})
-          : FormatCommand(
-                {"HELLO", "2", "AUTH", user, server.password, "SETNAME", "ratelimiterd"});
+          : FormatCommand({"HELLO", "2", "AUTH", user, server.password, "SETNAME", "ratelimiterd"});
   if (server.database != 0) {
     commands += FormatCommand({"SELECT", std::to_string(server.database)});
   }
@@ -153,6 +154,7 @@ absl::Status Connection::Send(std::string_view commands, Deadline deadline) {
 }
 
 absl::StatusOr<Reply> Connection::Receive(Deadline deadline) {
+  bool read = false;
   while (true) {
     void* reply = nullptr;
     if (redisGetReplyFromReader(context_.get(), &reply) != REDIS_OK) {
@@ -160,15 +162,19 @@ absl::StatusOr<Reply> Connection::Receive(Deadline deadline) {
           fmt::format("not Redis's protocol: {}", Printable(context_->errstr, kMaxMessageBytes))));
     }
     if (reply != nullptr) return Reply(static_cast<redisReply*>(reply));
+    // What is there is taken however late it is, but a server that always has
+    // more to send must not keep us.
+    if (read && deadline <= std::chrono::steady_clock::now()) return Broken(NotInTime());
     if (absl::Status waited = Wait(POLLIN, deadline); !waited.ok()) return waited;
     if (redisBufferRead(context_.get()) != REDIS_OK) {
       return Broken(absl::UnavailableError(std::string(context_->errstr)));
     }
+    read = true;
   }
 }
 
 bool Connection::IsStale() const {
-  if (broken_) return true;
+  if (broken_ || context_->reader->pos < context_->reader->len) return true;
   char byte = 0;
   const ssize_t peeked = recv(context_->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
   return peeked >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
@@ -183,7 +189,7 @@ absl::Status Connection::Wait(short events, Deadline deadline) {
     const timespec timeout = {.tv_sec = seconds.count(), .tv_nsec = (left - seconds).count()};
     const int ready = ppoll(&descriptor, 1, &timeout, nullptr);
     if (ready > 0) return absl::OkStatus();
-    if (ready == 0) return Broken(absl::DeadlineExceededError("no answer in time"));
+    if (ready == 0) return Broken(NotInTime());
     if (errno != EINTR) return Broken(absl::UnavailableError(SystemMessage(errno)));
   }
 }

@@ -26,6 +26,13 @@ bool IsError(const redisReply& reply, std::string_view prefix) {
          std::string_view(reply.str, reply.len).starts_with(prefix);
 }
 
+// Whether the error that Redis replied is about what it was asked (a key of
+// another type, a bucket that holds nonsense), not about its own state (a
+// demoted master, loading, out of memory): it would answer others.
+bool IsOfTheCommand(const redisReply& error) {
+  return IsError(error, "ERR ") || IsError(error, "WRONGTYPE ");
+}
+
 absl::Status DeadlinePassed() {
   return absl::DeadlineExceededError("the call's deadline passed before Redis was asked");
 }
@@ -58,7 +65,8 @@ std::string Describe(const redisReply& reply) {
 // The script's reply, if it is what the script promises.
 absl::StatusOr<Decision> ParseDecision(const redisReply& reply, const Limit& limit) {
   if (reply.type == REDIS_REPLY_ERROR) {
-    return absl::UnavailableError(fmt::format("Redis answered {}", Describe(reply)));
+    const std::string answer = fmt::format("Redis answered {}", Describe(reply));
+    return IsOfTheCommand(reply) ? absl::InternalError(answer) : absl::UnavailableError(answer);
   }
   std::array<std::int64_t, 4> numbers{};
   bool promised = reply.type == REDIS_REPLY_ARRAY && reply.elements == numbers.size();
@@ -68,11 +76,10 @@ absl::StatusOr<Decision> ParseDecision(const redisReply& reply, const Limit& lim
     numbers[i] = element.integer;
   }
   const auto [allowed, remaining, retry_after, reset_after] = numbers;
-  promised = promised && allowed <= 1 && static_cast<std::uint64_t>(remaining) <= limit.capacity &&
+  promised = promised && allowed <= 1 && std::cmp_less_equal(remaining, limit.capacity) &&
              (allowed == 1) == (retry_after == 0);
   if (!promised) {
-    return absl::InternalError(
-        fmt::format(
+    return absl::InternalError(fmt::format(
         "Redis's reply is not a decision of the token bucket script: {}", Describe(reply)));
   }
   return Decision{.allowed = allowed == 1,
@@ -139,13 +146,14 @@ absl::StatusOr<Reply> RedisTokenBucket::RoundTrip(std::string_view command, Dead
   // deadline ends meanwhile: a short deadline must not cost a connection.
   const Deadline answer_by = std::chrono::steady_clock::now() + options_.timeout;
   absl::StatusOr<Reply> reply = connection.Receive(answer_by);
-  if (reply.ok() && IsError(**reply, "NOSCRIPT")) reply = LoadAndRepeat(connection, command, answer_by);
+  if (reply.ok() && IsError(**reply, "NOSCRIPT"))
+    reply = LoadAndRepeat(connection, command, answer_by);
   metrics_.ObserveRedisLatency(std::chrono::steady_clock::now() - sending);
 
   if (!reply.ok()) return Unavailable(reply.status());
-  // A server that refuses may be the wrong one by now (a demoted master, say):
+  // A server that refuses all may be the wrong one by now (a demoted master):
   // the next call looks anew.
-  if ((*reply)->type == REDIS_REPLY_ERROR) connection.MarkBroken();
+  if ((*reply)->type == REDIS_REPLY_ERROR && !IsOfTheCommand(**reply)) connection.MarkBroken();
   return reply;
 }
 
@@ -169,15 +177,13 @@ absl::Status RedisTokenBucket::NotAsked(const absl::Status& error, Deadline dead
 }
 
 absl::Status RedisTokenBucket::Unavailable(const absl::Status& error) const {
-  const std::string bound = absl::IsDeadlineExceeded(error)
-                                ? fmt::format(" (REDIS_TIMEOUT is {})",
-                                              FormatDuration(options_.timeout))
-                                : std::string();
-  return absl::UnavailableError(fmt::format("Redis at {} is not available: {}{}",
-                                            options_.server.Address(),
-                                            std::string_view(error.message().data(),
-                                                             error.message().size()),
-                                            bound));
+  const std::string bound =
+      absl::IsDeadlineExceeded(error)
+          ? fmt::format(" (REDIS_TIMEOUT is {})", FormatDuration(options_.timeout))
+          : std::string();
+  return absl::UnavailableError(
+      fmt::format("Redis at {} is not available: {}{}", options_.server.Address(),
+                  std::string_view(error.message().data(), error.message().size()), bound));
 }
 
 }  // namespace ratelimiter

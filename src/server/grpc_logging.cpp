@@ -1,13 +1,13 @@
 #include "grpc_logging.h"
 
-#include <google/protobuf/stubs/logging.h>
-#include <grpc/support/log.h>
-
 #include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string_view>
 #include <utility>
+
+#include <google/protobuf/stubs/logging.h>
+#include <grpc/support/log.h>
 
 #include "ratelimiter/base/log.h"
 

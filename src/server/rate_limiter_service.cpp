@@ -29,8 +29,8 @@ absl::Status CheckUserId(std::string_view user_id) {
 
 absl::Status CheckPath(std::string_view path) {
   if (path.size() <= kMaxPathBytes) return absl::OkStatus();
-  return absl::InvalidArgumentError(fmt::format(
-      "path is {} bytes long; accepted: at most {} bytes", path.size(), kMaxPathBytes));
+  return absl::InvalidArgumentError(
+      fmt::format("path is {} bytes long; accepted: at most {} bytes", path.size(), kMaxPathBytes));
 }
 
 // Counts are 32-bit on the wire, for JSON shows 64-bit integers as strings.

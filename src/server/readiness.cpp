@@ -42,16 +42,15 @@ void Readiness::StopServing() {
 void Readiness::Ask() {
   // The store's own bound is the only one.
   const absl::Status status = store_.Check(Deadline::max());
-  const bool changed = !asked_ || status.ok() != ready_;
-  asked_ = true;
-  ready_ = status.ok();
-  if (!changed) return;
+  const bool first = !std::exchange(asked_, true);
+  const bool changed = std::exchange(ready_, status.ok()) != ready_;
+  if (!first && !changed) return;
 
   const std::lock_guard lock(mutex_);
   if (stopped_) return;
   SetServing(health_, ready_);
   if (ready_) {
-    logger_->info("ready");
+    if (!first) logger_->info("ready");  // At first the start line is enough.
   } else {
     logger_->warn("not ready: {}", std::string(status.message()));
   }

@@ -21,8 +21,8 @@ grpc::Status ReflectionService::ServerReflectionInfo(
       grpc::ClientContext::FromServerContext(*context);
   const grpc::internal::RpcMethod method(kV1Alpha, grpc::internal::RpcMethod::BIDI_STREAMING,
                                          channel_);
-  using Factory = grpc::internal::ClientReaderWriterFactory<ServerReflectionRequest,
-                                                            ServerReflectionResponse>;
+  using Factory =
+      grpc::internal::ClientReaderWriterFactory<ServerReflectionRequest, ServerReflectionResponse>;
   const std::unique_ptr<grpc::ClientReaderWriter<ServerReflectionRequest, ServerReflectionResponse>>
       v1alpha(Factory::Create(channel_.get(), method, call_context.get()));
 

@@ -56,8 +56,8 @@ class GrpcServer final : public Server {
     }
     port_ = static_cast<std::uint16_t>(selected_port);
     reflection_.Attach(server_->InProcessChannel({}));
-    readiness_ = std::make_unique<Readiness>(store, *server_->GetHealthCheckService(),
-                                             std::move(logger));
+    readiness_ =
+        std::make_unique<Readiness>(store, *server_->GetHealthCheckService(), std::move(logger));
     return absl::OkStatus();
   }
 
@@ -93,7 +93,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Settings& settings, 
   if (absl::Status status = server->Listen(settings, store, std::move(logger)); !status.ok()) {
     return status;
   }
-  return absl::StatusOr<std::unique_ptr<Server>>(std::move(server));
+  return server;
 }
 
 }  // namespace ratelimiter

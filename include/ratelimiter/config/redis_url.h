@@ -12,8 +12,8 @@ struct RedisUrl {
   std::string host;
   std::uint16_t port = 6379;
   // Empty: none was given.
-  std::string user;
-  std::string password;
+  std::string user{};
+  std::string password{};
   std::uint32_t database = 0;
 
   friend bool operator==(const RedisUrl&, const RedisUrl&) = default;

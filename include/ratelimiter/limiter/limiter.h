@@ -13,8 +13,8 @@ namespace ratelimiter {
 
 // One request, as the limiter sees it. The strings are the caller's.
 struct Request {
-  std::string_view user_id;
-  std::string_view path;
+  std::string_view user_id{};
+  std::string_view path{};
   std::uint64_t cost = 1;
   bool dry_run = false;
 

@@ -16,7 +16,7 @@ class RateLimiterService final : public limiter::RateLimiter::Service {
       : limiter_(limiter), requests_(requests) {}
 
   grpc::Status AllowRequest(grpc::ServerContext* context,
-                            const limiter::AllowRequestRequest* request,
+                            const limiter::AllowRequestRequest* message,
                             limiter::AllowRequestResponse* response) override;
 
   grpc::Status GetUsage(grpc::ServerContext* context, const limiter::GetUsageRequest* request,
