@@ -63,7 +63,9 @@ void AMillionBuckets(benchmark::State& state, std::string (*id)(std::size_t)) {
     if (store->buckets() != kBuckets) state.SkipWithError("not all buckets were kept");
   }
 }
-BENCHMARK_CAPTURE(AMillionBuckets, ids_of_11_bytes, ShortId)->Iterations(1)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(AMillionBuckets, ids_of_11_bytes, ShortId)
+    ->Iterations(1)
+    ->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(AMillionBuckets, uuids, Uuid)->Iterations(1)->Unit(benchmark::kMillisecond);
 
 }  // namespace

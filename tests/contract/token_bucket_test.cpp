@@ -187,9 +187,9 @@ TYPED_TEST(TokenBucketContract, SubjectsAndLimitsHaveBucketsOfTheirOwn) {
 }
 
 TYPED_TEST(TokenBucketContract, IsExactAtTheEdgesOfItsRange) {
-  for (const Limit& limit : {Limit{"most tokens", (kExactBound - 1) / 1'000, 1'000, 1ms},
-                             Limit{"slowest", 1'737, 1, 24h * 30},
-                             Limit{"fastest", 1, kExactBound - 1, 1ms}}) {
+  for (const Limit& limit :
+       {Limit{"most tokens", (kExactBound - 1) / 1'000, 1'000, 1ms},
+        Limit{"slowest", 1'737, 1, 24h * 30}, Limit{"fastest", 1, kExactBound - 1, 1ms}}) {
     ASSERT_TRUE(Validate(limit).ok()) << limit.name;
     this->At(0us);
     EXPECT_TRUE(this->Take(limit, limit.capacity).allowed) << limit.name;

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -31,21 +32,21 @@ rc::Gen<std::uint64_t> UpTo(std::uint64_t most) {
 }
 
 rc::Gen<Limit> AnyLimit() {
-  const auto interval = rc::gen::oneOf(
-      UpTo(static_cast<std::uint64_t>(kMaxRefillInterval.count())),
-      rc::gen::element<std::uint64_t>(1'000, 3'000, 1'000'000, 2'000'000, 60'000'000,
-                                      86'400'000'000, 2'592'000'000'000));
+  const auto interval =
+      rc::gen::oneOf(UpTo(static_cast<std::uint64_t>(kMaxRefillInterval.count())),
+                     rc::gen::element<std::uint64_t>(1'000, 3'000, 1'000'000, 2'000'000, 60'000'000,
+                                                     86'400'000'000, 2'592'000'000'000));
   return rc::gen::suchThat(
-      rc::gen::oneOf(
-          rc::gen::element(Limit{"l", 5, 1, std::chrono::seconds(2)},
-                           Limit{"l", 1'000'000, 1'000'000, std::chrono::hours(24)},
-                           Limit{"l", 7, 7, std::chrono::milliseconds(3)}),
-          rc::gen::map(rc::gen::tuple(UpTo(kExactBound), UpTo(kExactBound), interval),
-                       [](const auto& numbers) {
-                         const auto& [capacity, refill, micros] = numbers;
-                         return Limit{"l", capacity, 1 + refill % (kExactBound / capacity),
-                                      microseconds(static_cast<std::int64_t>(micros))};
-                       })),
+      rc::gen::oneOf(rc::gen::element(Limit{"l", 5, 1, std::chrono::seconds(2)},
+                                      Limit{"l", 1'000'000, 1'000'000, std::chrono::hours(24)},
+                                      Limit{"l", 7, 7, std::chrono::milliseconds(3)}),
+                     rc::gen::map(rc::gen::tuple(UpTo(kExactBound), UpTo(kExactBound), interval),
+                                  [](const auto& numbers) {
+                                    const auto& [capacity, refill, micros] = numbers;
+                                    return Limit{"l", capacity,
+                                                 1 + refill % (kExactBound / capacity),
+                                                 microseconds(static_cast<std::int64_t>(micros))};
+                                  })),
       [](const Limit& limit) { return Validate(limit).ok(); });
 }
 
@@ -58,14 +59,13 @@ struct Step {
 
 rc::Gen<Step> AnyStep() {
   return rc::gen::map(
-      rc::gen::tuple(
-          rc::gen::weightedElement<Step::Pace>({{4, Step::Pace::kLittle},
-                                                {4, Step::Pace::kAsTold},
-                                                {4, Step::Pace::kOneShort},
-                                                {2, Step::Pace::kAny},
-                                                {1, Step::Pace::kBack}}),
-          rc::gen::arbitrary<std::uint64_t>(), rc::gen::arbitrary<std::uint64_t>(),
-          rc::gen::weightedElement<bool>({{4, true}, {1, false}})),
+      rc::gen::tuple(rc::gen::weightedElement<Step::Pace>({{4, Step::Pace::kLittle},
+                                                           {4, Step::Pace::kAsTold},
+                                                           {4, Step::Pace::kOneShort},
+                                                           {2, Step::Pace::kAny},
+                                                           {1, Step::Pace::kBack}}),
+                     rc::gen::arbitrary<std::uint64_t>(), rc::gen::arbitrary<std::uint64_t>(),
+                     rc::gen::weightedElement<bool>({{4, true}, {1, false}})),
       [](const auto& parts) {
         const auto& [pace, random, cost_random, take] = parts;
         return Step{pace, random, cost_random, take};
@@ -73,8 +73,8 @@ rc::Gen<Step> AnyStep() {
 }
 
 microseconds Below(std::uint64_t random, microseconds bound) {
-  return microseconds(static_cast<std::int64_t>(
-      random % (static_cast<std::uint64_t>(bound.count()) + 1)));
+  return microseconds(
+      static_cast<std::int64_t>(random % (static_cast<std::uint64_t>(bound.count()) + 1)));
 }
 
 // Where the clock goes next: little by little, to just where a refusal said the
@@ -101,7 +101,7 @@ microseconds Next(microseconds now, const Step& step, const Decision& last) {
 // every admission raises and time lowers.
 class AdmissionBound {
  public:
-  AdmissionBound(const Limit& limit, microseconds now) : limit_(limit), time_(now) {}
+  AdmissionBound(Limit limit, microseconds now) : limit_(std::move(limit)), time_(now) {}
 
   bool Holds(microseconds now, std::uint64_t admitted) {
     const Wide elapsed = std::max<Wide>((now - time_).count(), 0);
@@ -139,11 +139,10 @@ class TokenBucketProperty {
       under_test_.SetTime(now);
       // Costs near what is left, where a decision turns, and any other.
       const std::uint64_t near = last.remaining + step.cost_random % 3;
-      const std::uint64_t cost = (step.random % 2 == 0 ? near : step.cost_random) %
-                                 (limit.capacity + 1);
+      const std::uint64_t cost =
+          (step.random % 2 == 0 ? near : step.cost_random) % (limit.capacity + 1);
       const Charge charge = {.cost = cost, .take = step.take};
-      const auto decision =
-          under_test_.store().Decide(limit, "user", charge, Deadline::max());
+      const auto decision = under_test_.store().Decide(limit, "user", charge, Deadline::max());
       RC_ASSERT(decision.ok());
       last = model.Decide(charge, now);
       RC_LOG() << "at " << (now - kStart).count() << " cost " << cost << (step.take ? "" : " look")

@@ -20,7 +20,8 @@ std::uint16_t FreePort() {
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   socklen_t size = sizeof address;
   auto* const generic = reinterpret_cast<sockaddr*>(&address);
-  if (bind(descriptor, generic, size) != 0 || getsockname(descriptor, generic, &size) != 0) {
+  if (descriptor < 0 || bind(descriptor, generic, size) != 0 ||
+      getsockname(descriptor, generic, &size) != 0) {
     throw std::runtime_error("no free port");
   }
   close(descriptor);
@@ -30,7 +31,8 @@ std::uint16_t FreePort() {
 Process::Process(const std::vector<std::string>& command, const std::string& log_path) {
   std::vector<char*> arguments;
   arguments.reserve(command.size() + 1);
-  for (const std::string& argument : command) arguments.push_back(const_cast<char*>(argument.c_str()));
+  for (const std::string& argument : command)
+    arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);
   pid_ = fork();
   if (pid_ < 0) throw std::runtime_error("cannot fork");
@@ -38,6 +40,7 @@ Process::Process(const std::vector<std::string>& command, const std::string& log
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (!log_path.empty()) {
     const int log = open(log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (log < 0) _exit(127);
     dup2(log, STDOUT_FILENO);
     dup2(log, STDERR_FILENO);
   }
@@ -53,6 +56,11 @@ Process::~Process() {
 }
 
 void Process::Signal(int signal) const { kill(pid_, signal); }
+
+void Process::Stop() const {
+  Signal(SIGSTOP);
+  waitpid(pid_, nullptr, WUNTRACED);
+}
 
 int Process::Wait() {
   int status = 0;

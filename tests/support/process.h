@@ -22,6 +22,8 @@ class Process {
   Process& operator=(const Process&) = delete;
 
   void Signal(int signal) const;
+  // Has it stand still until it is sent SIGCONT; returns once it does.
+  void Stop() const;
   // Waits for its end, and returns the exit code, or 128 and the signal.
   int Wait();
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <utility>
 
 #include "ratelimiter/limiter/limit.h"
 #include "ratelimiter/limiter/token_bucket_store.h"
@@ -16,8 +17,8 @@ namespace ratelimiter::testing {
 class RationalModel {
  public:
   // `forgets`: a bucket that a call finds full is full whatever time does then.
-  RationalModel(const Limit& limit, std::chrono::microseconds now, bool forgets)
-      : limit_(limit), forgets_(forgets), level_(Full()), time_(now) {}
+  RationalModel(Limit limit, std::chrono::microseconds now, bool forgets)
+      : limit_(std::move(limit)), forgets_(forgets), level_(Full()), time_(now) {}
 
   Decision Decide(Charge charge, std::chrono::microseconds now) {
     const bool stepped_back = now < time_;

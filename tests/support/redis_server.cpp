@@ -25,9 +25,9 @@ void RedisServerProcess::Kill() {
 }
 
 void RedisServerProcess::Start() {
-  std::vector<std::string> command = {"redis-server", "--port",      std::to_string(port_),
-                                      "--bind",       "127.0.0.1",   "--save",
-                                      "",             "--appendonly", "no"};
+  std::vector<std::string> command = {
+      "redis-server", "--port", std::to_string(port_), "--bind", "127.0.0.1",
+      "--save",       "",       "--appendonly",        "no"};
   command.insert(command.end(), arguments_.begin(), arguments_.end());
   process_ = std::make_unique<Process>(command, "/dev/null");
   const Deadline give_up = std::chrono::steady_clock::now() + 10s;

@@ -1,58 +1,164 @@
 #include "ratelimiter/memory/memory_token_bucket.h"
 
+#include <atomic>
 #include <string>
+#include <vector>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "support/manual_clock.h"
+#include "support/status.h"
+#include "support/threads.h"
 
 namespace ratelimiter {
 namespace {
 
 using namespace std::chrono_literals;
 
+using testing::FailsWith;
 using testing::ManualClock;
+using testing::OnThreads;
+using testing::Succeeds;
 
 const Limit kLimit = {"default", 5, 1, 2s};
+constexpr Charge kLook = {.cost = 0, .take = false};
 
-TEST(MemoryTokenBucketTest, TakesTheBurstThenRefusesWithTheExactWait) {
-  ManualClock clock{1000s};
-  MemoryTokenBucket store(10, clock);
+class MemoryTokenBucketTest : public ::testing::Test {
+ protected:
+  static std::string User(std::size_t number) { return "user-" + std::to_string(number); }
+
+  ManualClock clock_{1000s};
+};
+
+TEST_F(MemoryTokenBucketTest, TakesTheBurstThenRefusesWithTheExactWait) {
+  MemoryTokenBucket store(10, clock_);
   for (std::uint64_t left = 5; left > 0; --left) {
     const auto decision = store.Decide(kLimit, "user", {}, Deadline::max());
-    ASSERT_TRUE(decision.ok());
+    ASSERT_THAT(decision, Succeeds());
     EXPECT_TRUE(decision->allowed);
     EXPECT_EQ(decision->remaining, left - 1);
   }
-  clock.Advance(500ms);
+  clock_.Advance(500ms);
   const auto refused = store.Decide(kLimit, "user", {}, Deadline::max());
-  ASSERT_TRUE(refused.ok());
-  EXPECT_EQ(*refused, (Decision{.allowed = false,
-                                .remaining = 0,
-                                .retry_after = 1500ms,
-                                .reset_after = 9500ms}));
-  clock.Advance(1500ms - 1us);
+  ASSERT_THAT(refused, Succeeds());
+  EXPECT_EQ(
+      *refused,
+      (Decision{.allowed = false, .remaining = 0, .retry_after = 1500ms, .reset_after = 9500ms}));
+  clock_.Advance(1500ms - 1us);
   EXPECT_FALSE(store.Decide(kLimit, "user", {}, Deadline::max())->allowed);
-  clock.Advance(1us);
+  clock_.Advance(1us);
   EXPECT_TRUE(store.Decide(kLimit, "user", {}, Deadline::max())->allowed);
 }
 
-TEST(MemoryTokenBucketTest, NeverForgetsABucketInUseAndNeverGrowsPastTheBound) {
-  ManualClock clock{1000s};
-  MemoryTokenBucket store(3, clock);
+TEST_F(MemoryTokenBucketTest, ANewUserIsRefusedRoomWhereAllBucketsAreInUse) {
+  MemoryTokenBucket store(3, clock_);
   for (const char* user : {"a", "b", "c"}) {
-    EXPECT_TRUE(store.Decide(kLimit, user, {}, Deadline::max()).ok());
+    ASSERT_THAT(store.Decide(kLimit, user, {}, Deadline::max()), Succeeds());
   }
-  const auto rejected = store.Decide(kLimit, "d", {}, Deadline::max());
-  EXPECT_EQ(rejected.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(store.Decide(kLimit, "d", {}, Deadline::max()),
+              FailsWith(absl::StatusCode::kResourceExhausted,
+                        "all 3 buckets are in use, and forgetting one would give its user a full "
+                        "bucket again; raise MEMORY_MAX_BUCKETS or use STORE=redis"));
   EXPECT_EQ(store.rejected(), 1U);
   EXPECT_EQ(store.buckets(), 3U);
+}
+
+TEST_F(MemoryTokenBucketTest, UsersWithBucketsAreServedWhereAllBucketsAreInUse) {
+  MemoryTokenBucket store(1, clock_);
+  ASSERT_THAT(store.Decide(kLimit, "a", {}, Deadline::max()), Succeeds());
+  ASSERT_FALSE(store.Decide(kLimit, "b", {}, Deadline::max()).ok());
   EXPECT_EQ(store.Decide(kLimit, "a", {}, Deadline::max())->remaining, 3U);
-  clock.Advance(2s);  // b and c are full again, a is not.
-  EXPECT_TRUE(store.Decide(kLimit, "d", {}, Deadline::max()).ok());
-  EXPECT_TRUE(store.Decide(kLimit, "e", {}, Deadline::max()).ok());
-  EXPECT_EQ(store.Decide(kLimit, "a", {.cost = 0}, Deadline::max())->remaining, 4U);
-  EXPECT_LE(store.buckets(), 3U);
+}
+
+TEST_F(MemoryTokenBucketTest, ALookNeedsNoRoom) {
+  MemoryTokenBucket store(1, clock_);
+  ASSERT_THAT(store.Decide(kLimit, "a", {}, Deadline::max()), Succeeds());
+  EXPECT_EQ(store.Decide(kLimit, "b", kLook, Deadline::max())->remaining, 5U);
+  EXPECT_EQ(store.buckets(), 1U);
+  EXPECT_EQ(store.rejected(), 0U);
+}
+
+TEST_F(MemoryTokenBucketTest, FullBucketsGiveTheirRoomAndUsedOnesKeepTheirs) {
+  MemoryTokenBucket store(3, clock_);
+  ASSERT_THAT(store.Decide(kLimit, "used", {.cost = 2}, Deadline::max()), Succeeds());
+  for (const char* user : {"full 1", "full 2"}) {
+    ASSERT_THAT(store.Decide(kLimit, user, {}, Deadline::max()), Succeeds());
+  }
+  clock_.Advance(2s);
+  for (const char* user : {"new 1", "new 2"}) {
+    EXPECT_THAT(store.Decide(kLimit, user, {}, Deadline::max()), Succeeds());
+  }
+  EXPECT_FALSE(store.Decide(kLimit, "new 3", {}, Deadline::max()).ok());
+  EXPECT_EQ(store.Decide(kLimit, "used", kLook, Deadline::max())->remaining, 4U);
+}
+
+TEST_F(MemoryTokenBucketTest, ABucketUsedAgainIsInUseForLonger) {
+  MemoryTokenBucket store(1, clock_);
+  ASSERT_THAT(store.Decide(kLimit, "a", {}, Deadline::max()), Succeeds());
+  clock_.Advance(1s);
+  ASSERT_THAT(store.Decide(kLimit, "a", {}, Deadline::max()), Succeeds());
+  clock_.Advance(3s - 1us);
+  EXPECT_FALSE(store.Decide(kLimit, "b", {}, Deadline::max()).ok());
+  clock_.Advance(1us);
+  EXPECT_THAT(store.Decide(kLimit, "b", {}, Deadline::max()), Succeeds());
+}
+
+TEST_F(MemoryTokenBucketTest, BucketsThatAreFullGoAsOthersAreUsed) {
+  MemoryTokenBucket store(10'000, clock_);
+  const auto use = [&](std::size_t first, std::size_t last) {
+    for (std::size_t user = first; user < last; ++user) {
+      ASSERT_THAT(store.Decide(kLimit, User(user), {}, Deadline::max()), Succeeds());
+    }
+  };
+  use(0, 5'000);
+  EXPECT_EQ(store.buckets(), 5'000U);
+  clock_.Advance(2s);
+  use(5'000, 10'000);
+  EXPECT_LT(store.buckets(), 6'000U);
+}
+
+TEST_F(MemoryTokenBucketTest, IsAlwaysReady) {
+  EXPECT_THAT(MemoryTokenBucket(1, clock_).Check(Deadline::max()), Succeeds());
+}
+
+TEST_F(MemoryTokenBucketTest, HoldsItsBoundAndForgetsNobodyWhateverManyThreadsBring) {
+  constexpr std::size_t kThreads = 8;
+  constexpr std::size_t kUsers = 2'000;
+  constexpr std::size_t kMaxBuckets = 500;
+  MemoryTokenBucket store(kMaxBuckets, clock_);
+  std::vector<std::atomic<std::uint64_t>> taken(kUsers);
+  std::atomic<std::uint64_t> refused_room = 0;
+  OnThreads(kThreads, [&](std::size_t thread) {
+    for (std::size_t i = 0; i < kUsers; ++i) {
+      const std::size_t user = (i + thread * 100) % kUsers;
+      const auto decision = store.Decide(kLimit, User(user), {}, Deadline::max());
+      if (!decision.ok()) ++refused_room;
+      if (decision.ok() && decision->allowed) ++taken[user];
+      EXPECT_LE(store.buckets(), kMaxBuckets);
+    }
+  });
+  std::size_t used = 0;
+  for (std::size_t user = 0; user < kUsers; ++user) {
+    EXPECT_EQ(store.Decide(kLimit, User(user), kLook, Deadline::max())->remaining, 5 - taken[user]);
+    if (taken[user] > 0) ++used;
+  }
+  EXPECT_EQ(used, kMaxBuckets);
+  EXPECT_EQ(store.buckets(), kMaxBuckets);
+  EXPECT_EQ(store.rejected(), refused_room);
+}
+
+TEST_F(MemoryTokenBucketTest, ManyThreadsTakeEveryTokenOfABucketOnce) {
+  const Limit limit = {"default", 1'000, 1, 2s};
+  MemoryTokenBucket store(1, clock_);
+  std::atomic<int> allowed = 0;
+  OnThreads(8, [&](std::size_t /*thread*/) {
+    for (int i = 0; i < 500; ++i) {
+      const auto decision = store.Decide(limit, "user", {}, Deadline::max());
+      if (decision.ok() && decision->allowed) ++allowed;
+    }
+  });
+  EXPECT_EQ(allowed, 1'000);
 }
 
 }  // namespace

@@ -1,0 +1,386 @@
+#include "ratelimiter/config/settings.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+#include <ostream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "ratelimiter/base/duration.h"
+
+namespace ratelimiter {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ContainsRegex;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+// One setting: its default, a value for the variable and one for the flag, each
+// as Shown writes it, what it becomes, and values that are not accepted.
+struct Setting {
+  std::string variable;
+  std::string flag;
+  std::string by_default;
+  std::string from_variable;
+  std::string from_flag;
+  std::string (*shown)(const Settings&);
+  std::vector<std::string> not_accepted;
+
+  friend void PrintTo(const Setting& setting, std::ostream* out) { *out << setting.variable; }
+};
+
+std::string Shown(const RedisUrl& url) {
+  const std::string database = url.database == 0 ? "" : fmt::format("/{}", url.database);
+  return fmt::format("redis://{}:{}{}", url.host, url.port, database);
+}
+
+const std::vector<Setting>& AllSettings() {
+  static const std::vector<Setting> all = {
+      {"PORT",
+       "--port",
+       "50051",
+       "0",
+       "65535",
+       [](const Settings& settings) { return std::to_string(settings.port); },
+       {"65536", "-1", "+1", "1.5", "http", " 1", "1 ", "0x10", "99999999999999999999"}},
+      {"BIND",
+       "--bind",
+       "::",
+       "127.0.0.1",
+       "::1",
+       [](const Settings& settings) { return settings.bind; },
+       {"localhost", "127.0.0", "127.0.0.1:80", "[::1]", "*", "::1%lo"}},
+      {"METRICS_PORT",
+       "--metrics-port",
+       "2112",
+       "0",
+       "65535",
+       [](const Settings& settings) { return std::to_string(settings.metrics_port); },
+       {"65536", "-1", "http"}},
+      {"METRICS_BIND",
+       "--metrics-bind",
+       "::",
+       "127.0.0.1",
+       "::1",
+       [](const Settings& settings) { return settings.metrics_bind; },
+       {"localhost", "[::1]"}},
+      {"METRICS_MAX_USERS",
+       "--metrics-max-users",
+       "1000",
+       "0",
+       "1000000",
+       [](const Settings& settings) { return std::to_string(settings.metrics_max_users); },
+       {"1000001", "-1", "many"}},
+      {"STORE",
+       "--store",
+       "redis",
+       "memory",
+       "redis",
+       [](const Settings& settings) -> std::string {
+         return settings.store == StoreKind::kMemory ? "memory" : "redis";
+       },
+       {"Redis", "memcached", "redis,memory"}},
+      {"REDIS_URL",
+       "--redis-url",
+       "redis://127.0.0.1:6379",
+       "redis://cache:1/2",
+       "redis://other:3/4",
+       [](const Settings& settings) { return Shown(settings.redis_url); },
+       {"cache:6379", "rediss://cache", "redis://cache:0"}},
+      {"REDIS_TIMEOUT",
+       "--redis-timeout",
+       "100ms",
+       "1ms",
+       "1m",
+       [](const Settings& settings) { return FormatDuration(settings.redis_timeout); },
+       {"0", "999us", "1500us", "61s", "-1s", "100", "soon"}},
+      {"REDIS_POOL_SIZE",
+       "--redis-pool-size",
+       "16",
+       "1",
+       "1024",
+       [](const Settings& settings) { return std::to_string(settings.redis_pool_size); },
+       {"0", "1025", "-1"}},
+      {"KEY_PREFIX",
+       "--key-prefix",
+       "rl",
+       "!~",
+       std::string(64, 'p'),
+       [](const Settings& settings) { return settings.key_prefix; },
+       {std::string(65, 'p'), "a b", "{rl", "rl}", "r\nl", "r\x7Fl", "é"}},
+      {"CAPACITY",
+       "--capacity",
+       "5",
+       "1",
+       "1000000",
+       [](const Settings& settings) { return std::to_string(settings.limit.capacity); },
+       {"0", "-1", "5.5", "9223372036854775808"}},
+      {"REFILL_TOKENS",
+       "--refill-tokens",
+       "1",
+       "7",
+       "1000000",
+       [](const Settings& settings) { return std::to_string(settings.limit.refill_tokens); },
+       {"0", "-1", "9223372036854775808"}},
+      {"REFILL_INTERVAL",
+       "--refill-interval",
+       "2s",
+       "1ms",
+       "30d",
+       [](const Settings& settings) { return FormatDuration(settings.limit.refill_interval); },
+       {"0", "999us", "31d", "2", "2 s"}},
+      {"MEMORY_MAX_BUCKETS",
+       "--memory-max-buckets",
+       "1000000",
+       "1",
+       "1000000000",
+       [](const Settings& settings) { return std::to_string(settings.memory_max_buckets); },
+       {"0", "1000000001"}},
+      {"MAX_POLLERS",
+       "--max-pollers",
+       "400",
+       "1",
+       "10000",
+       [](const Settings& settings) { return std::to_string(settings.max_pollers); },
+       {"0", "10001"}},
+      {"DRAIN_TIME",
+       "--drain-time",
+       "5s",
+       "0s",
+       "1h",
+       [](const Settings& settings) { return FormatDuration(settings.drain_time); },
+       {"5", "500us", "61m"}},
+      {"LOG_LEVEL",
+       "--log-level",
+       "info",
+       "debug",
+       "off",
+       [](const Settings& settings) {
+         const auto name = spdlog::level::to_string_view(settings.log_level);
+         return std::string(name.data(), name.size());
+       },
+       {"INFO", "warning", "trace"}},
+      {"LOG_FORMAT",
+       "--log-format",
+       "text",
+       "json",
+       "text",
+       [](const Settings& settings) -> std::string {
+         return settings.log_format == LogFormat::kJson ? "json" : "text";
+       },
+       {"JSON", "xml"}}};
+  return all;
+}
+
+// The environment without any of the settings, put back as it was at the end.
+// NOLINTBEGIN(concurrency-mt-unsafe): no test here has a second thread.
+class Environment {
+ public:
+  Environment() {
+    for (const Setting& setting : AllSettings()) {
+      if (const char* value = std::getenv(setting.variable.c_str()); value != nullptr) {
+        before_[setting.variable] = value;
+      }
+      unsetenv(setting.variable.c_str());
+    }
+  }
+  ~Environment() {
+    for (const Setting& setting : AllSettings()) unsetenv(setting.variable.c_str());
+    for (const auto& [name, value] : before_) Set(name, value);
+  }
+  Environment(const Environment&) = delete;
+  Environment& operator=(const Environment&) = delete;
+
+  void Set(const std::string& name, const std::string& value) {
+    setenv(name.c_str(), value.c_str(), /*overwrite=*/1);
+  }
+
+ private:
+  std::map<std::string, std::string> before_;
+};
+// NOLINTEND(concurrency-mt-unsafe)
+
+SettingsResult Read(const std::vector<std::string>& flags = {}) {
+  std::vector<const char*> arguments = {"ratelimiterd"};
+  for (const std::string& flag : flags) arguments.push_back(flag.c_str());
+  return ReadSettings(static_cast<int>(arguments.size()), arguments.data());
+}
+
+class EverySettingTest : public ::testing::TestWithParam<Setting> {
+ protected:
+  // The setting as it was read.
+  std::string Value(const SettingsResult& result) const {
+    return result.settings.has_value() ? GetParam().shown(*result.settings) : result.message;
+  }
+
+  Environment environment_;
+};
+
+INSTANTIATE_TEST_SUITE_P(, EverySettingTest, ::testing::ValuesIn(AllSettings()),
+                         [](const auto& setting) { return setting.param.variable; });
+
+TEST_P(EverySettingTest, HasItsDefault) { EXPECT_EQ(Value(Read()), GetParam().by_default); }
+
+TEST_P(EverySettingTest, AVariableGoesBeforeTheDefault) {
+  environment_.Set(GetParam().variable, GetParam().from_variable);
+  EXPECT_EQ(Value(Read()), GetParam().from_variable);
+}
+
+TEST_P(EverySettingTest, AFlagGoesBeforeTheVariable) {
+  environment_.Set(GetParam().variable, GetParam().from_variable);
+  EXPECT_EQ(Value(Read({GetParam().flag, GetParam().from_flag})), GetParam().from_flag);
+  EXPECT_EQ(Value(Read({GetParam().flag + "=" + GetParam().from_flag})), GetParam().from_flag);
+}
+
+TEST_P(EverySettingTest, AnEmptyVariableIsAsNone) {
+  environment_.Set(GetParam().variable, "");
+  EXPECT_EQ(Value(Read()), GetParam().by_default);
+}
+
+TEST_P(EverySettingTest, ABadValueIsToldWithItsSettingAndWhatIsAccepted) {
+  for (const std::string& value : GetParam().not_accepted) {
+    environment_.Set(GetParam().variable, value);
+    const SettingsResult result = Read();
+    EXPECT_FALSE(result.settings.has_value()) << value;
+    EXPECT_EQ(result.exit_code, 78);
+    EXPECT_THAT(result.message,
+                AllOf(StartsWith(GetParam().variable + ": \""), HasSubstr(" is not accepted; "),
+                      HasSubstr("accepted: "), EndsWith(GetParam().flag + ")\n")));
+    EXPECT_EQ(std::count(result.message.begin(), result.message.end(), '\n'), 1);
+  }
+}
+
+class SettingsTest : public ::testing::Test {
+ protected:
+  Environment environment_;
+};
+
+TEST_F(SettingsTest, ABadValueIsToldWordForWord) {
+  environment_.Set("CAPACITY", "-1");
+  EXPECT_EQ(Read().message,
+            "CAPACITY: \"-1\" is not accepted; accepted: 1 and more (environment CAPACITY, flag "
+            "--capacity)\n");
+}
+
+TEST_F(SettingsTest, AllBadValuesAreToldAtOnce) {
+  for (const Setting& setting : AllSettings()) {
+    environment_.Set(setting.variable, setting.not_accepted.front());
+  }
+  const SettingsResult result = Read();
+  for (const Setting& setting : AllSettings()) {
+    EXPECT_THAT("\n" + result.message, HasSubstr("\n" + setting.variable + ": \""));
+  }
+  EXPECT_EQ(result.exit_code, 78);
+}
+
+TEST_F(SettingsTest, ALimitThatCannotBeExactIsToldWithItsSettings) {
+  const SettingsResult result = Read({"--capacity", "67108864", "--refill-tokens", "67108864"});
+  EXPECT_THAT(result.message,
+              StartsWith("CAPACITY, REFILL_TOKENS, REFILL_INTERVAL: limit \"default\": capacity "
+                         "67108864 times refill tokens 67108864 is 2^52 or more"));
+  EXPECT_EQ(result.exit_code, 78);
+}
+
+TEST_F(SettingsTest, ALimitThatCannotBeExactIsToldBesideOtherBadValues) {
+  const SettingsResult result =
+      Read({"--capacity", "67108864", "--refill-tokens", "67108864", "--store", "disk"});
+  EXPECT_THAT(result.message, AllOf(HasSubstr("STORE: \"disk\""), HasSubstr("2^52 or more")));
+}
+
+TEST_F(SettingsTest, ARedisUrlIsReadWhole) {
+  environment_.Set("REDIS_URL", "redis://me:p%40ss@[::1]:6380/3");
+  EXPECT_EQ(
+      Read().settings.value_or(Settings{}).redis_url,
+      (RedisUrl{.host = "::1", .port = 6380, .user = "me", .password = "p@ss", .database = 3}));
+}
+
+TEST_F(SettingsTest, NoSecretIsToldOfABadRedisUrl) {
+  for (const char* url :
+       {"redis://me:hunter2@cache:0", "redis://:hunter2@", "rediss://:hunter2@cache",
+        "me:hunter2@cache", "redis://me:@hunter2@cache:x", "redis://me:hunter2/@cache/x",
+        "redis://:hunter2", "redis://me:hunter2%40cache", "redis://me:hunter2:6379",
+        "me:hunter2"}) {
+    EXPECT_THAT(Read({"--redis-url", url}).message,
+                AllOf(StartsWith("REDIS_URL: "), Not(HasSubstr("hunter2"))))
+        << url;
+  }
+}
+
+TEST_F(SettingsTest, WhatIsNoSecretIsToldOfABadRedisUrl) {
+  const std::map<std::string, std::string> told = {{"cache:6379", "cache:6379"},
+                                                   {"rediss://cache", "rediss://cache"},
+                                                   {"redis://cache:0/1", "redis://cache:0/1"},
+                                                   {"redis://me:hunter2@cache:0", "…@cache:0"},
+                                                   {"redis://me:hunter2", "redis://me:…"}};
+  for (const auto& [url, shown] : told) {
+    EXPECT_THAT(Read({"--redis-url", url}).message,
+                StartsWith("REDIS_URL: \"" + shown + "\" is not accepted"));
+  }
+}
+
+TEST_F(SettingsTest, NoSecretIsInTheHelp) {
+  environment_.Set("REDIS_URL", "redis://me:hunter2@cache");
+  EXPECT_THAT(Read({"--help"}).message, Not(HasSubstr("hunter2")));
+}
+
+TEST_F(SettingsTest, ABadValueCannotForgeALine) {
+  environment_.Set("STORE", "disk\n\x1B[31mforged\xFF");
+  EXPECT_THAT(Read().message, StartsWith("STORE: \"disk\uFFFD\uFFFD[31mforged\uFFFD\" is not"));
+}
+
+TEST_F(SettingsTest, ALongBadValueIsCut) {
+  environment_.Set("STORE", std::string(100'000, 'x'));
+  EXPECT_LT(Read().message.size(), 300U);
+}
+
+TEST_F(SettingsTest, TheHelpListsEverySettingWithItsDefault) {
+  const SettingsResult result = Read({"--help"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_FALSE(result.settings.has_value());
+  for (const Setting& setting : AllSettings()) {
+    EXPECT_THAT(result.message,
+                ContainsRegex("  " + setting.flag + "[ =]\\[?" + setting.by_default +
+                              "]? \\(Env:" + setting.variable + "\\)"));
+  }
+}
+
+TEST_F(SettingsTest, EverySettingOfTheHelpIsTriedHere) {
+  const std::string help = Read({"--help"}).message;
+  std::size_t variables = 0;
+  for (std::size_t at = help.find("Env:"); at != std::string::npos;
+       at = help.find("Env:", at + 1)) {
+    ++variables;
+  }
+  EXPECT_EQ(variables, AllSettings().size());
+}
+
+TEST_F(SettingsTest, TheVersionEndsAsAsked) {
+  const SettingsResult result = Read({"--version"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(result.message, MatchesRegex("ratelimiterd [0-9]+\\.[0-9]+\\.[0-9]+\n"));
+}
+
+TEST_F(SettingsTest, AFlagThatDoesNotExistIsAnErrorOfUsage) {
+  const SettingsResult result = Read({"--ports", "1"});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_THAT(result.message, HasSubstr("--ports"));
+}
+
+TEST_F(SettingsTest, AFlagWithoutItsValueIsAnErrorOfUsage) {
+  const SettingsResult result = Read({"--port"});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_THAT(result.message, HasSubstr("--port"));
+}
+
+}  // namespace
+}  // namespace ratelimiter

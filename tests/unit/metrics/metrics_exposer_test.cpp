@@ -1,0 +1,74 @@
+#include <string>
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "ratelimiter/metrics/metrics.h"
+#include "support/status.h"
+#include "support/tcp.h"
+
+namespace ratelimiter {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+using testing::FailsWith;
+using testing::Socket;
+using testing::Succeeds;
+
+std::string Get(std::uint16_t port, const std::string& path) {
+  const Socket socket = Socket::Connect("127.0.0.1", port);
+  socket.Write(fmt::format("GET {} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n", path));
+  return socket.ReadToEnd();
+}
+
+class MetricsExposerTest : public ::testing::Test {
+ protected:
+  Metrics metrics_{10, "1.2.3"};
+};
+
+TEST_F(MetricsExposerTest, ServesTheMetricsAsTheyAreNow) {
+  const auto exposer = MetricsExposer::Start("127.0.0.1", 0, metrics_);
+  ASSERT_THAT(exposer, Succeeds());
+  Get(exposer->port(), "/metrics");
+  metrics_.requests().Count("user \"1\"\\", RequestStatus::kDenied);
+  EXPECT_THAT(
+      Get(exposer->port(), "/metrics"),
+      AllOf(
+          StartsWith("HTTP/1.1 200 OK\r\n"),
+          HasSubstr("\nrate_limiter_requests_total{user=\"user \\\"1\\\"\\\\\",status=\"denied\"} "
+                    "1\n"),
+          HasSubstr("\n# TYPE redis_latency_seconds histogram\n"),
+          HasSubstr("\nrate_limiter_build_info{version=\"1.2.3\"} 1\n")));
+  EXPECT_THAT(Get(exposer->port(), "/"), StartsWith("HTTP/1.1 404 "));
+}
+
+TEST_F(MetricsExposerTest, ATakenPortIsAnErrorThatNamesIt) {
+  const Socket taken = Socket::Listen("127.0.0.1");
+  for (const char* bind : {"127.0.0.1", "0.0.0.0", "::"}) {
+    EXPECT_THAT(MetricsExposer::Start(bind, taken.port(), metrics_),
+                FailsWith(absl::StatusCode::kUnavailable,
+                          HasSubstr(fmt::format(" port {} for metrics", taken.port()))));
+  }
+}
+
+TEST_F(MetricsExposerTest, AnAddressOfAnotherMachineIsAnErrorThatNamesIt) {
+  EXPECT_THAT(MetricsExposer::Start("192.0.2.1", 0, metrics_),
+              FailsWith(absl::StatusCode::kUnavailable, HasSubstr("192.0.2.1 port 0")));
+}
+
+TEST_F(MetricsExposerTest, FreesThePortWhenItEnds) {
+  std::uint16_t port = 0;
+  {
+    const auto exposer = MetricsExposer::Start("127.0.0.1", 0, metrics_);
+    ASSERT_THAT(exposer, Succeeds());
+    port = exposer->port();
+  }
+  EXPECT_THAT(MetricsExposer::Start("127.0.0.1", port, metrics_), Succeeds());
+}
+
+}  // namespace
+}  // namespace ratelimiter

@@ -1,0 +1,355 @@
+#include "ratelimiter/redis/redis_token_bucket.h"
+
+#include <csignal>
+#include <future>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <prometheus/metric_family.h>
+
+#include "support/eventually.h"
+#include "support/status.h"
+#include "support/threads.h"
+#include "unit/redis/fake_redis.h"
+#include "unit/redis/redis_test.h"
+
+namespace ratelimiter::testing {
+namespace {
+
+using namespace std::chrono_literals;
+using namespace std::string_literals;
+
+using ::testing::_;
+using ::testing::AllOf;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+using enum absl::StatusCode;
+
+const Limit kLimit = {"default", 5, 1, 24h};
+const Limit kLargeLimit = {"large", 10'000, 1, 24h};
+
+class RedisTokenBucketTest : public RedisTest {
+ protected:
+  // A store that waits long enough for every Redis that works.
+  RedisOptions Options() const { return {.server = server().address(), .timeout = kLong}; }
+
+  RedisOptions Impatient() const {
+    RedisOptions options = Options();
+    options.timeout = kShort;
+    return options;
+  }
+
+  // `body` as a script that Redis knows by its name.
+  static Script Lua(const std::string& body) {
+    const std::string source = "#!lua\n" + body;
+    return {.source = source, .sha1 = Text(server().Run({"SCRIPT", "LOAD", source}))};
+  }
+
+  // What the store makes of a script's answer.
+  absl::Status StatusOfAnswer(const std::string& body) {
+    RedisTokenBucket store(Options(), metrics_, Lua(body));
+    return store.Decide(kLimit, "user", {}, Deadline::max()).status();
+  }
+
+  std::uint64_t ObservedLatencies() {
+    for (const auto& collectable : metrics_.collectables()) {
+      for (const auto& family : collectable->Collect()) {
+        if (family.name == "redis_latency_seconds") {
+          return family.metric.at(0).histogram.sample_count;
+        }
+      }
+    }
+    return 0;
+  }
+
+  Metrics metrics_{0, "test"};
+};
+
+TEST_F(RedisTokenBucketTest, KnowsItsScriptByTheNameThatRedisGivesIt) {
+  const Script script = TokenBucketScript();
+  EXPECT_EQ(script.sha1, Text(server().Run({"SCRIPT", "LOAD", script.source})));
+}
+
+TEST_F(RedisTokenBucketTest, ItsScriptTakesNoTimeFromTheCaller) {
+  const std::string source = TokenBucketScript().source;
+  EXPECT_THAT(source, AllOf(StartsWith("#!lua\n"), HasSubstr("redis.call('TIME')")));
+  EXPECT_THAT(source, AllOf(HasSubstr("ARGV[5]"), Not(HasSubstr("ARGV[6]"))));
+}
+
+TEST_F(RedisTokenBucketTest, ABucketIsReadableUnderItsKey) {
+  RedisTokenBucket store(Options(), metrics_);
+  ASSERT_THAT(store.Decide(kLimit, "user", {.cost = 2}, Deadline::max()), Succeeds());
+  EXPECT_EQ(Text(server().Run({"HGET", "rl:1:{user}:default", "tokens"})), "3");
+  EXPECT_EQ(Text(server().Run({"HGET", "rl:1:{user}:default", "time"})).size(), 16U);
+  EXPECT_GT(server().Run({"PTTL", "rl:1:{user}:default"})->integer, 0);
+}
+
+TEST_F(RedisTokenBucketTest, AKeyHoldsTheSubjectWithinOneHashTag) {
+  const RedisTokenBucket store(Options(), metrics_);
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"user", "rl:1:{user}:default"},   {"a%b", "rl:1:{a%25b}:default"},
+      {"a}b", "rl:1:{a%7Db}:default"},   {"a%7Db", "rl:1:{a%257Db}:default"},
+      {"{a", "rl:1:{{a}:default"},       {"}", "rl:1:{%7D}:default"},
+      {"a}:b", "rl:1:{a%7D:b}:default"}, {"a b\n", "rl:1:{a b\n}:default"},
+      {"a\0b"s, "rl:1:{a\0b}:default"s}};
+  for (const auto& [subject, key] : cases) EXPECT_EQ(store.Key(kLimit, subject), key);
+}
+
+TEST_F(RedisTokenBucketTest, PrefixesKeepDeploymentsApart) {
+  RedisOptions options = Options();
+  RedisTokenBucket one(options, metrics_);
+  options.key_prefix = "other";
+  RedisTokenBucket other(options, metrics_);
+  ASSERT_THAT(one.Decide(kLimit, "user", {.cost = 5}, Deadline::max()), Succeeds());
+  EXPECT_EQ(other.Decide(kLimit, "user", {}, Deadline::max())->remaining, 4U);
+  EXPECT_EQ(other.Key(kLimit, "user"), "other:1:{user}:default");
+}
+
+TEST_F(RedisTokenBucketTest, StoresWithOnePrefixShareTheirBuckets) {
+  RedisTokenBucket one(Options(), metrics_);
+  RedisTokenBucket other(Options(), metrics_);
+  ASSERT_THAT(one.Decide(kLimit, "user", {.cost = 3}, Deadline::max()), Succeeds());
+  EXPECT_EQ(other.Decide(kLimit, "user", {}, Deadline::max())->remaining, 1U);
+}
+
+TEST_F(RedisTokenBucketTest, LoadsTheScriptWhereRedisDoesNotKnowIt) {
+  RedisTokenBucket store(Options(), metrics_);
+  for (std::uint64_t left = 5; left > 0; --left) {
+    server().Run({"SCRIPT", "FLUSH"});
+    EXPECT_EQ(store.Decide(kLimit, "user", {}, Deadline::max())->remaining, left - 1);
+  }
+  EXPECT_EQ(Connections(), 1);
+}
+
+TEST_F(RedisTokenBucketTest, AsksOnceWhereRedisKnowsTheScript) {
+  server().Run({"SCRIPT", "LOAD", TokenBucketScript().source});
+  RedisTokenBucket store(Options(), metrics_);
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_THAT(store.Decide(kLimit, "user", {}, Deadline::max()), Succeeds());
+  }
+  EXPECT_EQ(Runs("evalsha"), 3);
+}
+
+TEST_F(RedisTokenBucketTest, RunsAScriptOnceMoreAndNoMore) {
+  RedisTokenBucket store(Options(), metrics_,
+                         {.source = "#!lua\nreturn 1", .sha1 = std::string(40, '0')});
+  EXPECT_THAT(store.Decide(kLimit, "user", {}, Deadline::max()),
+              FailsWith(kUnavailable, StartsWith("Redis answered \"NOSCRIPT")));
+  EXPECT_EQ(Runs("evalsha"), 2);
+}
+
+TEST_F(RedisTokenBucketTest, TellsWhyAScriptCannotBeLoaded) {
+  RedisTokenBucket store(Options(), metrics_,
+                         {.source = "#!lua\nno lua", .sha1 = std::string(40, '0')});
+  EXPECT_THAT(store.Decide(kLimit, "user", {}, Deadline::max()),
+              FailsWith(kInternal, HasSubstr("Error compiling script")));
+}
+
+TEST_F(RedisTokenBucketTest, AnAnswerThatIsNoDecisionIsToldAsItCame) {
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"return 1", "the integer 1"},
+      {"return false", "nil"},
+      {"return 'four'", "\"four\""},
+      {"return {ok = 'fine'}", "\"fine\""},
+      {"return 'a\\n\\27[31m\\255'", "\"a\uFFFD\uFFFD[31m\uFFFD\""},
+      {"return string.rep('x', 1000)", "\"" + std::string(200, 'x') + "\""},
+      {"return {}", "an array of 0: "},
+      {"return {1, 2, 0}", "an array of 3: the integer 1, the integer 2, the integer 0"},
+      {"return {1, 1, 1, 1, 1, 1, 1}",
+       "an array of 7: the integer 1, the integer 1, the integer 1, the integer 1, the integer 1"},
+      {"return {1, '4', 0, 1}",
+       "an array of 4: the integer 1, \"4\", the integer 0, the integer 1"},
+      {"return {2, 4, 0, 1}",
+       "an array of 4: the integer 2, the integer 4, the integer 0, the integer 1"},
+      {"return {1, 6, 0, 1}",
+       "an array of 4: the integer 1, the integer 6, the integer 0, the integer 1"},
+      {"return {1, -1, 0, 1}",
+       "an array of 4: the integer 1, the integer -1, the integer 0, the integer 1"},
+      {"return {1, 4, 7, 1}",
+       "an array of 4: the integer 1, the integer 4, the integer 7, the integer 1"},
+      {"return {0, 0, 0, 1}",
+       "an array of 4: the integer 0, the integer 0, the integer 0, the integer 1"}};
+  for (const auto& [body, came] : cases) {
+    EXPECT_THAT(StatusOfAnswer(body),
+                FailsWith(kInternal,
+                          "Redis's reply is not a decision of the token bucket script: " + came));
+  }
+}
+
+TEST_F(RedisTokenBucketTest, AServerThatRefusesIsAFailedStore) {
+  for (const char* error : {"READONLY", "LOADING", "MASTERDOWN", "OOM", "NOREPLICAS", "CLUSTERDOWN",
+                            "BUSY", "MISCONF", "NOPERM"}) {
+    EXPECT_THAT(StatusOfAnswer(fmt::format("return redis.error_reply('{} now')", error)),
+                FailsWith(kUnavailable, StartsWith(fmt::format("Redis answered \"{} now", error))));
+  }
+}
+
+TEST_F(RedisTokenBucketTest, AServerThatRefusesIsConnectedToAnew) {
+  RedisTokenBucket store(Options(), metrics_, Lua("return redis.error_reply('READONLY now')"));
+  for (int call = 1; call <= 3; ++call) {
+    EXPECT_FALSE(store.Decide(kLimit, "user", {}, Deadline::max()).ok());
+    EXPECT_EQ(Connections(), call);
+  }
+}
+
+TEST_F(RedisTokenBucketTest, AKeyThatIsNoBucketIsAnErrorAndStaysAsItIs) {
+  RedisTokenBucket store(Options(), metrics_);
+  server().Run({"SET", store.Key(kLimit, "user"), "mine"});
+  EXPECT_THAT(store.Decide(kLimit, "user", {}, Deadline::max()),
+              FailsWith(kInternal, HasSubstr("WRONGTYPE")));
+  EXPECT_EQ(Text(server().Run({"GET", store.Key(kLimit, "user")})), "mine");
+}
+
+TEST_F(RedisTokenBucketTest, AnErrorOfOneKeyCostsNoConnection) {
+  RedisTokenBucket store(Options(), metrics_);
+  server().Run({"SET", store.Key(kLimit, "wrong type"), "mine"});
+  server().Run({"HSET", store.Key(kLimit, "nonsense"), "tokens", "many", "time", "noon"});
+  EXPECT_THAT(store.Decide(kLimit, "wrong type", {}, Deadline::max()), FailsWith(kInternal, _));
+  EXPECT_THAT(store.Decide(kLimit, "nonsense", {}, Deadline::max()), FailsWith(kInternal, _));
+  EXPECT_THAT(store.Decide(kLimit, "user", {}, Deadline::max()), Succeeds());
+  EXPECT_EQ(Connections(), 1);
+}
+
+TEST_F(RedisTokenBucketTest, EveryRoundTripIsObserved) {
+  RedisTokenBucket store(Options(), metrics_);
+  ASSERT_THAT(store.Decide(kLimit, "user", {}, Deadline::max()), Succeeds());
+  EXPECT_EQ(ObservedLatencies(), 1U);
+  EXPECT_FALSE(StatusOfAnswer("return redis.error_reply('OOM now')").ok());
+  EXPECT_EQ(ObservedLatencies(), 2U);
+}
+
+TEST_F(RedisTokenBucketTest, ACallWhoseDeadlineHasPassedSendsNothing) {
+  RedisTokenBucket store(Options(), metrics_);
+  const auto fails =
+      FailsWith(kDeadlineExceeded, "the call's deadline passed before Redis was asked");
+  EXPECT_THAT(store.Decide(kLimit, "user", {}, In(-1us)), fails);
+  EXPECT_THAT(store.Check(In(-1us)), fails);
+  EXPECT_EQ(Connections(), 0);
+  EXPECT_EQ(ObservedLatencies(), 0U);
+}
+
+TEST_F(RedisTokenBucketTest, AStoppedRedisIsToldInTimeAndHeals) {
+  RedisTokenBucket store(Impatient(), metrics_);
+  ASSERT_TRUE(Eventually([&] { return store.Check(Deadline::max()).ok(); }));
+  server().process().Stop();
+  for (int call = 0; call < 3; ++call) {
+    EXPECT_LT(Elapsed([&] {
+                EXPECT_THAT(
+                    store.Decide(kLimit, "user", {.cost = 0}, Deadline::max()),
+                    FailsWith(kUnavailable, AllOf(StartsWith("Redis at 127.0.0.1:"),
+                                                  EndsWith(" is not available: no answer in time "
+                                                           "(REDIS_TIMEOUT is 50ms)"))));
+              }),
+              2 * kShort + kMargin);
+  }
+  server().process().Signal(SIGCONT);
+  EXPECT_TRUE(
+      Eventually([&] { return store.Decide(kLimit, "user", {.cost = 0}, Deadline::max()).ok(); }));
+}
+
+TEST_F(RedisTokenBucketTest, ALateReplyAnswersNobodyElse) {
+  RedisTokenBucket store(Impatient(), metrics_);
+  ASSERT_TRUE(Eventually([&] { return store.Decide(kLimit, "a", {}, Deadline::max()).ok(); }));
+  server().process().Stop();
+  EXPECT_FALSE(store.Decide(kLargeLimit, "b", {}, Deadline::max()).ok());
+  server().process().Signal(SIGCONT);
+  absl::StatusOr<Decision> next;
+  ASSERT_TRUE(Eventually([&] {
+    next = store.Decide(kLimit, "c", {.cost = 0}, Deadline::max());
+    return next.ok();
+  }));
+  EXPECT_EQ(next->remaining, 5U);
+}
+
+TEST_F(RedisTokenBucketTest, ADeadlineThatEndsOnceTheCommandIsSentCostsNoConnection) {
+  RedisTokenBucket store(Options(), metrics_);
+  ASSERT_THAT(store.Decide(kLimit, "user", {}, Deadline::max()), Succeeds());
+  server().process().Stop();
+  auto decision = std::async(std::launch::async,
+                             [&] { return store.Decide(kLimit, "user", {}, In(2 * kShort)); });
+  EXPECT_EQ(decision.wait_for(4 * kShort), std::future_status::timeout);
+  server().process().Signal(SIGCONT);
+  EXPECT_THAT(decision.get(), Succeeds());
+  EXPECT_EQ(Connections(), 1);
+}
+
+TEST_F(RedisTokenBucketTest, ADeadRedisIsToldAndOneThatIsBackIsUsed) {
+  RedisTokenBucket store(Options(), metrics_);
+  ASSERT_THAT(store.Decide(kLimit, "user", {}, Deadline::max()), Succeeds());
+  server().Kill();
+  const auto fails = FailsWith(kUnavailable, fmt::format("Redis at {} is not available: "
+                                                         "Connection refused",
+                                                         server().address().Address()));
+  EXPECT_THAT(store.Decide(kLimit, "user", {}, Deadline::max()), fails);
+  EXPECT_THAT(store.Check(Deadline::max()), fails);
+  server().Start();
+  EXPECT_THAT(store.Check(Deadline::max()), Succeeds());
+  EXPECT_EQ(store.Decide(kLimit, "user", {}, Deadline::max())->remaining, 4U);
+}
+
+TEST_F(RedisTokenBucketTest, ACheckThatRedisRefusesIsAFailedStore) {
+  RedisTokenBucket store(Options(), metrics_);
+  ASSERT_THAT(store.Check(Deadline::max()), Succeeds());
+  server().Run({"ACL", "SETUSER", "default", "-ping"});
+  EXPECT_THAT(store.Check(Deadline::max()),
+              FailsWith(kUnavailable, StartsWith("Redis answered PING with \"NOPERM")));
+  server().Run({"ACL", "SETUSER", "default", "+ping"});
+}
+
+TEST_F(RedisTokenBucketTest, NoErrorTellsThePassword) {
+  RedisOptions options = Options();
+  options.server.password = "hunter2";
+  server().Run({"CONFIG", "SET", "requirepass", "right"});
+  RedisTokenBucket store(options, metrics_);
+  EXPECT_THAT(store.Decide(kLimit, "user", {}, Deadline::max()),
+              FailsWith(kUnavailable, Not(HasSubstr("hunter2"))));
+  server().Run({"CONFIG", "SET", "requirepass", ""});
+}
+
+TEST_F(RedisTokenBucketTest, ConcurrentCallsTakeEveryTokenOnceOverNoMoreConnectionsThanAllowed) {
+  constexpr std::size_t kThreads = 16;
+  constexpr std::size_t kCalls = 100;
+  RedisOptions options = Options();
+  options.pool_size = 4;
+  RedisTokenBucket store(options, metrics_);
+  std::vector<std::set<std::uint64_t>> left(kThreads);
+  OnThreads(kThreads, [&](std::size_t thread) {
+    for (std::size_t call = 0; call < kCalls; ++call) {
+      const auto decision = store.Decide(kLargeLimit, "user", {}, Deadline::max());
+      ASSERT_THAT(decision, Succeeds());
+      left[thread].insert(decision->remaining);
+    }
+  });
+  std::set<std::uint64_t> seen;
+  for (const auto& numbers : left) seen.insert(numbers.begin(), numbers.end());
+  EXPECT_EQ(seen.size(), kThreads * kCalls);
+  EXPECT_EQ(*seen.begin(), kLargeLimit.capacity - kThreads * kCalls);
+  EXPECT_LE(Connections(), 4);
+}
+
+class MisbehavingStoreTest : public ::testing::TestWithParam<Misbehaviour> {};
+
+INSTANTIATE_TEST_SUITE_P(, MisbehavingStoreTest, ::testing::ValuesIn(Misbehaviours()),
+                         ::testing::PrintToStringParamName());
+
+TEST_P(MisbehavingStoreTest, ACallFailsInTime) {
+  const FakeRedis server(GetParam().serve);
+  Metrics metrics(0, "test");
+  RedisTokenBucket store({.server = {.port = server.port()}, .timeout = kShort}, metrics);
+  EXPECT_LT(Elapsed([&] {
+              EXPECT_THAT(store.Decide(kLimit, "user", {}, Deadline::max()),
+                          FailsWith(kUnavailable, StartsWith("Redis at 127.0.0.1:")));
+            }),
+            2 * kShort + kMargin);
+}
+
+}  // namespace
+}  // namespace ratelimiter::testing
