@@ -3,15 +3,22 @@
 Every server that a `with` starts is ended by it, and dies with the test process.
 """
 
+import collections
+import concurrent.futures
 import contextlib
 import ctypes
+import functools
+import importlib
 import os
 import pathlib
+import re
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 
@@ -22,6 +29,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("RATELIMITER_BUILD", ROOT / "build" / "release"))
 DAEMON = BUILD / "bin" / "ratelimiterd"
 RLCTL = BUILD / "bin" / "rlctl"
+# Loaded here: a forked child of a process with threads had better load nothing.
+LIBC = ctypes.CDLL(None)
 
 
 def free_port() -> int:
@@ -47,7 +56,7 @@ def start(command, log, env=None) -> subprocess.Popen:
 
     def die_with_parent():
         pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        LIBC.prctl(pr_set_pdeathsig, signal.SIGKILL)
 
     return subprocess.Popen(
         [str(word) for word in command],
@@ -66,10 +75,11 @@ def end(process: subprocess.Popen):
     process.wait()
 
 
-def answers(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
-        return True
-    return False
+def output_of(*command, **options) -> str:
+    """What a command that succeeds prints."""
+    result = subprocess.run(command, capture_output=True, text=True, **options)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
 
 
 class Redis:
@@ -112,14 +122,23 @@ def clean_environment(**settings) -> dict:
     return kept | {name: str(value) for name, value in settings.items()}
 
 
-class Daemon:
-    """One ratelimiterd. Settings are keyword arguments by their names."""
+def run_to_end(*flags, **settings) -> subprocess.CompletedProcess:
+    """A ratelimiterd that is expected to end by itself."""
+    return subprocess.run([DAEMON, *flags], env=clean_environment(**settings), timeout=20,
+                          capture_output=True, text=True)
 
-    def __init__(self, **settings):
+
+class Daemon:
+    """One ratelimiterd, or a program that starts like it. Settings are keyword
+    arguments by their names; None leaves one at the daemon's own default."""
+
+    def __init__(self, *flags, program=DAEMON, **settings):
         defaults = {"PORT": 0, "METRICS_PORT": 0, "BIND": "127.0.0.1",
                     "METRICS_BIND": "127.0.0.1", "LOG_FORMAT": "json", "DRAIN_TIME": "0"}
+        given = {name: value for name, value in (defaults | settings).items() if value is not None}
+        generated()  # Before callers on threads ask for it at once.
         self.log = tempfile.NamedTemporaryFile(prefix="ratelimiterd-", suffix=".log")
-        self.process = start([DAEMON], self.log, clean_environment(**(defaults | settings)))
+        self.process = start([program, *flags], self.log, clean_environment(**given))
         self.start_line = wait_until(self._find_start_line, what="the start line")
         words = self.start_line.replace(",", "").split()
         ports = [int(words[i + 1]) for i, word in enumerate(words) if word == "port"]
@@ -128,22 +147,23 @@ class Daemon:
         self.channel = grpc.insecure_channel(self.address)
 
     def log_text(self) -> str:
-        return pathlib.Path(self.log.name).read_text(errors="replace")
+        return pathlib.Path(self.log.name).read_text(encoding="utf-8", errors="replace")
 
     def _find_start_line(self):
         if self.process.poll() is not None:
             raise AssertionError(f"ratelimiterd ended with {self.process.returncode}:\n"
                                  f"{self.log_text()}")
-        lines = [line for line in self.log_text().splitlines() if "gRPC on" in line]
+        lines = [line for line in self.log_text().split("\n") if "gRPC on" in line]
         return lines[0] if lines else None
 
+    def send(self, method: str, message: bytes, timeout=10.0) -> bytes:
+        """One call with the very bytes of its message."""
+        return self.channel.unary_unary(method)(message, timeout=timeout)
+
     def call(self, method: str, timeout=10.0, **fields) -> dict:
-        request_type, response_type = messages()[method]
-        invoke = self.channel.unary_unary(
-            f"/limiter.RateLimiter/{method}",
-            request_serializer=request_type.SerializeToString,
-            response_deserializer=response_type.FromString)
-        response = invoke(request_type(**fields), timeout=timeout)
+        request = message(f"{method}Request")(**fields).SerializeToString()
+        answer = self.send(f"/limiter.RateLimiter/{method}", request, timeout)
+        response = message(f"{method}Response").FromString(answer)
         return json_format.MessageToDict(response, preserving_proto_field_name=True)
 
     def allow(self, user_id, path="/", **fields) -> dict:
@@ -152,10 +172,20 @@ class Daemon:
     def usage(self, user_id) -> dict:
         return self.call("GetUsage", user_id=user_id)
 
+    def health(self, service="") -> str:
+        health = proto("health/v1/health")
+        request = health.HealthCheckRequest(service=service).SerializeToString()
+        answer = self.send("/grpc.health.v1.Health/Check", request)
+        status = health.HealthCheckResponse.FromString(answer).status
+        return health.HealthCheckResponse.ServingStatus.Name(status)
+
     def metrics(self) -> str:
         url = f"http://127.0.0.1:{self.metrics_port}/metrics"
         with urllib.request.urlopen(url, timeout=10) as response:
             return response.read().decode()
+
+    def samples(self, name: str) -> list:
+        return [sample for sample in samples(self.metrics()) if sample.name == name]
 
     def terminate(self) -> int:
         """SIGTERM; returns the exit code."""
@@ -164,8 +194,8 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def daemon(**settings):
-    running = Daemon(**settings)
+def daemon(*flags, **settings):
+    running = Daemon(*flags, **settings)
     try:
         yield running
     finally:
@@ -174,17 +204,102 @@ def daemon(**settings):
         running.log.close()
 
 
-def messages() -> dict:
-    """The methods' message types, generated from the .proto once a process."""
-    if not hasattr(messages, "types"):
-        directory = tempfile.mkdtemp(prefix="ratelimiter-proto-")
-        subprocess.run(["protoc", "-I", ROOT / "proto", f"--python_out={directory}",
-                        "limiter/limiter.proto"], check=True)
-        sys.path.insert(0, directory)
-        from limiter import limiter_pb2
+def error_of(call, *args, **fields) -> grpc.RpcError:
+    """The error that a call ends with."""
+    try:
+        answer = call(*args, **fields)
+    except grpc.RpcError as error:
+        return error
+    raise AssertionError(f"{answer} came, and no error")
 
-        messages.types = {
-            "AllowRequest": (limiter_pb2.AllowRequestRequest, limiter_pb2.AllowRequestResponse),
-            "GetUsage": (limiter_pb2.GetUsageRequest, limiter_pb2.GetUsageResponse),
-        }
-    return messages.types
+
+Outcome = collections.namedtuple("Outcome", "begun ended error")
+
+
+@contextlib.contextmanager
+def load(call, callers=8):
+    """Callers at once, each calling again and again until the `with` ends. Gives the
+    list of Outcomes, which grows meanwhile."""
+    outcomes, over = [], threading.Event()
+
+    def run():
+        while not over.is_set():
+            begun, error = time.monotonic(), None
+            try:
+                call()
+            except grpc.RpcError as failure:
+                error = failure
+            outcomes.append(Outcome(begun, time.monotonic(), error))
+
+    with concurrent.futures.ThreadPoolExecutor(callers) as pool:
+        running = [pool.submit(run) for _ in range(callers)]
+        try:
+            yield outcomes
+        finally:
+            over.set()
+    for caller in running:
+        caller.result()
+
+
+@contextlib.contextmanager
+def fake_server(speak):
+    """A server on a free port, which it gives; `speak` has each connection, on a
+    thread of its own."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            with contextlib.suppress(OSError):
+                speak(self.request)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        block_on_close = False
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+
+
+Sample = collections.namedtuple("Sample", "name labels value")
+
+
+def samples(exposition: str) -> list:
+    """Every line of a scrape that is a sample."""
+
+    def unescape(text):
+        return re.sub(r"\\(.)", lambda escape: {"n": "\n"}.get(escape[1], escape[1]), text)
+
+    found = []
+    for line in exposition.split("\n"):
+        if line and not line.startswith("#"):
+            name, labels, value = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line).groups()
+            pairs = re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels or "")
+            found.append(Sample(name, {key: unescape(text) for key, text in pairs}, float(value)))
+    return found
+
+
+PROTOS = ["limiter/limiter.proto", "health/v1/health.proto", "reflection/v1/reflection.proto",
+          "reflection/v1alpha/reflection.proto"]
+
+
+@functools.cache
+def generated() -> tempfile.TemporaryDirectory:
+    directory = tempfile.TemporaryDirectory(prefix="ratelimiter-proto-")
+    subprocess.run(["protoc", "-I", ROOT / "proto", "-I", "/usr/share/grpc-proto/grpc",
+                    f"--python_out={directory.name}", *PROTOS], check=True)
+    sys.path.insert(0, directory.name)
+    return directory
+
+
+def proto(name: str):
+    """The module of one of PROTOS, such as "limiter/limiter"."""
+    generated()
+    return importlib.import_module(name.replace("/", ".") + "_pb2")
+
+
+def message(name: str):
+    """A message type of our API."""
+    return getattr(proto("limiter/limiter"), name)

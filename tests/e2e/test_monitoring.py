@@ -17,6 +17,7 @@ from pathlib import Path
 import harness
 import pytest
 import yaml
+from harness import output_of
 
 ROOT = Path(__file__).resolve().parents[2]
 MONITORING = ROOT / "monitoring"
@@ -35,12 +36,6 @@ DOCUMENTED_QUERIES = [
 
 def load(path):
     return yaml.safe_load(path.read_text())
-
-
-def output_of(*command, **options):
-    result = subprocess.run(command, capture_output=True, text=True, **options)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
 
 
 def panels():

@@ -1,0 +1,258 @@
+"""Settings: where they come from, what is said of a bad one, what they may not tell;
+and the README's tables, compared with the program."""
+
+import re
+
+import pytest
+
+import harness
+
+README = harness.ROOT / "README.md"
+
+# Values that no setting of that name takes. What it does accept is --help's to tell.
+BAD = {
+    "PORT": ["65536", "-1", "http", "50051x", " 1", "0x10"],
+    "BIND": ["everywhere", "localhost", "256.0.0.1", "[::1]"],
+    "METRICS_PORT": ["65536", "-1", "http"],
+    "METRICS_BIND": ["everywhere", "127.0.0.1:2112"],
+    "METRICS_MAX_USERS": ["1000001", "-1", "many"],
+    "STORE": ["disk", "Redis"],
+    "REDIS_URL": ["127.0.0.1:6379", "http://127.0.0.1", "redis://", "redis://h:0",
+                  "redis://h:65536", "redis://h/x"],
+    "REDIS_TIMEOUT": ["0", "100", "1.5s", "61s", "999us", "-1s", "1 s"],
+    "REDIS_POOL_SIZE": ["0", "1025", "few"],
+    "KEY_PREFIX": ["a b", "a{b", "}", "é", "x" * 65],
+    "CAPACITY": ["0", "-1", "5.5", "9223372036854775808"],
+    "REFILL_TOKENS": ["0", "-1", "one"],
+    "REFILL_INTERVAL": ["0", "2", "999us", "31d", "2 weeks"],
+    "MEMORY_MAX_BUCKETS": ["0", "1000000001"],
+    "MAX_POLLERS": ["0", "10001"],
+    "DRAIN_TIME": ["5", "61m", "1us", "soon"],
+    "LOG_LEVEL": ["verbose", "INFO"],
+    "LOG_FORMAT": ["xml", "JSON"],
+}
+
+
+def flag_of(name: str) -> str:
+    return "--" + name.lower().replace("_", "-")
+
+
+def settings_in_help() -> dict:
+    """Name to (default, accepted, meaning), in the order of --help."""
+    text = " ".join(harness.run_to_end("--help").stdout.split())
+    # CLI11 writes --flag=default, and its later versions --flag [default].
+    rows = re.findall(r"--([a-z-]+)(?:=| \[)(\S+?)\]? \(Env:(\w+)\) (.+?)\. "
+                      r"Accepted: (.+?)(?= --[a-z]| Flags go before)", text)
+    assert all(flag_of(name) == f"--{flag}" for flag, _, name, _, _ in rows)
+    return {name: (default, accepted, meaning) for _, default, name, meaning, accepted in rows}
+
+
+# --- The command line ---
+
+
+def test_help_lists_every_setting():
+    assert list(settings_in_help()) == list(BAD)
+    for flag in ("-h", "--help"):
+        done = harness.run_to_end(flag)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_version():
+    (version,) = re.findall(r"project\(\s*\w+\s+VERSION\s+([\d.]+)",
+                            (harness.ROOT / "CMakeLists.txt").read_text(encoding="utf-8"))
+    done = harness.run_to_end("--version")
+    assert (done.returncode, done.stdout) == (0, f"ratelimiterd {version}\n")
+
+
+@pytest.mark.parametrize("flags", [["--no-such"], ["--no-such=1"], ["word"], ["--port"]],
+                         ids=" ".join)
+def test_a_wrong_flag_is_a_usage_error(flags):
+    done = harness.run_to_end(*flags)
+    assert done.returncode == 2
+    assert flags[0].split("=")[0] in done.stderr and "--help" in done.stderr
+    assert done.stdout == ""
+
+
+# --- Bad values ---
+
+
+def as_flags(values: dict) -> list:
+    return [f"{flag_of(name)}={value}" for name, value in values.items()]
+
+
+@pytest.mark.parametrize("turn", range(max(map(len, BAD.values()))))
+def test_all_bad_values_are_told_with_what_is_accepted(turn):
+    values = {name: choices[turn % len(choices)] for name, choices in BAD.items()}
+    told = [f'{name}: "{values[name]}" is not accepted; accepted: {accepted} '
+            f"(environment {name}, flag {flag_of(name)})"
+            for name, (_, accepted, _) in settings_in_help().items()]
+    for done in (harness.run_to_end(**values), harness.run_to_end(*as_flags(values))):
+        assert (done.returncode, done.stdout) == (78, "")
+        assert done.stderr.splitlines() == told
+
+
+@pytest.mark.parametrize("limit, says", [
+    ({"CAPACITY": 2**52}, "4503599627370496 times refill tokens 1"),
+    ({"CAPACITY": 2**40, "REFILL_TOKENS": 2**12}, "times refill tokens 4096"),
+    ({"CAPACITY": 2**52 - 1}, "1 per 2s takes"),
+], ids=["capacity", "product", "time to full"])
+def test_a_limit_beyond_exact_arithmetic_is_refused(limit, says):
+    done = harness.run_to_end(**limit)
+    assert done.returncode == 78
+    assert "CAPACITY, REFILL_TOKENS, REFILL_INTERVAL" in done.stderr
+    assert says in done.stderr and "2^52" in done.stderr and "accepted" in done.stderr
+
+
+def test_values_are_shown_without_their_control_characters():
+    done = harness.run_to_end(STORE="a\nforged\x1b[31m" + "x" * 10_000)
+    assert done.returncode == 78
+    assert done.stderr.count("\n") == 1 and "\x1b" not in done.stderr
+    assert len(done.stderr) < 500
+
+
+# --- Precedence ---
+
+
+def test_flags_go_before_the_environment():
+    defaults = {name: default for name, (default, _, _) in settings_in_help().items()}
+    environment = {name: values[0] for name, values in BAD.items()}
+    for name in BAD:
+        good = {other: value for other, value in defaults.items() if other != name}
+        done = harness.run_to_end(*as_flags(good), **environment)
+        assert done.returncode == 78
+        assert [line.split(":")[0] for line in done.stderr.splitlines()] == [name]
+
+
+@pytest.mark.parametrize("flags, environment, capacity", [
+    ([], {}, 5), ([], {"CAPACITY": 7}, 7), (["--capacity", "9"], {"CAPACITY": 7}, 9),
+], ids=["default", "environment", "flag"])
+def test_the_value_in_force(flags, environment, capacity):
+    with harness.daemon(*flags, STORE="memory", LOG_FORMAT="text", **environment) as daemon:
+        assert daemon.usage("user")["requests_allowed"] == capacity
+        assert f'limit "default", {capacity} tokens' in daemon.start_line
+
+
+# --- Ports and the start line ---
+
+
+def start_message(daemon) -> str:
+    return daemon.start_line.split("  ", 1)[1]
+
+
+def test_the_start_line_is_complete():
+    version = harness.run_to_end("--version").stdout.strip()
+    with harness.redis_server() as redis, harness.daemon(
+            REDIS_URL=f"redis://127.0.0.1:{redis.port}/3", LOG_FORMAT="text", CAPACITY=100,
+            REFILL_TOKENS=7, REFILL_INTERVAL="1500ms") as daemon:
+        assert start_message(daemon) == (
+            f"{version}: gRPC on 127.0.0.1 port {daemon.port}, metrics on 127.0.0.1 port "
+            f"{daemon.metrics_port}, store redis at 127.0.0.1:{redis.port}/3, "
+            'limit "default", 100 tokens, 7 back every 1500ms')
+        assert 0 not in (daemon.port, daemon.metrics_port)
+        assert daemon.health() == "SERVING" and daemon.metrics()
+
+
+def test_memory_is_said_not_to_be_shared():
+    with harness.daemon(STORE="memory", LOG_FORMAT="text") as daemon:
+        assert "store memory, " in daemon.start_line
+        assert re.search("warning  STORE=memory: .* not shared", daemon.log_text())
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1", "::"])
+@pytest.mark.parametrize("name", ["PORT", "METRICS_PORT"])
+def test_a_taken_port_is_an_error(name, bind):
+    binds = {"BIND": bind, "METRICS_BIND": bind}
+    with harness.daemon(STORE="memory", **binds) as first:
+        taken = first.port if name == "PORT" else first.metrics_port
+        ports = {"PORT": 0, "METRICS_PORT": 0} | {name: taken}
+        done = harness.run_to_end(STORE="memory", **binds, **ports)
+        assert done.returncode == 1
+        (error,) = [line for line in done.stderr.splitlines() if "Z error  " in line]
+        assert f"port {taken}" in error and "taken" in error and re.search(rf"\b{name}\b", error)
+        assert "gRPC on" not in done.stderr
+
+
+# --- Secrets ---
+
+SECRET = "s3cretW0rd"
+URL = f"redis://user:{SECRET}@host"
+
+
+@pytest.mark.parametrize("url", [
+    f"redis://user:{SECRET}@host:port", f"redis://user:{SECRET}@", f"redis://{SECRET}@host",
+    f"redis://user:{SECRET}", f"http://user:{SECRET}@host", f"redis://user:a@{SECRET}@host:port",
+    f"redis://user:{SECRET}%@host", f"redis://user:{SECRET}/@host:port",
+])
+def test_no_secret_is_printed_of_a_bad_url(url):
+    for done in (harness.run_to_end(REDIS_URL=url), harness.run_to_end(f"--redis-url={url}")):
+        assert done.returncode == 78
+        assert "REDIS_URL" in done.stderr and SECRET not in done.stderr
+
+
+@pytest.mark.parametrize("flags, code", [
+    (["--help"], 0), (["--port=x"], 78), (["--no-such"], 2), ([f"--redis_url={URL}"], 2),
+    ([URL], 2), (["--redis-url", URL, URL], 2), ([f"--redis-url={URL}"] * 2, 2),
+], ids=["help", "bad value", "unknown flag", "misspelt flag", "no flag", "one too many", "twice"])
+def test_no_secret_is_printed_of_a_good_url(flags, code):
+    done = harness.run_to_end(*flags, REDIS_URL=URL)
+    assert done.returncode == code
+    assert done.stdout + done.stderr and SECRET not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("password", [SECRET, "another"], ids=["right", "wrong"])
+def test_no_secret_is_logged_or_published(password):
+    with harness.redis_server("--requirepass", password) as redis, harness.daemon(
+            REDIS_URL=f"redis://:{SECRET}@127.0.0.1:{redis.port}", LOG_LEVEL="debug") as daemon:
+        if password == SECRET:
+            said = str(daemon.allow("user"))
+        else:
+            said = harness.error_of(daemon.allow, "user").details()
+        assert SECRET not in said + daemon.log_text() + daemon.metrics()
+
+
+# --- The README's tables ---
+
+
+def table(heading: str) -> list:
+    """The cells of the first table under a heading, by row, without the header."""
+    section = README.read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = [[" ".join(cell.split()) for cell in line.strip("|").split("|")]
+            for line in section.splitlines() if line.startswith("|")]
+    header, rule, *rest = rows
+    assert set("".join(rule)) <= set("-: ")
+    return [header, *rest]
+
+
+def test_readme_lists_the_settings():
+    header, *rows = table("Settings")
+    assert header == ["Setting", "Default", "Accepted", "Meaning"]
+    assert all(re.fullmatch(r"`[A-Z_]+`", row[0]) for row in rows)
+    written = [tuple(cell.replace("`", "") for cell in row) for row in rows]
+    assert written == [(name, default, accepted, meaning) for
+                       name, (default, accepted, meaning) in settings_in_help().items()]
+
+
+def published() -> set:
+    """Every metric of a daemon on Redis and of one in memory, as (name, type, labels)."""
+    found = set()
+    with harness.redis_server() as redis:
+        for settings in ({"REDIS_URL": redis.url}, {"STORE": "memory"}):
+            with harness.daemon(**settings) as daemon:
+                daemon.allow("user")
+                scrape = daemon.metrics()
+            for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", scrape, re.MULTILINE):
+                parts = ["_bucket", "_sum", "_count"] if kind in ("histogram", "summary") else []
+                labels = {label for sample in harness.samples(scrape)
+                          if sample.name in [name, *(name + part for part in parts)]
+                          for label in sample.labels}
+                found.add((name, kind, frozenset(labels - {"le", "quantile"})))
+    return found
+
+
+def test_readme_lists_the_metrics():
+    header, *rows = table("Metrics")
+    assert header == ["Metric", "Type", "Labels", "Meaning"]
+    written = {(name.strip("`"), kind, frozenset(re.findall(r"`(\w+)`", labels)))
+               for name, kind, labels, _ in rows}
+    assert len(written) == len(rows) and all(row[3] for row in rows)
+    assert written == published()
