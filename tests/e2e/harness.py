@@ -281,14 +281,14 @@ def samples(exposition: str) -> list:
     return found
 
 
-PROTOS = ["limiter/limiter.proto", "health/v1/health.proto", "reflection/v1/reflection.proto",
-          "reflection/v1alpha/reflection.proto"]
+# Those of gRPC without its folder, for Python's gRPC has the name.
+PROTOS = ["limiter/limiter.proto", "health/v1/health.proto", "reflection/v1/reflection.proto"]
 
 
 @functools.cache
 def generated() -> tempfile.TemporaryDirectory:
     directory = tempfile.TemporaryDirectory(prefix="ratelimiter-proto-")
-    subprocess.run(["protoc", "-I", ROOT / "proto", "-I", "/usr/share/grpc-proto/grpc",
+    subprocess.run(["protoc", "-I", ROOT / "proto", "-I", ROOT / "proto" / "grpc",
                     f"--python_out={directory.name}", *PROTOS], check=True)
     sys.path.insert(0, directory.name)
     return directory

@@ -1,10 +1,7 @@
 #include "support/process.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,21 +9,6 @@
 #include <stdexcept>
 
 namespace ratelimiter::testing {
-
-std::uint16_t FreePort() {
-  const int descriptor = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  auto* const generic = reinterpret_cast<sockaddr*>(&address);
-  if (descriptor < 0 || bind(descriptor, generic, size) != 0 ||
-      getsockname(descriptor, generic, &size) != 0) {
-    throw std::runtime_error("no free port");
-  }
-  close(descriptor);
-  return ntohs(address.sin_port);
-}
 
 Process::Process(const std::vector<std::string>& command, const std::string& log_path) {
   std::vector<char*> arguments;

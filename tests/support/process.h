@@ -2,14 +2,10 @@
 
 #include <sys/types.h>
 
-#include <cstdint>
 #include <string>
 #include <vector>
 
 namespace ratelimiter::testing {
-
-// A TCP port of 127.0.0.1 that nobody listens on.
-std::uint16_t FreePort();
 
 // A child process, killed and reaped at the latest when it is destroyed. It also
 // dies with the thread that started it, so that none outlives a crashed test.

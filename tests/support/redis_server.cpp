@@ -13,11 +13,13 @@ using namespace std::chrono_literals;
 }  // namespace
 
 RedisServerProcess::RedisServerProcess(std::vector<std::string> arguments)
-    : port_(FreePort()), arguments_(std::move(arguments)) {
+    : arguments_(std::move(arguments)) {
   Start();
 }
 
-RedisServer RedisServerProcess::address() const { return {.host = "127.0.0.1", .port = port_}; }
+RedisServer RedisServerProcess::address() const {
+  return {.host = "127.0.0.1", .port = port_.port()};
+}
 
 void RedisServerProcess::Kill() {
   connection_.reset();
@@ -26,8 +28,8 @@ void RedisServerProcess::Kill() {
 
 void RedisServerProcess::Start() {
   std::vector<std::string> command = {
-      "redis-server", "--port", std::to_string(port_), "--bind", "127.0.0.1",
-      "--save",       "",       "--appendonly",        "no"};
+      "redis-server", "--port", std::to_string(port_.port()), "--bind", "127.0.0.1", "--save", "",
+      "--appendonly", "no"};
   command.insert(command.end(), arguments_.begin(), arguments_.end());
   process_ = std::make_unique<Process>(command, "/dev/null");
   const Deadline give_up = std::chrono::steady_clock::now() + 10s;

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <cstdint>
 #include <initializer_list>
 #include <memory>
 #include <string>
@@ -9,6 +8,7 @@
 
 #include "ratelimiter/redis/connection.h"
 #include "support/process.h"
+#include "support/tcp.h"
 
 namespace ratelimiter::testing {
 
@@ -30,7 +30,8 @@ class RedisServerProcess {
   Reply Run(std::initializer_list<std::string_view> command);
 
  private:
-  std::uint16_t port_;
+  // Kept while the server is down, too.
+  const Socket port_ = Socket::Reserve("127.0.0.1");
   std::vector<std::string> arguments_;
   std::unique_ptr<Process> process_;
   std::unique_ptr<Connection> connection_;

@@ -46,6 +46,16 @@ Socket Socket::Listen(const std::string& address) {
   return socket;
 }
 
+Socket Socket::Reserve(const std::string& address) {
+  const Endpoint endpoint(address, 0);
+  Socket socket(endpoint.OpenSocket());
+  const int yes = 1;
+  Require(setsockopt(socket.descriptor_, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) == 0 &&
+              bind(socket.descriptor_, endpoint.info->ai_addr, endpoint.info->ai_addrlen) == 0,
+          "reserve a port of " + address);
+  return socket;
+}
+
 Socket Socket::Connect(const std::string& address, std::uint16_t port) {
   const Endpoint endpoint(address, port);
   Socket socket(endpoint.OpenSocket());

@@ -16,6 +16,9 @@ class Socket {
  public:
   // Listens on a free port.
   static Socket Listen(const std::string& address);
+  // Keeps a free port on which nobody answers, until a server that is told its
+  // number listens there (with SO_REUSEADDR, as servers do).
+  static Socket Reserve(const std::string& address);
   static Socket Connect(const std::string& address, std::uint16_t port);
   // The next one who connects; none: it is shut down, or nobody comes.
   std::optional<Socket> Accept() const;

@@ -350,7 +350,7 @@ TEST_F(SettingsTest, TheHelpListsEverySettingWithItsDefault) {
   for (const Setting& setting : AllSettings()) {
     EXPECT_THAT(result.message,
                 ContainsRegex("  " + setting.flag + "[ =]\\[?" + setting.by_default +
-                              "]? \\(Env:" + setting.variable + "\\)"));
+                              "]? +\\(Env:" + setting.variable + "\\)"));
   }
 }
 

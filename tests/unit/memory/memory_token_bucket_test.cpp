@@ -1,6 +1,8 @@
 #include "ratelimiter/memory/memory_token_bucket.h"
 
+#include <algorithm>
 #include <atomic>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -104,6 +106,26 @@ TEST_F(MemoryTokenBucketTest, ABucketUsedAgainIsInUseForLonger) {
   EXPECT_THAT(store.Decide(kLimit, "b", {}, Deadline::max()), Succeeds());
 }
 
+TEST_F(MemoryTokenBucketTest, AsManyNewUsersFindRoomAsBucketsAreFull) {
+  constexpr std::size_t kUsers = 5'000;
+  MemoryTokenBucket store(kUsers, clock_);
+  std::vector<std::uint64_t> taken(kUsers);
+  std::minstd_rand random;
+  for (std::size_t i = 0; i < 3 * kUsers; ++i) {
+    const std::size_t user = i < kUsers ? i : random() % kUsers;
+    const std::uint64_t cost = 1 + random() % 2;
+    const auto decision = store.Decide(kLimit, User(user), {.cost = cost}, Deadline::max());
+    ASSERT_THAT(decision, Succeeds());
+    if (decision->allowed) taken[user] += cost;
+  }
+  clock_.Advance(4s);
+  const auto full = static_cast<std::size_t>(
+      std::count_if(taken.begin(), taken.end(), [](std::uint64_t tokens) { return tokens <= 2; }));
+  std::size_t found_room = 0;
+  while (store.Decide(kLimit, User(kUsers + found_room), {}, Deadline::max()).ok()) ++found_room;
+  EXPECT_EQ(found_room, full);
+}
+
 TEST_F(MemoryTokenBucketTest, BucketsThatAreFullGoAsOthersAreUsed) {
   MemoryTokenBucket store(10'000, clock_);
   const auto use = [&](std::size_t first, std::size_t last) {
@@ -131,7 +153,8 @@ TEST_F(MemoryTokenBucketTest, HoldsItsBoundAndForgetsNobodyWhateverManyThreadsBr
   std::atomic<std::uint64_t> refused_room = 0;
   OnThreads(kThreads, [&](std::size_t thread) {
     for (std::size_t i = 0; i < kUsers; ++i) {
-      const std::size_t user = (i + thread * 100) % kUsers;
+      // In pairs, which bring every user at the same time.
+      const std::size_t user = (i + thread / 2 * 100) % kUsers;
       const auto decision = store.Decide(kLimit, User(user), {}, Deadline::max());
       if (!decision.ok()) ++refused_room;
       if (decision.ok() && decision->allowed) ++taken[user];

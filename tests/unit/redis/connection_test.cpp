@@ -244,7 +244,9 @@ TEST(ConnectionToFakeTest, ACommandThatIsNotReadFailsInTimeAndBreaksIt) {
 }
 
 TEST(ConnectionToFakeTest, ARefusedConnectionIsToldAsSuch) {
-  EXPECT_THAT(Open(RedisServer{.port = FreePort()}), FailsWith(kUnavailable, "Connection refused"));
+  const Socket nobody = Socket::Reserve("127.0.0.1");
+  EXPECT_THAT(Open(RedisServer{.port = nobody.port()}),
+              FailsWith(kUnavailable, "Connection refused"));
 }
 
 TEST(ConnectionToFakeTest, RedisFrom7AndValkeyAreTaken) {

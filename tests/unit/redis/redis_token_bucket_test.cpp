@@ -226,6 +226,16 @@ TEST_F(RedisTokenBucketTest, EveryRoundTripIsObserved) {
   EXPECT_EQ(ObservedLatencies(), 2U);
 }
 
+TEST_F(RedisTokenBucketTest, ARoundTripThatFailsIsObserved) {
+  RedisTokenBucket store(Impatient(), metrics_);
+  ASSERT_TRUE(Eventually([&] { return store.Check(Deadline::max()).ok(); }));
+  const std::uint64_t before = ObservedLatencies();
+  server().process().Stop();
+  EXPECT_FALSE(store.Check(Deadline::max()).ok());
+  server().process().Signal(SIGCONT);
+  EXPECT_EQ(ObservedLatencies(), before + 1);
+}
+
 TEST_F(RedisTokenBucketTest, ACallWhoseDeadlineHasPassedSendsNothing) {
   RedisTokenBucket store(Options(), metrics_);
   const auto fails =
