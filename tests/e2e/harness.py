@@ -33,10 +33,18 @@ RLCTL = BUILD / "bin" / "rlctl"
 LIBC = ctypes.CDLL(None)
 
 
+RESERVED = []
+
+
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port on which nobody answers, kept for a server that is told its number: as
+    long as this process lives, the system gives it to nobody else by itself."""
+    holder = socket.socket()
+    # Servers set it too, and so may bind beside a socket that does not listen.
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    RESERVED.append(holder)
+    return holder.getsockname()[1]
 
 
 def wait_until(predicate, timeout: float = 10.0, what: str = "what is waited for"):
