@@ -6,7 +6,6 @@ Every server that a `with` starts is ended by it, and dies with the test process
 import collections
 import concurrent.futures
 import contextlib
-import ctypes
 import functools
 import importlib
 import os
@@ -29,8 +28,6 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("RATELIMITER_BUILD", ROOT / "build" / "release"))
 DAEMON = BUILD / "bin" / "ratelimiterd"
 RLCTL = BUILD / "bin" / "rlctl"
-# Loaded here: a forked child of a process with threads had better load nothing.
-LIBC = ctypes.CDLL(None)
 
 
 RESERVED = []
@@ -61,18 +58,14 @@ def wait_until(predicate, timeout: float = 10.0, what: str = "what is waited for
 
 def start(command, log, env=None) -> subprocess.Popen:
     """Starts a process that dies with this one."""
-
-    def die_with_parent():
-        pr_set_pdeathsig = 1
-        LIBC.prctl(pr_set_pdeathsig, signal.SIGKILL)
-
+    # By a program of its own: code between fork and exec would have Python fork a
+    # process in which gRPC has threads, which can hang.
     return subprocess.Popen(
-        [str(word) for word in command],
+        ["setpriv", "--pdeathsig", "KILL", *(str(word) for word in command)],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
         env=env,
-        preexec_fn=die_with_parent,
     )
 
 
