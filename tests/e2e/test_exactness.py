@@ -32,7 +32,9 @@ class Limit:
 
     def settings(self) -> dict:
         return {"CAPACITY": self.capacity, "REFILL_TOKENS": self.refill_tokens,
-                "REFILL_INTERVAL": self.refill_interval}
+                "REFILL_INTERVAL": self.refill_interval,
+                # No call may fail, however busy the machine is.
+                "REDIS_TIMEOUT": "20s"}
 
 
 @dataclasses.dataclass
@@ -102,7 +104,7 @@ def hammer(daemons, users, seconds) -> collections.Counter:
             if time.monotonic() > stop_at:
                 return
             user = choose.choice(users)
-            answer = daemons[turn % len(daemons)].allow(user)
+            answer = daemons[turn % len(daemons)].allow(user, timeout=30)
             counts[caller][user if answer["allowed"] else None] += 1
 
     threads = [threading.Thread(target=call, args=(caller,)) for caller in range(CALLERS)]
