@@ -16,6 +16,7 @@
 #include "ratelimiter/base/clock.h"
 #include "ratelimiter/base/duration.h"
 #include "ratelimiter/base/log.h"
+#include "ratelimiter/config/limits_file.h"
 #include "ratelimiter/config/settings.h"
 #include "ratelimiter/limiter/limiter.h"
 #include "ratelimiter/memory/memory_token_bucket.h"
@@ -86,9 +87,13 @@ std::string DescribeStore(const Settings& settings) {
   return fmt::format("redis at {}:{}/{}", url.host, url.port, url.database);
 }
 
-std::string DescribeLimit(const Limit& limit) {
-  return fmt::format("\"{}\", {} tokens, {} back every {}", limit.name, limit.capacity,
-                     limit.refill_tokens, FormatDuration(limit.refill_interval));
+std::string DescribeLimits(const Settings& settings, const LimitSet& limits) {
+  if (!settings.limits_file.empty()) {
+    return fmt::format("{} limits of {}", limits.limits().size(), settings.limits_file);
+  }
+  const Quota& quota = settings.quota;
+  return fmt::format("limit \"default\", {} tokens, {} back every {}", quota.capacity,
+                     quota.refill_tokens, FormatDuration(quota.refill_interval));
 }
 
 // Ends the process at once if another end signal comes before `work` is done.
@@ -108,17 +113,25 @@ int Run(const Settings& settings) {
   std::signal(SIGPIPE, SIG_IGN);
 
   const auto logger = MakeLogger(settings.log_level, settings.log_format);
+  const LimitsFile file = settings.limits_file.empty()
+                              ? LimitsFile{.limits = DefaultLimits(settings.quota)}
+                              : ReadLimitsFile(settings.limits_file);
+  for (const std::string& error : file.errors) std::cerr << error << '\n';
+  if (!file.errors.empty()) return kExitConfig;
+  for (const std::string& warning : file.warnings) logger->warn("{}", warning);
+
   const SteadyClock clock;
   Metrics metrics(settings.metrics_max_users, RATELIMITER_VERSION);
   const std::unique_ptr<TokenBucketStore> store = MakeStore(settings, clock, metrics);
-  Limiter limiter(settings.limit, *store);
+  Limiter limiter(file.limits, *store);
+  for (const Limit& limit : file.limits->limits()) metrics.decisions().Show(limit.name);
 
   auto exposer = MetricsExposer::Start(settings.metrics_bind, settings.metrics_port, metrics);
   if (!exposer.ok()) {
     logger->error("{} (METRICS_PORT, METRICS_BIND)", std::string(exposer.status().message()));
     return kExitRuntime;
   }
-  auto server = Server::Start(settings, limiter, *store, metrics.requests(), logger);
+  auto server = Server::Start(settings, limiter, *store, metrics, logger);
   if (!server.ok()) {
     logger->error("{}", std::string(server.status().message()));
     return kExitRuntime;
@@ -126,9 +139,9 @@ int Run(const Settings& settings) {
   if (settings.store == StoreKind::kMemory) {
     logger->warn("STORE=memory: quotas are this process's alone, not shared with other instances");
   }
-  logger->info("ratelimiterd {}: gRPC on {} port {}, metrics on {} port {}, store {}, limit {}",
+  logger->info("ratelimiterd {}: gRPC on {} port {}, metrics on {} port {}, store {}, {}",
                RATELIMITER_VERSION, settings.bind, (*server)->port(), settings.metrics_bind,
-               exposer->port(), DescribeStore(settings), DescribeLimit(settings.limit));
+               exposer->port(), DescribeStore(settings), DescribeLimits(settings, *file.limits));
 
   const int signal = signals.Wait();
   logger->info("signal {}: draining for {}, then ending; another one ends at once", signal,

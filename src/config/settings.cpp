@@ -82,6 +82,8 @@ constexpr std::array<Choice<spdlog::level::level_enum>, 5> kLogLevels = {
      {"error", spdlog::level::err},
      {"off", spdlog::level::off}}};
 
+constexpr std::array<Choice<bool>, 2> kSwitch = {{{"on", true}, {"off", false}}};
+
 constexpr std::uint64_t kMaxPort = std::numeric_limits<std::uint16_t>::max();
 constexpr std::uint64_t kMaxNumber = std::numeric_limits<std::int64_t>::max();
 
@@ -90,6 +92,19 @@ bool ReadAddress(const std::string& value, std::string& result) {
   result = value;
   return inet_pton(AF_INET, value.c_str(), parsed.data()) == 1 ||
          inet_pton(AF_INET6, value.c_str(), parsed.data()) == 1;
+}
+
+// Letters, digits, '.', '-' and '_': names and IPv4 addresses, without a port.
+bool ReadHostNames(const std::string& value, std::vector<std::string>& result) {
+  std::istringstream names(value);
+  for (std::string name; std::getline(names, name, ',');) {
+    const bool accepted = !name.empty() && std::ranges::all_of(name, [](unsigned char c) {
+      return std::isalnum(c) != 0 || c == '.' || c == '-' || c == '_';
+    });
+    if (!accepted) return false;
+    result.push_back(name);
+  }
+  return !value.ends_with(',');
 }
 
 bool ReadRedisUrl(const std::string& value, RedisUrl& result) {
@@ -158,16 +173,42 @@ constexpr Setting kSettings[] = {
             }},
     Setting{"CAPACITY", "5", "1 and more", "tokens that a bucket holds: the burst",
             [](const std::string& value, Settings& settings) {
-              return ReadNumber(value, 1, kMaxNumber, settings.limit.capacity);
+              return ReadNumber(value, 1, kMaxNumber, settings.quota.capacity);
             }},
     Setting{"REFILL_TOKENS", "1", "1 and more", "tokens that come back in every REFILL_INTERVAL",
             [](const std::string& value, Settings& settings) {
-              return ReadNumber(value, 1, kMaxNumber, settings.limit.refill_tokens);
+              return ReadNumber(value, 1, kMaxNumber, settings.quota.refill_tokens);
             }},
     Setting{"REFILL_INTERVAL", "2s", "1ms to 30d", "time in which REFILL_TOKENS come back",
             [](const std::string& value, Settings& settings) {
               return ReadDuration(value, kMinRefillInterval, kMaxRefillInterval,
-                                  settings.limit.refill_interval);
+                                  settings.quota.refill_interval);
+            }},
+    Setting{"LIMITS_FILE", "", "a file's path; empty: none",
+            "limits, in YAML, in place of the one by CAPACITY, REFILL_TOKENS and REFILL_INTERVAL; "
+            "read again when it changes and on SIGHUP",
+            [](const std::string& value, Settings& settings) {
+              settings.limits_file = value;
+              return true;
+            }},
+    Setting{"RATELIMIT_HEADERS", "off", "on, off",
+            "whether answers carry RateLimit and RateLimit-Policy as initial metadata",
+            [](const std::string& value, Settings& settings) {
+              return ReadChoice(value, kSwitch, settings.ratelimit_headers);
+            }},
+    Setting{"ADMIN_PORT", "off", "0 to 65535, or off",
+            "port of the admin server, HTTP; 0 picks a free one, told in the start line",
+            [](const std::string& value, Settings& settings) {
+              return value == "off" || ReadNumber(value, 0, kMaxPort, settings.admin_port);
+            }},
+    Setting{"ADMIN_BIND", "127.0.0.1", "an IPv4 or IPv6 address", "where the admin server listens",
+            [](const std::string& value, Settings& settings) {
+              return ReadAddress(value, settings.admin_bind);
+            }},
+    Setting{"ADMIN_HOSTS", "", "host names with commas between; empty: none",
+            "names, beside those of loopback, by which the admin server may be called",
+            [](const std::string& value, Settings& settings) {
+              return ReadHostNames(value, settings.admin_hosts);
             }},
     Setting{"MEMORY_MAX_BUCKETS", "1000000", "1 to 1000000000",
             "buckets held by STORE=memory; where all are in use, a new user gets an error",
@@ -203,6 +244,12 @@ std::string FlagName(std::string_view name) {
     flag.push_back(c == '_' ? '-' : static_cast<char>(std::tolower(static_cast<unsigned char>(c))));
   }
   return flag;
+}
+
+// Whether it is a number of the one limit that there is without a limits file.
+bool IsOfOneLimit(const Setting& setting) {
+  return setting.name == "CAPACITY" || setting.name == "REFILL_TOKENS" ||
+         setting.name == "REFILL_INTERVAL";
 }
 
 constexpr std::size_t kMaxShownBytes = 100;
@@ -256,14 +303,16 @@ SettingsResult ReadSettings(int argc, const char* const* argv) {
   app.allow_extras();
 
   std::vector<std::string> values(std::size(kSettings));
+  std::vector<const CLI::Option*> options;
   for (std::size_t i = 0; i < values.size(); ++i) {
     const Setting& setting = kSettings[i];
     values[i] = setting.default_value;
-    app.add_option(FlagName(setting.name), values[i],
-                   fmt::format("{}. Accepted: {}", setting.meaning, setting.accepted))
-        ->envname(std::string(setting.name))
-        ->type_name("")
-        ->default_str(std::string(setting.default_value));
+    options.push_back(
+        app.add_option(FlagName(setting.name), values[i],
+                       fmt::format("{}. Accepted: {}", setting.meaning, setting.accepted))
+            ->envname(std::string(setting.name))
+            ->type_name("")
+            ->default_str(std::string(setting.default_value)));
   }
   try {
     app.parse(argc, argv);
@@ -281,15 +330,21 @@ SettingsResult ReadSettings(int argc, const char* const* argv) {
   }
 
   Settings settings;
-  settings.limit.name = "default";
   std::string rejections;
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (!kSettings[i].read(values[i], settings)) rejections += Rejection(kSettings[i], values[i]);
   }
-  const Limit& limit = settings.limit;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (!IsOfOneLimit(kSettings[i]) || options[i]->count() == 0) continue;
+    if (settings.limits_file.empty()) continue;
+    rejections += fmt::format(
+        "{}: is set beside LIMITS_FILE, which takes its place; accepted: one of the two\n",
+        kSettings[i].name);
+  }
+  const Quota& quota = settings.quota;
   // A number that was not accepted is still zero, and told already.
-  if (limit.capacity > 0 && limit.refill_tokens > 0 && limit.refill_interval > 0us) {
-    if (const absl::Status valid = Validate(limit); !valid.ok()) {
+  if (quota.capacity > 0 && quota.refill_tokens > 0 && quota.refill_interval > 0us) {
+    if (const absl::Status valid = Validate(quota); !valid.ok()) {
       rejections += fmt::format("CAPACITY, REFILL_TOKENS, REFILL_INTERVAL: {}\n",
                                 std::string(valid.message()));
     }

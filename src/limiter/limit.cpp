@@ -1,53 +1,97 @@
 #include "ratelimiter/limiter/limit.h"
 
-#include <fmt/format.h>
-
-#include "ratelimiter/base/duration.h"
+#include <algorithm>
 
 namespace ratelimiter {
 namespace {
 
-// a × b ≥ bound, without forming the product.
-bool ProductReaches(std::uint64_t bound, std::uint64_t a, std::uint64_t b) {
-  return a != 0 && b >= bound / a + (bound % a != 0 ? 1 : 0);
+constexpr std::string_view kTagOfAll = "%all";
+
+// Appends `text` with '%' and `reserved` written as %XX.
+void AppendEscaped(std::string_view text, char reserved, std::string_view escape,
+                   std::string& out) {
+  for (const char c : text) {
+    if (c == '%') {
+      out += "%25";
+    } else if (c == reserved) {
+      out += escape;
+    } else {
+      out += c;
+    }
+  }
 }
 
-// capacity × interval / refill_tokens ≥ kExactBound, rounded down: the time to
-// full in microseconds. The same split as the decision's keeps it in 64 bits.
-bool TimeToFullReachesBound(const Limit& limit) {
-  const auto interval = static_cast<std::uint64_t>(limit.refill_interval.count());
-  const std::uint64_t whole = interval / limit.refill_tokens;
-  const std::uint64_t part = interval % limit.refill_tokens;
-  if (ProductReaches(kExactBound, limit.capacity, whole)) return true;
-  // part < refill_tokens, and capacity × refill_tokens < 2^52: this fits.
-  return limit.capacity * whole + limit.capacity * part / limit.refill_tokens >= kExactBound;
+// Whether two sets of conditions can hold at once: no attribute with two values.
+bool Agree(const auto& one, const auto& other) {
+  return std::ranges::all_of(one, [&](const auto& condition) {
+    const auto found = other.find(condition.first);
+    return found == other.end() || found->second == condition.second;
+  });
 }
 
 }  // namespace
 
-absl::Status Validate(const Limit& limit) {
-  const auto reject = [&](const std::string& what) {
-    return absl::InvalidArgumentError(fmt::format("limit \"{}\": {}", limit.name, what));
+bool PathPattern::Matches(std::string_view path) const {
+  if (any()) return true;
+  return is_prefix() ? path.starts_with(literal()) : path == literal();
+}
+
+bool PathPattern::Overlaps(const PathPattern& other) const {
+  if (any() || other.any()) return true;
+  if (is_prefix() && other.is_prefix()) {
+    return literal().starts_with(other.literal()) || other.literal().starts_with(literal());
+  }
+  return is_prefix() ? Matches(other.literal()) : other.Matches(literal());
+}
+
+bool Override::Matches(const Request& request) const {
+  return (!user.has_value() || *user == request.user_id) &&
+         (!path.has_value() || *path == request.path) &&
+         std::ranges::all_of(attributes, [&](const auto& attribute) {
+           return request.Attribute(attribute.first) == attribute.second;
+         });
+}
+
+bool Limit::AppliesTo(const Request& request) const {
+  return path.Matches(request.path) &&
+         std::ranges::all_of(attributes,
+                             [&](const auto& attribute) {
+                               return request.Attribute(attribute.first) == attribute.second;
+                             }) &&
+         std::ranges::all_of(by.attributes, [&](const std::string& key) {
+           return request.Attribute(key).has_value();
+         });
+}
+
+std::vector<std::string> Limit::RequiredAttributes() const {
+  std::vector<std::string> required = by.attributes;
+  for (const auto& [key, value] : attributes) required.push_back(key);
+  std::ranges::sort(required);
+  const auto repeated = std::ranges::unique(required);
+  required.erase(repeated.begin(), repeated.end());
+  return required;
+}
+
+bool CanMeet(const Limit& one, const Limit& other) {
+  return one.path.Overlaps(other.path) && Agree(one.attributes, other.attributes);
+}
+
+void AppendSubject(const Limit& limit, HashBy hash_by, const Request& request, std::string& out) {
+  const bool tag_is_user = limit.by.user && hash_by == HashBy::kUser;
+  out += '{';
+  if (tag_is_user) {
+    AppendEscaped(request.user_id, '}', "%7D", out);
+  } else {
+    out += kTagOfAll;
+  }
+  out += '}';
+  const auto append_value = [&out](std::string_view value) {
+    out += ':';
+    AppendEscaped(value, ':', "%3A", out);
   };
-  if (limit.capacity == 0) return reject("capacity is 0; accepted: 1 and more");
-  if (limit.refill_tokens == 0) return reject("refill tokens is 0; accepted: 1 and more");
-  if (limit.refill_interval < kMinRefillInterval || limit.refill_interval > kMaxRefillInterval) {
-    return reject(fmt::format("refill interval is {}; accepted: 1ms to 30d",
-                              FormatDuration(limit.refill_interval)));
-  }
-  if (ProductReaches(kExactBound, limit.capacity, limit.refill_tokens)) {
-    return reject(fmt::format(
-        "capacity {} times refill tokens {} is 2^52 or more, beyond exact arithmetic; accepted: "
-        "less. Divide refill tokens and refill interval by the same number",
-        limit.capacity, limit.refill_tokens));
-  }
-  if (TimeToFullReachesBound(limit)) {
-    return reject(
-        fmt::format("capacity {} at {} per {} takes 2^52 microseconds (142 years) or more to fill, "
-                    "beyond exact arithmetic; accepted: less",
-                    limit.capacity, limit.refill_tokens, FormatDuration(limit.refill_interval)));
-  }
-  return absl::OkStatus();
+  if (limit.by.user && !tag_is_user) append_value(request.user_id);
+  if (limit.by.path) append_value(request.path);
+  for (const std::string& key : limit.by.attributes) append_value(*request.Attribute(key));
 }
 
 }  // namespace ratelimiter

@@ -1,28 +1,167 @@
 #include "ratelimiter/limiter/limiter.h"
 
+#include <algorithm>
+#include <deque>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include "inquiry.h"
+#include "ratelimiter/base/text.h"
+
 namespace ratelimiter {
+namespace {
 
-Limiter::Limiter(Limit limit, TokenBucketStore& store) : limit_(std::move(limit)), store_(store) {}
+constexpr std::size_t kMaxShownBytes = 100;
 
-absl::StatusOr<Decision> Limiter::Allow(const Request& request, Deadline deadline) {
-  if (request.cost > limit_.capacity) {
-    return absl::InvalidArgumentError(fmt::format(
-        "cost is {}, above the capacity of limit \"{}\", so it could never pass; accepted: 0 to {}",
-        request.cost, limit_.name, limit_.capacity));
-  }
-  return store_.Decide(limit_, request.user_id, {.cost = request.cost, .take = request.charges()},
-                       deadline);
+absl::StatusOr<Answer> Carry(Inquiry& inquiry, Action action, TokenBucketStore& store,
+                             Deadline deadline) {
+  if (!inquiry.asks()) return inquiry.Conclude(absl::OkStatus());
+  Transaction transaction = inquiry.transaction(action);
+  store.Decide({&transaction, 1}, deadline);
+  return inquiry.Conclude(transaction.status);
 }
 
-absl::StatusOr<Usage> Limiter::GetUsage(std::string_view user_id, Deadline deadline) {
-  const absl::StatusOr<Decision> look =
-      store_.Decide(limit_, user_id, {.cost = 0, .take = false}, deadline);
-  if (!look.ok()) return look.status();
-  return Usage{.used = limit_.capacity - look->remaining, .allowed = limit_.capacity};
+absl::Status NotSubjectTo(std::string_view limit, const auto& states) {
+  std::string names;
+  for (const auto& state : states) {
+    names.append(names.empty() ? "" : ", ").append(state.limit->name);
+  }
+  return absl::NotFoundError(
+      fmt::format("no limit \"{}\" applies to this request; those that do: {}",
+                  Printable(limit, kMaxShownBytes), names.empty() ? "none" : names));
+}
+
+std::string Quoted(std::string_view text) {
+  return fmt::format("\"{}\"", Printable(text, kMaxShownBytes));
+}
+
+// The first condition that a request does not meet, or that it meets all.
+std::string Why(const Limit& limit, const Request& request) {
+  if (!limit.path.Matches(request.path)) {
+    return fmt::format("path is {}; the limit applies to {}", Quoted(request.path),
+                       Quoted(limit.path.text()));
+  }
+  for (const auto& [key, value] : limit.attributes) {
+    const auto given = request.Attribute(key);
+    if (given == value) continue;
+    return fmt::format("attribute {} is {}; the limit applies where it is {}", key,
+                       given.has_value() ? Quoted(*given) : "missing", Quoted(value));
+  }
+  for (const std::string& key : limit.by.attributes) {
+    if (request.Attribute(key).has_value()) continue;
+    return fmt::format("attribute {} is missing; the limit counts by it", key);
+  }
+  std::string why = limit.path.any() ? "any path" : fmt::format("path {}", Quoted(limit.path.text()));
+  for (const auto& [key, value] : limit.attributes) why += fmt::format(", {} is {}", key, Quoted(value));
+  return why;
+}
+
+}  // namespace
+
+Limiter::Limiter(std::shared_ptr<const LimitSet> limits, TokenBucketStore& store)
+    : limits_(std::move(limits)), store_(store) {}
+
+absl::StatusOr<Answer> Limiter::Allow(const Request& request, Deadline deadline) {
+  Inquiry inquiry(limits(), request);
+  if (absl::Status valid = inquiry.AskToAllow(); !valid.ok()) return valid;
+  return Carry(inquiry, inquiry.action(), store_, deadline);
+}
+
+std::vector<absl::StatusOr<Answer>> Limiter::AllowAll(std::span<const Request> requests,
+                                                      Deadline deadline) {
+  const std::shared_ptr<const LimitSet> in_force = limits();
+  std::deque<Inquiry> inquiries;
+  std::vector<absl::Status> statuses;
+  std::vector<Transaction> transactions;
+  std::vector<std::size_t> asking;  // By transaction: the place of its request.
+  for (const Request& request : requests) {
+    Inquiry& inquiry = inquiries.emplace_back(in_force, request);
+    statuses.push_back(inquiry.AskToAllow());
+    if (!statuses.back().ok() || !inquiry.asks()) continue;
+    asking.push_back(statuses.size() - 1);
+    transactions.push_back(inquiry.transaction(inquiry.action()));
+  }
+  store_.Decide(transactions, deadline);
+  for (std::size_t i = 0; i < transactions.size(); ++i) {
+    statuses[asking[i]] = std::move(transactions[i].status);
+  }
+  std::vector<absl::StatusOr<Answer>> answers;
+  answers.reserve(requests.size());
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    answers.push_back(inquiries[i].Conclude(statuses[i]));
+  }
+  return answers;
+}
+
+absl::StatusOr<Answer> Limiter::GetUsage(const Request& request, std::string_view limit,
+                                         Deadline deadline) {
+  Request look = request;
+  look.cost = 0;
+  look.details = true;
+  Inquiry inquiry(limits(), look);
+  if (absl::Status valid = inquiry.AskToAllow(); !valid.ok()) return valid;
+  absl::StatusOr<Answer> answer = Carry(inquiry, Action::kLook, store_, deadline);
+  if (!answer.ok() || limit.empty()) return answer;
+
+  const auto named = std::ranges::find_if(
+      answer->states, [&](const LimitState& state) { return state.limit->name == limit; });
+  if (named == answer->states.end()) return NotSubjectTo(limit, answer->states);
+  answer->deciding = named - answer->states.begin();
+  return answer;
+}
+
+absl::StatusOr<Answer> Limiter::Refund(const Request& request, std::string_view limit,
+                                       Deadline deadline) {
+  return Give(request, limit, deadline, [&](const MatchedLimit& match) {
+    return std::min(request.cost * match.limit->cost, match.quota.capacity);
+  });
+}
+
+absl::StatusOr<Answer> Limiter::Reset(const Request& request, std::string_view limit,
+                                      Deadline deadline) {
+  return Give(request, limit, deadline, [&](const MatchedLimit& match) {
+    return match.limit->by.user || !limit.empty() ? match.quota.capacity : 0;
+  });
+}
+
+absl::StatusOr<Answer> Limiter::Give(const Request& request, std::string_view limit,
+                                     Deadline deadline,
+                                     absl::FunctionRef<std::uint64_t(const MatchedLimit&)> tokens) {
+  Inquiry inquiry(limits(), request);
+  const MatchedLimits matched = inquiry.limits().Match(request);
+  bool found = limit.empty();
+  for (const MatchedLimit& match : matched) {
+    if (!limit.empty() && match.limit->name != limit) continue;
+    found = true;
+    if (const std::uint64_t given = tokens(match); given > 0) inquiry.Ask(match, given);
+  }
+  if (!found) return NotSubjectTo(limit, matched);
+  return Carry(inquiry, Action::kGive, store_, deadline);
+}
+
+std::vector<Explanation> Limiter::Explain(const LimitSet& limits, const Request& request) {
+  std::vector<Explanation> explanations;
+  explanations.reserve(limits.limits().size());
+  for (const Limit& limit : limits.limits()) {
+    Explanation& explanation = explanations.emplace_back();
+    explanation.limit = &limit;
+    explanation.applies = limit.AppliesTo(request);
+    explanation.why = Why(limit, request);
+    if (!explanation.applies) continue;
+    AppendSubject(limit, limits.hash_by(), request, explanation.subject);
+    const auto override =
+        std::ranges::find_if(limit.overrides, [&](const Override& candidate) {
+          return candidate.Matches(request);
+        });
+    if (override == limit.overrides.end()) {
+      explanation.quota = limit.quota;
+    } else {
+      explanation.quota = override->quota;
+      explanation.why += fmt::format("; override {} holds", override - limit.overrides.begin() + 1);
+    }
+  }
+  return explanations;
 }
 
 }  // namespace ratelimiter

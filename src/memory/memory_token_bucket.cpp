@@ -1,7 +1,10 @@
 #include "ratelimiter/memory/memory_token_bucket.h"
 
+#include <algorithm>
 #include <mutex>
+#include <optional>
 
+#include <absl/container/inlined_vector.h>
 #include <absl/hash/hash.h>
 #include <fmt/format.h>
 
@@ -21,64 +24,158 @@ constexpr int kForgetPerCharge = 2;
 }  // namespace
 
 struct MemoryTokenBucket::Shard {
+  explicit Shard(std::size_t place) : number(place) {}
+
+  const std::size_t number;
   std::mutex mutex;
   BucketTable table;  // Guarded by mutex.
+};
+
+// The shards of a transaction's buckets, by charge, and their locks.
+struct MemoryTokenBucket::LockedShards {
+  absl::InlinedVector<Shard*, 4> of_charge;
+  absl::InlinedVector<std::unique_lock<std::mutex>, 4> locks;
+};
+
+// What becomes of one charge's bucket.
+struct MemoryTokenBucket::Change {
+  std::optional<BucketTable::Slot> slot;
+  bool stepped_back = false;
+  std::chrono::microseconds full_at{0};  // As it is stored.
+  Bucket bucket;                         // As it is to be stored, if it is written.
+  bool written = false;
+};
+
+struct MemoryTokenBucket::Changes {
+  absl::InlinedVector<Change, 4> buckets;
+  std::size_t new_buckets = 0;
 };
 
 MemoryTokenBucket::MemoryTokenBucket(std::size_t max_buckets, const Clock& clock)
     : max_buckets_(max_buckets), clock_(clock), shards_([] {
         std::vector<std::unique_ptr<Shard>> shards(kShards);
-        for (auto& shard : shards) shard = std::make_unique<Shard>();
+        for (std::size_t i = 0; i < kShards; ++i) shards[i] = std::make_unique<Shard>(i);
         return shards;
       }()) {}
 
 MemoryTokenBucket::~MemoryTokenBucket() = default;
 
-absl::StatusOr<Decision> MemoryTokenBucket::Decide(const Limit& limit, std::string_view subject,
-                                                   Charge charge, Deadline /*deadline*/) {
-  Shard& shard = ShardOf(subject);
-  bool reserved = false;
+void MemoryTokenBucket::Decide(std::span<Transaction> transactions, Deadline /*deadline*/) {
+  for (Transaction& transaction : transactions) transaction.status = CarryOut(transaction);
+}
+
+absl::Status MemoryTokenBucket::CarryOut(Transaction& transaction) {
+  std::size_t reserved = 0;
   while (true) {
+    std::size_t needed = 0;
     std::chrono::microseconds now{0};
     {
-      const std::lock_guard lock(shard.mutex);
-      // Read under the lock: decisions on one bucket are in the clock's order.
+      const LockedShards shards = Lock(transaction.charges);
+      // Read under the locks: decisions on one bucket are in the clock's order.
       now = clock_.Now();
-      for (int i = 0; i < kForgetPerCharge && shard.table.ForgetFull(now); ++i) --buckets_;
-
-      const auto slot = shard.table.Find(limit.name, subject);
-      Bucket bucket = slot.has_value() ? shard.table.bucket(*slot) : FullBucket(limit, now);
-      const Decision decision = ratelimiter::Decide(limit, charge, now, bucket);
-      const bool is_new = !slot.has_value() && bucket.full_at > now;
-      if (!is_new || reserved) {
-        if (slot.has_value()) {
-          shard.table.Update(*slot, bucket);
-        } else if (is_new) {
-          shard.table.Insert(limit.name, subject, bucket);
-          reserved = false;
-        }
-        if (reserved) --buckets_;  // Somebody else brought this subject meanwhile.
-        return decision;
+      for (Shard* shard : shards.of_charge) {
+        for (int i = 0; i < kForgetPerCharge && shard->table.ForgetFull(now); ++i) --buckets_;
+      }
+      Changes changes = DecideAt(now, transaction, shards);
+      needed = changes.new_buckets;
+      if (needed <= reserved) {
+        Write(changes, transaction, shards);
+        buckets_ -= reserved - needed;  // Others brought these buckets meanwhile.
+        return absl::OkStatus();
       }
     }
-    // A new bucket needs room first. Other shards may be asked for it, so this
-    // one's lock is not held: two locks at once could wait for each other.
-    if (!ReserveRoom(now)) {
+    // New buckets need room first. Other shards may be asked for it, so that no
+    // lock is held: else two transactions could wait for each other's.
+    for (; reserved < needed; ++reserved) {
+      if (ReserveRoom(now)) continue;
+      buckets_ -= reserved;
       rejected_.fetch_add(1, std::memory_order_relaxed);
       return absl::ResourceExhaustedError(fmt::format(
           "all {} buckets are in use, and forgetting one would give its user a full bucket "
           "again; raise MEMORY_MAX_BUCKETS or use STORE=redis",
           max_buckets_));
     }
-    reserved = true;
+  }
+}
+
+MemoryTokenBucket::LockedShards MemoryTokenBucket::Lock(std::span<const Charge> charges) const {
+  LockedShards result;
+  for (const Charge& charge : charges) {
+    result.of_charge.push_back(shards_[absl::HashOf(charge.subject) % kShards].get());
+  }
+  // All in one order, so that no two transactions wait for each other.
+  absl::InlinedVector<Shard*, 4> in_order = result.of_charge;
+  std::ranges::sort(in_order, {}, &Shard::number);
+  const auto repeated = std::ranges::unique(in_order);
+  in_order.erase(repeated.begin(), repeated.end());
+  for (Shard* shard : in_order) result.locks.emplace_back(shard->mutex);
+  return result;
+}
+
+MemoryTokenBucket::Changes MemoryTokenBucket::DecideAt(std::chrono::microseconds now,
+                                                       Transaction& transaction,
+                                                       const LockedShards& shards) {
+  Changes changes;
+  for (std::size_t i = 0; i < transaction.charges.size(); ++i) {
+    const Charge& charge = transaction.charges[i];
+    const BucketTable& table = shards.of_charge[i]->table;
+    const auto slot = table.Find(charge.limit, charge.subject);
+    const Bucket stored = slot.has_value() ? table.bucket(*slot) : FullBucket(charge.quota, now);
+    changes.buckets.push_back({.slot = slot,
+                               .stepped_back = stored.time > now,
+                               .full_at = stored.full_at,
+                               .bucket = Refilled(charge.quota, stored, now)});
+    transaction.decisions[i].allowed =
+        transaction.action == Action::kGive || charge.cost <= changes.buckets[i].bucket.tokens;
+  }
+  const bool allowed = transaction.allowed();
+
+  for (std::size_t i = 0; i < transaction.charges.size(); ++i) {
+    const Charge& charge = transaction.charges[i];
+    Decision& decision = transaction.decisions[i];
+    Change& change = changes.buckets[i];
+    Bucket& bucket = change.bucket;
+    const bool takes = transaction.action == Action::kTake && charge.cost > 0;
+    if (transaction.action == Action::kGive) {
+      bucket.tokens += charge.cost;
+      if (bucket.tokens >= charge.quota.capacity) bucket = FullBucket(charge.quota, now);
+      change.written = change.slot.has_value();
+    } else if (takes && allowed && decision.allowed) {
+      bucket.tokens -= charge.cost;
+      change.written = true;
+    } else {
+      change.written = takes && change.stepped_back;
+    }
+
+    decision.remaining = bucket.tokens;
+    decision.retry_after = decision.allowed
+                               ? std::chrono::microseconds(0)
+                               : WaitFor(charge.quota, bucket, charge.cost - bucket.tokens);
+    decision.reset_after = WaitFor(charge.quota, bucket, charge.quota.capacity - bucket.tokens);
+    bucket.full_at = now + decision.reset_after;
+    // Another quota that wrote it may hold more and so fill it later.
+    if (!change.stepped_back) bucket.full_at = std::max(bucket.full_at, change.full_at);
+    if (change.written && !change.slot.has_value()) ++changes.new_buckets;
+  }
+  return changes;
+}
+
+void MemoryTokenBucket::Write(const Changes& changes, const Transaction& transaction,
+                              const LockedShards& shards) {
+  for (std::size_t i = 0; i < changes.buckets.size(); ++i) {
+    const Change& change = changes.buckets[i];
+    const Charge& charge = transaction.charges[i];
+    if (!change.written) continue;
+    BucketTable& table = shards.of_charge[i]->table;
+    if (change.slot.has_value()) {
+      table.Update(*change.slot, change.bucket);
+    } else {
+      table.Insert(charge.limit, charge.subject, change.bucket);
+    }
   }
 }
 
 absl::Status MemoryTokenBucket::Check(Deadline /*deadline*/) { return absl::OkStatus(); }
-
-MemoryTokenBucket::Shard& MemoryTokenBucket::ShardOf(std::string_view subject) const {
-  return *shards_[absl::HashOf(subject) % kShards];
-}
 
 // Makes buckets_ count one more bucket: a new one while there is room, or one
 // that replaces a full bucket of any shard. False: all are in use.

@@ -69,8 +69,9 @@ std::string ListenAddress(const std::string& bind, std::uint16_t port) {
 Metrics::Metrics(std::size_t max_users, const std::string& version)
     : registry_(std::make_shared<prometheus::Registry>()),
       requests_(std::make_shared<RequestCounter>(max_users)),
+      decisions_(std::make_shared<LimitCounter>()),
       redis_latency_(BuildRedisLatency(*registry_)),
-      collectables_{registry_, requests_} {
+      collectables_{registry_, requests_, decisions_} {
   prometheus::BuildGauge()
       .Name("rate_limiter_build_info")
       .Help("Always 1; the label tells the version")
@@ -80,7 +81,7 @@ Metrics::Metrics(std::size_t max_users, const std::string& version)
   collectables_.push_back(std::make_shared<ReadAtScrape>(
       "rate_limiter_tracked_users", "Users that have series of their own (METRICS_MAX_USERS)",
       prometheus::MetricType::Gauge,
-      [requests = requests_] { return static_cast<double>(requests->tracked_users()); }));
+      [requests = requests_] { return static_cast<double>(requests->tracked()); }));
 }
 
 void Metrics::ObserveRedisLatency(std::chrono::steady_clock::duration latency) {

@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <span>
+#include <initializer_list>
+#include <iterator>
 #include <utility>
+#include <vector>
 
+#include <absl/container/inlined_vector.h>
 #include <fmt/format.h>
 
 #include "ratelimiter/base/duration.h"
@@ -20,6 +23,10 @@ constexpr int kLayoutVersion = 1;
 
 constexpr std::size_t kMaxMessageBytes = 200;
 constexpr std::size_t kMaxElements = 5;
+
+// Commands of one round trip at most: enough that few are needed, and so few
+// that other callers' commands come between.
+constexpr std::size_t kMaxCommands = 128;
 
 bool IsError(const redisReply& reply, std::string_view prefix) {
   return reply.type == REDIS_REPLY_ERROR &&
@@ -63,74 +70,128 @@ std::string Describe(const redisReply& reply) {
 }
 
 // The script's reply, if it is what the script promises.
-absl::StatusOr<Decision> ParseDecision(const redisReply& reply, const Limit& limit) {
+absl::Status ParseDecisions(const redisReply& reply, Transaction& transaction) {
   if (reply.type == REDIS_REPLY_ERROR) {
     const std::string answer = fmt::format("Redis answered {}", Describe(reply));
     return IsOfTheCommand(reply) ? absl::InternalError(answer) : absl::UnavailableError(answer);
   }
-  std::array<std::int64_t, 4> numbers{};
-  bool promised = reply.type == REDIS_REPLY_ARRAY && reply.elements == numbers.size();
-  for (std::size_t i = 0; promised && i < numbers.size(); ++i) {
-    const redisReply& element = *std::span(reply.element, reply.elements)[i];
-    promised = element.type == REDIS_REPLY_INTEGER && element.integer >= 0;
-    numbers[i] = element.integer;
+  constexpr std::size_t kNumbers = 4;
+  const std::size_t charges = transaction.charges.size();
+  bool promised = reply.type == REDIS_REPLY_ARRAY && reply.elements == kNumbers * charges;
+  for (std::size_t i = 0; promised && i < charges; ++i) {
+    std::array<std::int64_t, kNumbers> numbers{};
+    for (std::size_t j = 0; promised && j < kNumbers; ++j) {
+      const redisReply& element = *std::span(reply.element, reply.elements)[kNumbers * i + j];
+      promised = element.type == REDIS_REPLY_INTEGER && element.integer >= 0;
+      numbers[j] = element.integer;
+    }
+    const auto [allowed, remaining, retry_after, reset_after] = numbers;
+    promised = promised && allowed <= 1 &&
+               std::cmp_less_equal(remaining, transaction.charges[i].quota.capacity) &&
+               (allowed == 1) == (retry_after == 0);
+    transaction.decisions[i] = {.allowed = allowed == 1,
+                                .remaining = static_cast<std::uint64_t>(remaining),
+                                .retry_after = std::chrono::microseconds(retry_after),
+                                .reset_after = std::chrono::microseconds(reset_after)};
   }
-  const auto [allowed, remaining, retry_after, reset_after] = numbers;
-  promised = promised && allowed <= 1 && std::cmp_less_equal(remaining, limit.capacity) &&
-             (allowed == 1) == (retry_after == 0);
-  if (!promised) {
-    return absl::InternalError(fmt::format(
-        "Redis's reply is not a decision of the token bucket script: {}", Describe(reply)));
+  if (promised) return absl::OkStatus();
+  return absl::InternalError(fmt::format(
+      "Redis's reply is not a decision of the token bucket script: {}", Describe(reply)));
+}
+
+// Appends commands in Redis's protocol, argument by argument.
+class CommandWriter {
+ public:
+  explicit CommandWriter(std::size_t arguments) {
+    fmt::format_to(std::back_inserter(text_), "*{}\r\n", arguments);
   }
-  return Decision{.allowed = allowed == 1,
-                  .remaining = static_cast<std::uint64_t>(remaining),
-                  .retry_after = std::chrono::microseconds(retry_after),
-                  .reset_after = std::chrono::microseconds(reset_after)};
+
+  // An argument in several pieces.
+  void Add(std::initializer_list<std::string_view> pieces) {
+    std::size_t size = 0;
+    for (const std::string_view piece : pieces) size += piece.size();
+    fmt::format_to(std::back_inserter(text_), "${}\r\n", size);
+    for (const std::string_view piece : pieces) text_ += piece;
+    text_ += "\r\n";
+  }
+  void Add(std::uint64_t number) { Add({fmt::format_int(number).c_str()}); }
+
+  std::string Take() { return std::move(text_); }
+
+ private:
+  std::string text_;
+};
+
+std::string_view NameOf(Action action) {
+  switch (action) {
+    case Action::kTake:
+      return "take";
+    case Action::kLook:
+      return "look";
+    case Action::kGive:
+      return "give";
+  }
+  return {};  // Not reached.
 }
 
 }  // namespace
 
 RedisTokenBucket::RedisTokenBucket(RedisOptions options, Metrics& metrics, Script script)
     : options_(std::move(options)),
+      key_prefix_(fmt::format("{}:{}:", options_.key_prefix, kLayoutVersion)),
       script_(std::move(script)),
       load_script_(FormatCommand({"SCRIPT", "LOAD", script_.source})),
       metrics_(metrics),
       pool_(options_.server, options_.pool_size) {}
 
-absl::StatusOr<Decision> RedisTokenBucket::Decide(const Limit& limit, std::string_view subject,
-                                                  Charge charge, Deadline deadline) {
-  const std::string command = FormatCommand(
-      {"EVALSHA", script_.sha1, "1", Key(limit, subject), std::to_string(limit.capacity),
-       std::to_string(limit.refill_tokens), std::to_string(limit.refill_interval.count()),
-       std::to_string(charge.cost), charge.take ? "1" : "0"});
-  const absl::StatusOr<Reply> reply = RoundTrip(command, deadline);
-  if (!reply.ok()) return reply.status();
-  return ParseDecision(**reply, limit);
+void RedisTokenBucket::Decide(std::span<Transaction> transactions, Deadline deadline) {
+  absl::Status asked;
+  for (std::size_t sent = 0; sent < transactions.size(); sent += kMaxCommands) {
+    const auto chunk = transactions.subspan(sent, std::min(kMaxCommands, transactions.size() - sent));
+    absl::InlinedVector<Command, 1> commands;
+    for (const Transaction& transaction : chunk) commands.push_back({.text = Evalsha(transaction)});
+    // Once Redis did not answer it is not asked again: each try could take as long.
+    if (asked.ok()) asked = RoundTrip(commands, deadline);
+    for (std::size_t i = 0; i < chunk.size(); ++i) {
+      const Reply& reply = commands[i].reply;
+      chunk[i].status = reply == nullptr ? asked : ParseDecisions(*reply, chunk[i]);
+    }
+  }
 }
 
 absl::Status RedisTokenBucket::Check(Deadline deadline) {
-  const absl::StatusOr<Reply> reply = RoundTrip(FormatCommand({"PING"}), deadline);
-  if (!reply.ok()) return reply.status();
-  if ((*reply)->type == REDIS_REPLY_STATUS) return absl::OkStatus();
-  return absl::UnavailableError(fmt::format("Redis answered PING with {}", Describe(**reply)));
+  Command ping = {.text = FormatCommand({"PING"})};
+  if (absl::Status asked = RoundTrip({&ping, 1}, deadline); !asked.ok()) return asked;
+  if (ping.reply->type == REDIS_REPLY_STATUS) return absl::OkStatus();
+  return absl::UnavailableError(fmt::format("Redis answered PING with {}", Describe(*ping.reply)));
 }
 
-std::string RedisTokenBucket::Key(const Limit& limit, std::string_view subject) const {
-  std::string key = fmt::format("{}:{}:{{", options_.key_prefix, kLayoutVersion);
-  for (const char c : subject) {
-    if (c == '%') {
-      key += "%25";
-    } else if (c == '}') {
-      key += "%7D";
-    } else {
-      key += c;
-    }
+std::string RedisTokenBucket::Key(std::string_view limit, std::string_view subject) const {
+  return fmt::format("{}{}:{}", key_prefix_, limit, subject);
+}
+
+std::string RedisTokenBucket::Evalsha(const Transaction& transaction) const {
+  constexpr std::size_t kArgumentsPerCharge = 6;
+  const auto& charges = transaction.charges;
+  CommandWriter command(4 + kArgumentsPerCharge * charges.size());
+  command.Add({"EVALSHA"});
+  command.Add({script_.sha1});
+  command.Add(charges.size());
+  for (const Charge& charge : charges) {
+    command.Add({key_prefix_, charge.limit, ":", charge.subject});
   }
-  key.append("}:").append(limit.name);
-  return key;
+  command.Add({NameOf(transaction.action)});
+  for (const Charge& charge : charges) {
+    command.Add(charge.quota.capacity);
+    command.Add(charge.quota.refill_tokens);
+    command.Add(static_cast<std::uint64_t>(charge.quota.refill_interval.count()));
+    command.Add(charge.cost);
+    command.Add({charge.shadow ? "1" : "0"});
+  }
+  return command.Take();
 }
 
-absl::StatusOr<Reply> RedisTokenBucket::RoundTrip(std::string_view command, Deadline deadline) {
+absl::Status RedisTokenBucket::RoundTrip(std::span<Command> commands, Deadline deadline) {
   const auto asked = std::chrono::steady_clock::now();
   if (deadline <= asked) return DeadlinePassed();
   const Deadline send_by = std::min(deadline, asked + options_.timeout);
@@ -139,36 +200,65 @@ absl::StatusOr<Reply> RedisTokenBucket::RoundTrip(std::string_view command, Dead
   Connection& connection = **lease;
 
   const auto sending = std::chrono::steady_clock::now();
-  if (absl::Status sent = connection.Send(command, send_by); !sent.ok()) {
+  std::string together;
+  std::string_view text = commands.front().text;
+  if (commands.size() > 1) {
+    for (const Command& command : commands) together += command.text;
+    text = together;
+  }
+  if (absl::Status sent = connection.Send(text, send_by); !sent.ok()) {
     return NotAsked(sent, deadline);
   }
-  // The command is Redis's now, so its reply is waited for even if the caller's
-  // deadline ends meanwhile: a short deadline must not cost a connection.
-  const Deadline answer_by = std::chrono::steady_clock::now() + options_.timeout;
-  absl::StatusOr<Reply> reply = connection.Receive(answer_by);
-  if (reply.ok() && IsError(**reply, "NOSCRIPT"))
-    reply = LoadAndRepeat(connection, command, answer_by);
+  // The commands are Redis's now, so their replies are waited for even if the
+  // caller's deadline ends meanwhile: a short deadline must not cost a connection.
+  const absl::Status answered =
+      ReceiveAll(connection, commands, std::chrono::steady_clock::now() + options_.timeout);
   metrics_.ObserveRedisLatency(std::chrono::steady_clock::now() - sending);
+  if (!answered.ok()) return Unavailable(answered);
 
-  if (!reply.ok()) return Unavailable(reply.status());
   // A server that refuses all may be the wrong one by now (a demoted master):
   // the next call looks anew.
-  if ((*reply)->type == REDIS_REPLY_ERROR && !IsOfTheCommand(**reply)) connection.MarkBroken();
-  return reply;
+  for (const Command& command : commands) {
+    if (command.reply->type == REDIS_REPLY_ERROR && !IsOfTheCommand(*command.reply)) {
+      connection.MarkBroken();
+    }
+  }
+  return absl::OkStatus();
 }
 
-absl::StatusOr<Reply> RedisTokenBucket::LoadAndRepeat(Connection& connection,
-                                                      std::string_view command,
-                                                      Deadline deadline) const {
-  std::string commands = load_script_;
-  commands += command;
-  if (absl::Status sent = connection.Send(commands, deadline); !sent.ok()) return sent;
+absl::Status RedisTokenBucket::ReceiveAll(Connection& connection, std::span<Command> commands,
+                                          Deadline deadline) const {
+  bool script_missing = false;
+  for (Command& command : commands) {
+    absl::StatusOr<Reply> reply = connection.Receive(deadline);
+    if (!reply.ok()) return reply.status();
+    command.reply = *std::move(reply);
+    script_missing = script_missing || IsError(*command.reply, "NOSCRIPT");
+  }
+  return script_missing ? LoadAndRepeat(connection, commands, deadline) : absl::OkStatus();
+}
+
+absl::Status RedisTokenBucket::LoadAndRepeat(Connection& connection, std::span<Command> commands,
+                                             Deadline deadline) const {
+  std::vector<Command*> repeated;
+  std::string text = load_script_;
+  for (Command& command : commands) {
+    if (!IsError(*command.reply, "NOSCRIPT")) continue;
+    command.reply.reset();
+    text += command.text;
+    repeated.push_back(&command);
+  }
+  if (absl::Status sent = connection.Send(text, deadline); !sent.ok()) return sent;
   absl::StatusOr<Reply> loaded = connection.Receive(deadline);
-  if (!loaded.ok()) return loaded;
-  absl::StatusOr<Reply> reply = connection.Receive(deadline);
+  if (!loaded.ok()) return loaded.status();
+  for (Command* command : repeated) {
+    absl::StatusOr<Reply> reply = connection.Receive(deadline);
+    if (!reply.ok()) return reply.status();
+    command->reply = *std::move(reply);
+  }
   // Why the script could not be loaded says more than that it is not there.
-  if (reply.ok() && (*loaded)->type == REDIS_REPLY_ERROR) return loaded;
-  return reply;
+  if ((*loaded)->type == REDIS_REPLY_ERROR) repeated.front()->reply = *std::move(loaded);
+  return absl::OkStatus();
 }
 
 absl::Status RedisTokenBucket::NotAsked(const absl::Status& error, Deadline deadline) const {

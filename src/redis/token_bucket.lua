@@ -1,7 +1,8 @@
 #!lua
--- Decides one charge against one token bucket, atomically, by Redis's clock.
+-- Decides one transaction against one or more token buckets, atomically, by
+-- Redis's clock: all that are not shadows must have their tokens, then all pay.
 --
--- KEYS[1]  the bucket: a hash of
+-- KEYS     the buckets, each a hash of
 --            tokens      whole tokens when it was last written
 --            time        when that was, in microseconds since the epoch
 --            <interval>  a field named by the refill interval in microseconds:
@@ -9,15 +10,19 @@
 --                        parts. Under another interval it is not found, and so
 --                        never read in the wrong unit.
 --          A missing bucket is a full one.
--- ARGV[1]  capacity, in tokens
--- ARGV[2]  refill tokens: so many come in every refill interval
--- ARGV[3]  refill interval, in microseconds
--- ARGV[4]  cost, in tokens, at most the capacity
--- ARGV[5]  1: take the cost if it is there; 0: change nothing
+-- ARGV[1]  take: take the costs if all is allowed; look: change nothing;
+--          give: put the costs back, up to the capacity
+-- ARGV     then five for each key:
+--            capacity, in tokens
+--            refill tokens: so many come in every refill interval
+--            refill interval, in microseconds
+--            cost, in tokens, at most the capacity
+--            1 for a shadow, which does not refuse, and pays if the transaction
+--            is allowed and its own tokens are there; else 0
 --
--- Reply    four integers: 1 allowed or 0 refused; whole tokens left; on a
---          refusal microseconds until the same charge passes, else 0;
---          microseconds until the bucket is full
+-- Reply    four integers for each key: 1 if the bucket has the tokens, else 0;
+--          whole tokens left; microseconds until the same charge passes, 0 if it
+--          does; microseconds until the bucket is full
 --
 -- All arithmetic is on integers below 2^53, which Lua's doubles hold exactly,
 -- provided capacity * refill_tokens and the time to full in microseconds are
@@ -26,63 +31,102 @@
 --
 -- Redis propagates the writes, not the script, so TIME may be read before them.
 
-local key = KEYS[1]
-local capacity = tonumber(ARGV[1])
-local refill_tokens = tonumber(ARGV[2])
-local interval = tonumber(ARGV[3])
-local cost = tonumber(ARGV[4])
-local take = ARGV[5] == '1'
-
+local action = ARGV[1]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 
--- A token takes interval / refill_tokens = whole + rest / refill_tokens
--- microseconds, and is made of `interval` parts, of which `refill_tokens` come
--- every microsecond.
-local rest = interval % refill_tokens
-local whole = (interval - rest) / refill_tokens
-
-local stored = redis.call('HMGET', key, 'tokens', 'time', ARGV[3])
-local tokens = capacity
-local time = now
-local part = 0
-if stored[1] then
-  tokens = tonumber(stored[1])
-  time = tonumber(stored[2])
-  part = tonumber(stored[3] or 0)
+-- Microseconds after a bucket's time until its n-th further token has come,
+-- rounded up. A token takes interval / refill = whole + rest / refill
+-- microseconds, and is made of `interval` parts, of which `refill` come every
+-- microsecond.
+local function wait_for(bucket, n)
+  return n * bucket.whole + math.ceil((n * bucket.rest - bucket.part) / bucket.refill)
 end
 
--- Microseconds after `time` until the n-th further token has come, rounded up.
-local function wait_for(n)
-  return n * whole + math.ceil((n * rest - part) / refill_tokens)
+-- The bucket as it is now.
+local function refilled(key, capacity, refill, interval_name)
+  local interval = tonumber(interval_name)
+  local rest = interval % refill
+  local stored = redis.call('HMGET', key, 'tokens', 'time', interval_name)
+  local bucket = {
+    capacity = capacity,
+    refill = refill,
+    rest = rest,
+    whole = (interval - rest) / refill,
+    tokens = capacity,
+    part = 0,
+    stored = stored[1],
+  }
+  if not stored[1] then return bucket end
+
+  local time = tonumber(stored[2])
+  bucket.tokens = tonumber(stored[1])
+  bucket.part = tonumber(stored[3] or 0)
+  bucket.other_interval = not stored[3]
+  bucket.stepped_back = time > now
+  local elapsed = math.max(now - time, 0)
+  if elapsed >= wait_for(bucket, capacity - bucket.tokens) then
+    bucket.tokens, bucket.part = capacity, 0  -- Or lowered below what is there.
+  else
+    -- The quotient of doubles is off by a token at the most; the loops settle it.
+    local earned = math.floor((elapsed * refill + bucket.part) / interval)
+    while wait_for(bucket, earned) > elapsed do earned = earned - 1 end
+    while wait_for(bucket, earned + 1) <= elapsed do earned = earned + 1 end
+    bucket.tokens = bucket.tokens + earned
+    bucket.part = (elapsed - earned * bucket.whole) * refill + (bucket.part - earned * rest)
+  end
+  return bucket
 end
 
-local stepped_back = time > now
-local elapsed = math.max(now - time, 0)
-
-if elapsed >= wait_for(capacity - tokens) then  -- Or lowered below what is there.
-  tokens, part = capacity, 0
-else
-  -- The quotient of doubles is off by a token at the most; the loops settle it.
-  local earned = math.floor((elapsed * refill_tokens + part) / interval)
-  while wait_for(earned) > elapsed do earned = earned - 1 end
-  while wait_for(earned + 1) <= elapsed do earned = earned + 1 end
-  tokens = tokens + earned
-  part = (elapsed - earned * whole) * refill_tokens + (part - earned * rest)
-end
-
-local allowed = cost <= tokens
-if allowed and take then tokens = tokens - cost end
-
-local until_full = wait_for(capacity - tokens)
-local until_allowed = allowed and 0 or wait_for(cost - tokens)
-
-if take and cost > 0 and (allowed or stepped_back) then
-  -- A field left from another interval must not be found again later.
-  if stored[1] and not stored[3] then redis.call('DEL', key) end
-  redis.call('HSET', key, 'tokens', tokens, 'time', now, ARGV[3], part)
+local function write(key, bucket, interval_name, until_full)
   -- Rounded up: a bucket that expired before it is full would come back full.
-  redis.call('PEXPIREAT', key, math.ceil((now + until_full) / 1000))
+  local expires = math.ceil((now + until_full) / 1000)
+  -- Nor does it expire before it is full under the numbers of another instance
+  -- that wrote it, which may hold more.
+  if bucket.other_interval then
+    expires = math.max(expires, redis.call('PEXPIRETIME', key))
+    -- A field left from another interval must not be found again later.
+    redis.call('DEL', key)
+  end
+  redis.call('HSET', key, 'tokens', bucket.tokens, 'time', now, interval_name, bucket.part)
+  if bucket.stored and not bucket.other_interval then
+    redis.call('PEXPIREAT', key, expires, 'GT')
+  else
+    redis.call('PEXPIREAT', key, expires)
+  end
 end
 
-return { allowed and 1 or 0, tokens, until_allowed, until_full }
+local buckets = {}
+local allowed = true
+for i, key in ipairs(KEYS) do
+  local at = 5 * i - 3
+  local bucket = refilled(key, tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2])
+  bucket.cost = tonumber(ARGV[at + 3])
+  bucket.allowed = action == 'give' or bucket.cost <= bucket.tokens
+  allowed = allowed and (bucket.allowed or ARGV[at + 4] == '1')
+  buckets[i] = bucket
+end
+
+local reply = {}
+for i, key in ipairs(KEYS) do
+  local bucket = buckets[i]
+  local changed = action == 'take' and bucket.cost > 0 and bucket.stepped_back
+  if action == 'give' then
+    bucket.tokens = bucket.tokens + bucket.cost
+    if bucket.tokens >= bucket.capacity then bucket.tokens, bucket.part = bucket.capacity, 0 end
+    changed = bucket.stored
+  elseif action == 'take' and bucket.cost > 0 and allowed and bucket.allowed then
+    bucket.tokens = bucket.tokens - bucket.cost
+    changed = true
+  end
+
+  local until_full = wait_for(bucket, bucket.capacity - bucket.tokens)
+  local until_allowed = bucket.allowed and 0 or wait_for(bucket, bucket.cost - bucket.tokens)
+  if changed then write(key, bucket, ARGV[5 * i - 1], until_full) end
+
+  reply[4 * i - 3] = bucket.allowed and 1 or 0
+  reply[4 * i - 2] = bucket.tokens
+  reply[4 * i - 1] = until_allowed
+  reply[4 * i] = until_full
+end
+return reply

@@ -1,49 +1,22 @@
 #include "ratelimiter/server/rate_limiter_service.h"
 
-#include <algorithm>
 #include <chrono>
-#include <cstdint>
-#include <limits>
+#include <cstddef>
+#include <deque>
 #include <string>
-#include <string_view>
+#include <vector>
 
 #include <absl/status/status.h>
 #include <fmt/format.h>
 
+#include "message_translation.h"
+#include "rate_limit_headers.h"
 #include "status_mapping.h"
 
 namespace ratelimiter {
 namespace {
 
-constexpr std::size_t kMaxUserIdBytes = 256;
-constexpr std::size_t kMaxPathBytes = 1024;
-
-// protobuf has checked that strings are valid UTF-8.
-absl::Status CheckUserId(std::string_view user_id) {
-  if (!user_id.empty() && user_id.size() <= kMaxUserIdBytes) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      user_id.empty() ? fmt::format("user_id is empty; accepted: 1 to {} bytes", kMaxUserIdBytes)
-                      : fmt::format("user_id is {} bytes long; accepted: 1 to {} bytes",
-                                    user_id.size(), kMaxUserIdBytes));
-}
-
-absl::Status CheckPath(std::string_view path) {
-  if (path.size() <= kMaxPathBytes) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      fmt::format("path is {} bytes long; accepted: at most {} bytes", path.size(), kMaxPathBytes));
-}
-
-// Counts are 32-bit on the wire, for JSON shows 64-bit integers as strings.
-std::uint32_t WireCount(std::uint64_t count) {
-  constexpr std::uint64_t kMost = std::numeric_limits<std::uint32_t>::max();
-  return static_cast<std::uint32_t>(std::min(count, kMost));
-}
-
-void SetDuration(std::chrono::microseconds from, google::protobuf::Duration& to) {
-  const auto seconds = std::chrono::floor<std::chrono::seconds>(from);
-  to.set_seconds(seconds.count());
-  to.set_nanos(static_cast<std::int32_t>(std::chrono::nanoseconds(from - seconds).count()));
-}
+constexpr int kMaxRequests = 1'000;
 
 Deadline DeadlineOf(const grpc::ServerContext& context) {
   const auto deadline = context.deadline();
@@ -51,14 +24,9 @@ Deadline DeadlineOf(const grpc::ServerContext& context) {
   return std::chrono::steady_clock::now() + (deadline - std::chrono::system_clock::now());
 }
 
-std::string RefusalReason(const Request& request, const Limit& limit, const Decision& decision) {
-  return fmt::format("Limit \"{}\" exceeded: cost {}, {} of {} tokens left", limit.name,
-                     request.cost, decision.remaining, limit.capacity);
-}
-
-RequestStatus CountedStatus(const absl::StatusOr<Decision>& decision) {
-  if (!decision.ok()) return RequestStatus::kError;
-  return decision->allowed ? RequestStatus::kAllowed : RequestStatus::kDenied;
+LimitStatus StatusOf(const LimitState& state) {
+  if (state.decision.allowed) return LimitStatus::kAllowed;
+  return state.limit->shadow ? LimitStatus::kShadowDenied : LimitStatus::kDenied;
 }
 
 }  // namespace
@@ -66,48 +34,88 @@ RequestStatus CountedStatus(const absl::StatusOr<Decision>& decision) {
 grpc::Status RateLimiterService::AllowRequest(grpc::ServerContext* context,
                                               const limiter::AllowRequestRequest* message,
                                               limiter::AllowRequestResponse* response) {
-  const Request request = {.user_id = message->user_id(),
-                           .path = message->path(),
-                           .cost = message->has_cost() ? message->cost() : 1,
-                           .dry_run = message->dry_run()};
-  if (const absl::Status user_id = CheckUserId(request.user_id); !user_id.ok()) {
-    requests_.CountUnnamed(RequestStatus::kError);
-    return ToGrpcStatus(user_id);
-  }
-  const absl::Status path = CheckPath(request.path);
-  const absl::StatusOr<Decision> decision =
-      path.ok() ? limiter_.Allow(request, DeadlineOf(*context)) : path;
-  // A look and a dry run are not counted; what went wrong is.
-  if (request.charges() || !decision.ok()) {
-    requests_.Count(request.user_id, CountedStatus(decision));
-  }
-  if (!decision.ok()) return ToGrpcStatus(decision.status());
+  TranslatedRequest translated;
+  const Request& request = translated.request;
+  const absl::Status valid = Translate(*message, translated);
+  const absl::StatusOr<Answer> answer =
+      valid.ok() ? limiter_.Allow(request, DeadlineOf(*context)) : valid;
+  Count(request, answer);
+  if (!answer.ok()) return ToGrpcStatus(answer.status());
 
-  const Limit& limit = limiter_.limit();
-  response->set_allowed(decision->allowed);
-  response->set_remaining(WireCount(decision->remaining));
-  response->set_limit(WireCount(limit.capacity));
-  SetDuration(decision->reset_after, *response->mutable_reset_after());
-  if (decision->allowed) {
-    response->set_reason("Request allowed");
-  } else {
-    response->set_reason(RefusalReason(request, limit, *decision));
-    SetDuration(decision->retry_after, *response->mutable_retry_after());
+  Translate(request, *answer, *response);
+  if (headers_) {
+    const RateLimitHeaders headers = RateLimitHeadersOf(*answer);
+    if (!headers.policy.empty()) {
+      context->AddInitialMetadata("ratelimit-policy", headers.policy);
+      context->AddInitialMetadata("ratelimit", headers.state);
+    }
   }
   return grpc::Status::OK;
 }
 
 grpc::Status RateLimiterService::GetUsage(grpc::ServerContext* context,
-                                          const limiter::GetUsageRequest* request,
+                                          const limiter::GetUsageRequest* message,
                                           limiter::GetUsageResponse* response) {
-  if (const absl::Status user_id = CheckUserId(request->user_id()); !user_id.ok()) {
-    return ToGrpcStatus(user_id);
+  TranslatedRequest translated;
+  if (const absl::Status valid = Translate(*message, translated); !valid.ok()) {
+    return ToGrpcStatus(valid);
   }
-  const absl::StatusOr<Usage> usage = limiter_.GetUsage(request->user_id(), DeadlineOf(*context));
+  const absl::StatusOr<Answer> usage =
+      limiter_.GetUsage(translated.request, message->limit_name(), DeadlineOf(*context));
   if (!usage.ok()) return ToGrpcStatus(usage.status());
-  response->set_requests_used(WireCount(usage->used));
-  response->set_requests_allowed(WireCount(usage->allowed));
+  Translate(*usage, *response);
   return grpc::Status::OK;
+}
+
+grpc::Status RateLimiterService::AllowRequests(grpc::ServerContext* context,
+                                               const limiter::AllowRequestsRequest* message,
+                                               limiter::AllowRequestsResponse* response) {
+  const int size = message->requests_size();
+  if (size < 1 || size > kMaxRequests) {
+    return ToGrpcStatus(absl::InvalidArgumentError(
+        fmt::format("there are {} requests; accepted: 1 to {}", size, kMaxRequests)));
+  }
+  std::deque<TranslatedRequest> translated;
+  std::vector<absl::Status> invalid;  // By request; OK where it is asked.
+  std::vector<Request> asked;
+  for (const limiter::AllowRequestRequest& request : message->requests()) {
+    invalid.push_back(Translate(request, translated.emplace_back()));
+    if (invalid.back().ok()) asked.push_back(translated.back().request);
+  }
+  const std::vector<absl::StatusOr<Answer>> answers =
+      limiter_.AllowAll(asked, DeadlineOf(*context));
+
+  auto next = answers.begin();
+  for (std::size_t i = 0; i < invalid.size(); ++i) {
+    const absl::StatusOr<Answer> answer = invalid[i].ok() ? *next++ : invalid[i];
+    Count(translated[i].request, answer);
+    limiter::AllowRequestsResult& result = *response->add_results();
+    result.set_code(static_cast<std::uint32_t>(answer.status().code()));
+    if (answer.ok()) {
+      Translate(translated[i].request, *answer, *result.mutable_response());
+    } else {
+      result.set_message(std::string(answer.status().message()));
+    }
+  }
+  return grpc::Status::OK;
+}
+
+void RateLimiterService::Count(const Request& request, const absl::StatusOr<Answer>& answer) {
+  if (!answer.ok()) {
+    if (request.user_id.empty()) {
+      metrics_.requests().CountOther(RequestStatus::kError);
+    } else {
+      metrics_.requests().Count(request.user_id, RequestStatus::kError);
+    }
+    return;
+  }
+  // A look and a dry run are not counted; what went wrong is.
+  if (!request.charges()) return;
+  metrics_.requests().Count(request.user_id,
+                            answer->allowed ? RequestStatus::kAllowed : RequestStatus::kDenied);
+  for (const LimitState& state : answer->states) {
+    metrics_.decisions().Count(state.limit->name, StatusOf(state));
+  }
 }
 
 }  // namespace ratelimiter

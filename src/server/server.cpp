@@ -20,7 +20,8 @@ namespace {
 
 class GrpcServer final : public Server {
  public:
-  GrpcServer(Limiter& limiter, RequestCounter& requests) : service_(limiter, requests) {}
+  GrpcServer(const Settings& settings, Limiter& limiter, Metrics& metrics)
+      : service_(limiter, metrics, settings.ratelimit_headers) {}
 
   ~GrpcServer() override { Shutdown(std::chrono::milliseconds(0)); }
 
@@ -86,10 +87,10 @@ class GrpcServer final : public Server {
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Settings& settings, Limiter& limiter,
                                                       TokenBucketStore& store,
-                                                      RequestCounter& requests,
+                                                      Metrics& metrics,
                                                       std::shared_ptr<spdlog::logger> logger) {
   RedirectLibraryLogs(logger);
-  auto server = std::make_unique<GrpcServer>(limiter, requests);
+  auto server = std::make_unique<GrpcServer>(settings, limiter, metrics);
   if (absl::Status status = server->Listen(settings, store, std::move(logger)); !status.ok()) {
     return status;
   }

@@ -10,6 +10,8 @@ namespace ratelimiter {
 // Abseil took its codes from gRPC; these are the ones that we use.
 static_assert(static_cast<int>(absl::StatusCode::kInvalidArgument) ==
               static_cast<int>(grpc::StatusCode::INVALID_ARGUMENT));
+static_assert(static_cast<int>(absl::StatusCode::kNotFound) ==
+              static_cast<int>(grpc::StatusCode::NOT_FOUND));
 static_assert(static_cast<int>(absl::StatusCode::kDeadlineExceeded) ==
               static_cast<int>(grpc::StatusCode::DEADLINE_EXCEEDED));
 static_assert(static_cast<int>(absl::StatusCode::kResourceExhausted) ==

@@ -3,16 +3,18 @@
 
 #include <unistd.h>
 
+#include <cstddef>
 #include <iostream>
+#include <span>
 #include <string>
-#include <string_view>
 
 #include <absl/status/status.h>
 
 #include "ratelimiter/base/log.h"
+#include "ratelimiter/config/limits_file.h"
 #include "ratelimiter/config/settings.h"
 #include "ratelimiter/limiter/limiter.h"
-#include "ratelimiter/metrics/request_counter.h"
+#include "ratelimiter/metrics/metrics.h"
 #include "ratelimiter/server/server.h"
 
 namespace ratelimiter {
@@ -20,9 +22,13 @@ namespace {
 
 class NoopStore final : public TokenBucketStore {
  public:
-  absl::StatusOr<Decision> Decide(const Limit& limit, std::string_view /*subject*/,
-                                  Charge /*charge*/, Deadline /*deadline*/) override {
-    return Decision{.allowed = true, .remaining = limit.capacity};
+  void Decide(std::span<Transaction> transactions, Deadline /*deadline*/) override {
+    for (Transaction& transaction : transactions) {
+      for (std::size_t i = 0; i < transaction.charges.size(); ++i) {
+        transaction.decisions[i] = {.allowed = true,
+                                    .remaining = transaction.charges[i].quota.capacity};
+      }
+    }
   }
   absl::Status Check(Deadline /*deadline*/) override { return absl::OkStatus(); }
 };
@@ -30,9 +36,9 @@ class NoopStore final : public TokenBucketStore {
 int Serve(const Settings& settings) {
   const auto logger = MakeLogger(settings.log_level, settings.log_format);
   NoopStore store;
-  Limiter limiter(settings.limit, store);
-  RequestCounter requests(settings.metrics_max_users);
-  auto server = Server::Start(settings, limiter, store, requests, logger);
+  Limiter limiter(DefaultLimits(settings.quota), store);
+  Metrics metrics(settings.metrics_max_users, "noop");
+  auto server = Server::Start(settings, limiter, store, metrics, logger);
   if (!server.ok()) {
     logger->error("{}", std::string(server.status().message()));
     return kExitRuntime;

@@ -13,12 +13,17 @@
 
 #include "ratelimiter/base/clock.h"
 #include "ratelimiter/memory/memory_token_bucket.h"
-#include "ratelimiter/metrics/request_counter.h"
+#include "ratelimiter/metrics/status_counter.h"
+#include "support/decide.h"
 
 namespace ratelimiter {
 namespace {
 
-const Limit kLimit = {.name = "default",
+using testing::Ask;
+using testing::Decide;
+using testing::NamedQuota;
+
+const NamedQuota kLimit = {.name = "default",
                       .capacity = 1'000'000,
                       .refill_tokens = 1'000'000,
                       .refill_interval = std::chrono::seconds(1)};
@@ -31,7 +36,7 @@ void MemoryDecides(benchmark::State& state) {
   static MemoryTokenBucket store(1'000'000, clock);
   const std::string user = ShortId(static_cast<std::size_t>(state.thread_index()));
   for (auto _ : state) {
-    benchmark::DoNotOptimize(store.Decide(kLimit, user, Charge{}, Deadline::max()));
+    benchmark::DoNotOptimize(Decide(store, kLimit, user, Ask{}, Deadline::max()));
   }
 }
 BENCHMARK(MemoryDecides)->Threads(1)->Threads(2);
@@ -48,7 +53,7 @@ BENCHMARK(CountsARequest)->Threads(1)->Threads(2);
 void AMillionBuckets(benchmark::State& state, std::string (*id)(std::size_t)) {
   constexpr std::size_t kBuckets = 1'000'000;
   const SteadyClock clock;
-  const Limit slow = {.name = "default",
+  const NamedQuota slow = {.name = "default",
                       .capacity = 5,
                       .refill_tokens = 1,
                       .refill_interval = std::chrono::hours(1)};
@@ -56,7 +61,7 @@ void AMillionBuckets(benchmark::State& state, std::string (*id)(std::size_t)) {
     const std::size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
     auto store = std::make_unique<MemoryTokenBucket>(kBuckets, clock);
     for (std::size_t i = 0; i < kBuckets; ++i) {
-      benchmark::DoNotOptimize(store->Decide(slow, id(i), Charge{}, Deadline::max()));
+      benchmark::DoNotOptimize(Decide(*store, slow, id(i), Ask{}, Deadline::max()));
     }
     const std::size_t after = mallinfo2().uordblks + mallinfo2().hblkhd;
     state.counters["bytes"] = static_cast<double>(after - before) / kBuckets;

@@ -8,6 +8,7 @@
 #include "ratelimiter/memory/memory_token_bucket.h"
 #include "ratelimiter/metrics/metrics.h"
 #include "ratelimiter/redis/redis_token_bucket.h"
+#include "support/decide.h"
 #include "support/manual_clock.h"
 #include "support/redis_server.h"
 

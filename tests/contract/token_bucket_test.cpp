@@ -13,7 +13,7 @@ namespace {
 using namespace std::chrono_literals;
 using std::chrono::microseconds;
 
-const Limit kLimit = {"default", 5, 1, 2s};
+const NamedQuota kLimit = {"default", 5, 1, 2s};
 
 template <typename Store>
 class TokenBucketContract : public ::testing::Test {
@@ -28,14 +28,14 @@ class TokenBucketContract : public ::testing::Test {
   // Sets the time, counted from the test's start.
   void At(microseconds time) { under_test_->SetTime(kStart + time); }
 
-  Decision Take(const Limit& limit, std::uint64_t cost = 1, const std::string& subject = "user") {
+  Decision Take(const NamedQuota& limit, std::uint64_t cost = 1, const std::string& subject = "user") {
     return Ask(limit, {.cost = cost}, subject);
   }
-  Decision Look(const Limit& limit, std::uint64_t cost = 0, const std::string& subject = "user") {
+  Decision Look(const NamedQuota& limit, std::uint64_t cost = 0, const std::string& subject = "user") {
     return Ask(limit, {.cost = cost, .take = false}, subject);
   }
-  Decision Ask(const Limit& limit, Charge charge, const std::string& subject) {
-    const auto decision = under_test_->store().Decide(limit, subject, charge, Deadline::max());
+  Decision Ask(const NamedQuota& limit, Ask charge, const std::string& subject) {
+    const auto decision = testing::Decide(under_test_->store(), limit, subject, charge, Deadline::max());
     EXPECT_TRUE(decision.ok()) << decision.status();
     return decision.value_or(Decision{});
   }
@@ -77,8 +77,8 @@ TYPED_TEST(TokenBucketContract, LooksAndDryRunsChangeNothing) {
 }
 
 TYPED_TEST(TokenBucketContract, RetryAfterIsExactToTheMicrosecond) {
-  for (const Limit& limit : {kLimit, Limit{"sevenths", 9, 7, 3ms}, Limit{"thirds", 4, 3, 1s},
-                             Limit{"daily", 1'000'000, 1'000'000, 24h}}) {
+  for (const NamedQuota& limit : {kLimit, NamedQuota{"sevenths", 9, 7, 3ms}, NamedQuota{"thirds", 4, 3, 1s},
+                             NamedQuota{"daily", 1'000'000, 1'000'000, 24h}}) {
     this->At(0us);
     this->Take(limit, limit.capacity);
     this->At(1us);
@@ -94,7 +94,7 @@ TYPED_TEST(TokenBucketContract, RetryAfterIsExactToTheMicrosecond) {
 }
 
 TYPED_TEST(TokenBucketContract, RefillsWithoutDrift) {
-  const Limit limit = {"sevenths", 7, 7, 3ms};
+  const NamedQuota limit = {"sevenths", 7, 7, 3ms};
   this->Take(limit, 7);
   std::uint64_t admitted = 0;
   for (microseconds now = 1us; now <= 30ms; now += 1us) {
@@ -135,10 +135,10 @@ TYPED_TEST(TokenBucketContract, OtherNumbersKeepWholeTokensAndDropThePart) {
   this->Take(kLimit, 5);
   this->At(3s);
   this->Take(kLimit);  // 0 left, and half of the next.
-  const Limit slower = {"default", 5, 1, 24h};
+  const NamedQuota slower = {"default", 5, 1, 24h};
   EXPECT_EQ(this->Look(slower, 1).retry_after, 24h);
   EXPECT_EQ(this->Look(kLimit, 1).retry_after, 1s);
-  const Limit smaller = {"default", 2, 1, 2s};
+  const NamedQuota smaller = {"default", 2, 1, 2s};
   this->At(1h);
   EXPECT_EQ(this->Look(smaller).remaining, 2U);
 }
@@ -154,7 +154,7 @@ TYPED_TEST(TokenBucketContract, APartDroppedWithItsIntervalDoesNotComeBack) {
 
 TYPED_TEST(TokenBucketContract, ALoweredCapacityCutsWhatIsThere) {
   this->Take(kLimit);
-  const Limit smaller = {"default", 3, 1, 2s};
+  const NamedQuota smaller = {"default", 3, 1, 2s};
   EXPECT_EQ(this->Look(smaller), (Decision{.allowed = true, .remaining = 3}));
   this->At(-1h);
   EXPECT_EQ(this->Take(smaller).remaining, 2U);
@@ -164,12 +164,12 @@ TYPED_TEST(TokenBucketContract, ALoweredCapacityCutsWhatIsThere) {
 // the true one for the first, which lacks one part of it, and below for the
 // second, which has just got it.
 TYPED_TEST(TokenBucketContract, CountsTokensThatDoublesWouldMiscount) {
-  const Limit above = {"above", 369'783, 1'428'011, 499'674'844'831us};
+  const NamedQuota above = {"above", 369'783, 1'428'011, 499'674'844'831us};
   this->Take(above, above.capacity);
   this->At(129'390'644'152us);
   EXPECT_EQ(this->Look(above).remaining, 369'782U);
 
-  const Limit below = {"below", 3'965'590, 3'965'589, 879'796'454'264us};
+  const NamedQuota below = {"below", 3'965'590, 3'965'589, 879'796'454'264us};
   this->At(0us);
   this->Take(below, below.capacity);
   this->At(below.refill_interval);
@@ -177,7 +177,7 @@ TYPED_TEST(TokenBucketContract, CountsTokensThatDoublesWouldMiscount) {
 }
 
 TYPED_TEST(TokenBucketContract, SubjectsAndLimitsHaveBucketsOfTheirOwn) {
-  const Limit other = {"other", 5, 1, 2s};
+  const NamedQuota other = {"other", 5, 1, 2s};
   for (const std::string& subject :
        std::initializer_list<std::string>{"a", "a}", "a%7D", "{a}", "a}:other", {"a\0b", 3}}) {
     EXPECT_EQ(this->Take(kLimit, 5, subject).remaining, 0U) << subject;
@@ -187,10 +187,10 @@ TYPED_TEST(TokenBucketContract, SubjectsAndLimitsHaveBucketsOfTheirOwn) {
 }
 
 TYPED_TEST(TokenBucketContract, IsExactAtTheEdgesOfItsRange) {
-  for (const Limit& limit :
-       {Limit{"most tokens", (kExactBound - 1) / 1'000, 1'000, 1ms},
-        Limit{"slowest", 1'737, 1, 24h * 30}, Limit{"fastest", 1, kExactBound - 1, 1ms}}) {
-    ASSERT_TRUE(Validate(limit).ok()) << limit.name;
+  for (const NamedQuota& limit :
+       {NamedQuota{"most tokens", (kExactBound - 1) / 1'000, 1'000, 1ms},
+        NamedQuota{"slowest", 1'737, 1, 24h * 30}, NamedQuota{"fastest", 1, kExactBound - 1, 1ms}}) {
+    ASSERT_TRUE(Validate(limit.quota()).ok()) << limit.name;
     this->At(0us);
     EXPECT_TRUE(this->Take(limit, limit.capacity).allowed) << limit.name;
     const microseconds full = this->Look(limit).reset_after;

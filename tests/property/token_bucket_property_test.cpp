@@ -31,23 +31,23 @@ rc::Gen<std::uint64_t> UpTo(std::uint64_t most) {
   });
 }
 
-rc::Gen<Limit> AnyLimit() {
+rc::Gen<NamedQuota> AnyLimit() {
   const auto interval =
       rc::gen::oneOf(UpTo(static_cast<std::uint64_t>(kMaxRefillInterval.count())),
                      rc::gen::element<std::uint64_t>(1'000, 3'000, 1'000'000, 2'000'000, 60'000'000,
                                                      86'400'000'000, 2'592'000'000'000));
   return rc::gen::suchThat(
-      rc::gen::oneOf(rc::gen::element(Limit{"l", 5, 1, std::chrono::seconds(2)},
-                                      Limit{"l", 1'000'000, 1'000'000, std::chrono::hours(24)},
-                                      Limit{"l", 7, 7, std::chrono::milliseconds(3)}),
+      rc::gen::oneOf(rc::gen::element(NamedQuota{"l", 5, 1, std::chrono::seconds(2)},
+                                      NamedQuota{"l", 1'000'000, 1'000'000, std::chrono::hours(24)},
+                                      NamedQuota{"l", 7, 7, std::chrono::milliseconds(3)}),
                      rc::gen::map(rc::gen::tuple(UpTo(kExactBound), UpTo(kExactBound), interval),
                                   [](const auto& numbers) {
                                     const auto& [capacity, refill, micros] = numbers;
-                                    return Limit{"l", capacity,
+                                    return NamedQuota{"l", capacity,
                                                  1 + refill % (kExactBound / capacity),
                                                  microseconds(static_cast<std::int64_t>(micros))};
                                   })),
-      [](const Limit& limit) { return Validate(limit).ok(); });
+      [](const NamedQuota& limit) { return Validate(limit.quota()).ok(); });
 }
 
 struct Step {
@@ -101,7 +101,7 @@ microseconds Next(microseconds now, const Step& step, const Decision& last) {
 // every admission raises and time lowers.
 class AdmissionBound {
  public:
-  AdmissionBound(Limit limit, microseconds now) : limit_(std::move(limit)), time_(now) {}
+  AdmissionBound(NamedQuota limit, microseconds now) : limit_(std::move(limit)), time_(now) {}
 
   bool Holds(microseconds now, std::uint64_t admitted) {
     const Wide elapsed = std::max<Wide>((now - time_).count(), 0);
@@ -114,7 +114,7 @@ class AdmissionBound {
  private:
   __extension__ using Wide = __int128;
 
-  const Limit limit_;
+  const NamedQuota limit_;
   microseconds time_;
   Wide level_ = 0;
 };
@@ -125,7 +125,7 @@ class TokenBucketProperty {
 
   // One random limit and a random walk on one bucket.
   void Check() {
-    const Limit limit = *AnyLimit();
+    const NamedQuota limit = *AnyLimit();
     const auto steps = *rc::gen::container<std::vector<Step>>(AnyStep());
     RC_LOG() << "capacity " << limit.capacity << ", " << limit.refill_tokens << " per "
              << limit.refill_interval.count() << " us\n";
@@ -141,8 +141,8 @@ class TokenBucketProperty {
       const std::uint64_t near = last.remaining + step.cost_random % 3;
       const std::uint64_t cost =
           (step.random % 2 == 0 ? near : step.cost_random) % (limit.capacity + 1);
-      const Charge charge = {.cost = cost, .take = step.take};
-      const auto decision = under_test_.store().Decide(limit, "user", charge, Deadline::max());
+      const Ask charge = {.cost = cost, .take = step.take};
+      const auto decision = Decide(under_test_.store(), limit, "user", charge, Deadline::max());
       RC_ASSERT(decision.ok());
       last = model.Decide(charge, now);
       RC_LOG() << "at " << (now - kStart).count() << " cost " << cost << (step.take ? "" : " look")
@@ -174,7 +174,7 @@ class RedisProperty final : public TokenBucketProperty {
  protected:
   void AfterStep(microseconds now, const Decision& last) override {
     if (last.reset_after == microseconds(0)) return;
-    const Reply expires = server_.Run({"PEXPIRETIME", "rl:1:{user}:l"});
+    const Reply expires = server_.Run({"PEXPIRETIME", "rl:1:l:{user}"});
     const microseconds expires_at = std::chrono::milliseconds(expires->integer);
     RC_ASSERT(expires_at >= now + last.reset_after);
   }

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <utility>
 
-#include "ratelimiter/limiter/limit.h"
 #include "ratelimiter/limiter/token_bucket_store.h"
+#include "support/decide.h"
 
 namespace ratelimiter::testing {
 
@@ -17,10 +17,10 @@ namespace ratelimiter::testing {
 class RationalModel {
  public:
   // `forgets`: a bucket that a call finds full is full whatever time does then.
-  RationalModel(Limit limit, std::chrono::microseconds now, bool forgets)
+  RationalModel(NamedQuota limit, std::chrono::microseconds now, bool forgets)
       : limit_(std::move(limit)), forgets_(forgets), level_(Full()), time_(now) {}
 
-  Decision Decide(Charge charge, std::chrono::microseconds now) {
+  Decision Decide(Ask charge, std::chrono::microseconds now) {
     const bool stepped_back = now < time_;
     const Wide elapsed = stepped_back ? 0 : (now - time_).count();
     const Wide level = std::min(Full(), level_ + elapsed * Rate());
@@ -53,7 +53,7 @@ class RationalModel {
     return std::chrono::microseconds(static_cast<std::int64_t>((parts + Rate() - 1) / Rate()));
   }
 
-  const Limit limit_;
+  const NamedQuota limit_;
   const bool forgets_;
   Wide level_;
   std::chrono::microseconds time_;

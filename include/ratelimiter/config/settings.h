@@ -5,12 +5,13 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <spdlog/common.h>
 
 #include "ratelimiter/base/log.h"
 #include "ratelimiter/config/redis_url.h"
-#include "ratelimiter/limiter/limit.h"
+#include "ratelimiter/limiter/quota.h"
 
 namespace ratelimiter {
 
@@ -28,8 +29,17 @@ struct Settings {
   std::chrono::milliseconds redis_timeout{0};
   std::size_t redis_pool_size = 0;
   std::string key_prefix;
-  Limit limit;
+  // The one limit's numbers, where there is no limits file.
+  Quota quota;
+  // Empty: none.
+  std::string limits_file;
+  bool ratelimit_headers = false;
   std::size_t memory_max_buckets = 0;
+  // None: there is no admin server.
+  std::optional<std::uint16_t> admin_port;
+  std::string admin_bind;
+  // Further names that a request's Host may have.
+  std::vector<std::string> admin_hosts;
   std::size_t metrics_max_users = 0;
   int max_pollers = 0;
   std::chrono::milliseconds drain_time{0};

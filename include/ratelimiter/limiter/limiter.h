@@ -1,52 +1,114 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
+#include <absl/container/inlined_vector.h>
+#include <absl/functional/function_ref.h>
 #include <absl/status/statusor.h>
 
 #include "ratelimiter/base/clock.h"
-#include "ratelimiter/limiter/limit.h"
+#include "ratelimiter/base/snapshot.h"
+#include "ratelimiter/limiter/limit_set.h"
+#include "ratelimiter/limiter/quota.h"
+#include "ratelimiter/limiter/request.h"
 #include "ratelimiter/limiter/token_bucket_store.h"
 
 namespace ratelimiter {
 
-// One request, as the limiter sees it. The strings are the caller's.
-struct Request {
-  std::string_view user_id{};
-  std::string_view path{};
-  std::uint64_t cost = 1;
-  bool dry_run = false;
-
-  // Whether the decision takes tokens and is counted.
-  bool charges() const { return cost > 0 && !dry_run; }
+// What one limit says of a request.
+struct LimitState {
+  const Limit* limit = nullptr;
+  // The numbers of its bucket for this request.
+  Quota quota{};
+  // Of a limit that always refuses (capacity 0), and of a shadow whose capacity
+  // the cost exceeds, a refusal has no retry_after: it would never pass.
+  Decision decision{};
 };
 
-// How much of a limit is used.
-struct Usage {
-  std::uint64_t used = 0;
-  std::uint64_t allowed = 0;
+// What all limits say of a request together.
+struct Answer {
+  // No limit that is not a shadow refuses.
+  bool allowed = true;
+  // Every limit that the request is subject to, in the order of the file. Where
+  // one of capacity 0 refuses, those that were asked (see Request::details).
+  absl::InlinedVector<LimitState, 4> states{};
+  // The one that tells most, by its place in `states`. Refused: the limit with
+  // the longest wait. Allowed: the one with the fewest calls left at this cost.
+  // Ties go to the first of the file; shadows do not count. None: no limit that
+  // could refuse applies.
+  std::optional<std::size_t> deciding{};
+  // What the states point into.
+  std::shared_ptr<const LimitSet> limits{};
+
+  const LimitState* deciding_state() const {
+    return deciding.has_value() ? &states[*deciding] : nullptr;
+  }
 };
 
-// Chooses the limit that a request is subject to and has the store decide.
+// Why a limit does or does not apply to a request, and what it would count.
+struct Explanation {
+  const Limit* limit = nullptr;
+  bool applies = false;
+  // For people: which condition holds or does not.
+  std::string why;
+  // Where it applies: the numbers, or none if an override makes it unlimited;
+  // and the bucket's subject.
+  std::optional<Quota> quota{};
+  std::string subject;
+};
+
+// Chooses the limits that a request is subject to, and has the store decide them
+// together: all pay, or none does.
 //
 // Thread-safe. The store must outlive it.
 class Limiter {
  public:
-  // Precondition: Validate(limit) is OK.
-  Limiter(Limit limit, TokenBucketStore& store);
+  Limiter(std::shared_ptr<const LimitSet> limits, TokenBucketStore& store);
 
-  const Limit& limit() const { return limit_; }
+  // The limits in force. Calls that began before a SetLimits end by those they
+  // began with.
+  std::shared_ptr<const LimitSet> limits() const { return limits_.Get(); }
+  void SetLimits(std::shared_ptr<const LimitSet> limits) { limits_.Set(std::move(limits)); }
 
-  // INVALID_ARGUMENT if the cost is above the capacity: it could never pass.
-  // Other errors: TokenBucketStore::Decide's.
-  absl::StatusOr<Decision> Allow(const Request& request, Deadline deadline);
+  // INVALID_ARGUMENT if the cost is above the capacity of a limit that is not a
+  // shadow: it could never pass. Other errors: TokenBucketStore::Decide's.
+  absl::StatusOr<Answer> Allow(const Request& request, Deadline deadline);
 
-  // Changes nothing. Errors: TokenBucketStore::Decide's.
-  absl::StatusOr<Usage> GetUsage(std::string_view user_id, Deadline deadline);
+  // The same for each request as if alone, in order, in few round trips.
+  std::vector<absl::StatusOr<Answer>> AllowAll(std::span<const Request> requests,
+                                               Deadline deadline);
+
+  // How the limits stand for a request, whatever its cost; changes nothing. With
+  // a limit named, that one is the deciding one. NOT_FOUND: the request is not
+  // subject to a limit of that name.
+  absl::StatusOr<Answer> GetUsage(const Request& request, std::string_view limit,
+                                  Deadline deadline);
+
+  // Puts back what `request` (of its cost) paid to each limit that it is subject
+  // to, or to the one named alone, up to the capacity. NOT_FOUND: the request is
+  // not subject to a limit of that name.
+  absl::StatusOr<Answer> Refund(const Request& request, std::string_view limit, Deadline deadline);
+
+  // Makes full each bucket of the request's user that the request would pay
+  // from, or the one of the limit named, whatever it counts by. Errors as GetUsage.
+  absl::StatusOr<Answer> Reset(const Request& request, std::string_view limit, Deadline deadline);
+
+  // What each limit has to do with a request, in the order of the file. They
+  // point into `limits`.
+  static std::vector<Explanation> Explain(const LimitSet& limits, const Request& request);
 
  private:
-  const Limit limit_;
+  // Puts back into the buckets of the request what `tokens` says for each.
+  absl::StatusOr<Answer> Give(const Request& request, std::string_view limit, Deadline deadline,
+                              absl::FunctionRef<std::uint64_t(const MatchedLimit&)> tokens);
+
+  Snapshot<LimitSet> limits_;
   TokenBucketStore& store_;
 };
 

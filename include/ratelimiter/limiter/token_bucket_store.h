@@ -1,37 +1,73 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include <absl/status/status.h>
-#include <absl/status/statusor.h>
 
 #include "ratelimiter/base/clock.h"
-#include "ratelimiter/limiter/limit.h"
+#include "ratelimiter/limiter/quota.h"
 
 namespace ratelimiter {
 
-// What a call asks of a bucket.
+// What a transaction asks of one bucket. The strings are the caller's.
 struct Charge {
-  // Tokens; 0 is a look. Precondition: at most the limit's capacity.
+  // The bucket: a limit's name, and whose bucket among that limit's (as
+  // AppendSubject writes it: any bytes but a '}' only at the end of its tag).
+  std::string_view limit{};
+  std::string_view subject{};
+  // Valid by Validate.
+  Quota quota{};
+  // Tokens; 0 is a look. At most the quota's capacity.
   std::uint64_t cost = 1;
-  // False: decided as it would be, and nothing changes.
-  bool take = true;
+  // True: it does not refuse the transaction, and pays if the transaction is
+  // allowed and its tokens are there.
+  bool shadow = false;
 };
 
 // What a bucket answered. A refusal is a value, never an error.
 struct Decision {
+  // Whether the bucket itself has the tokens.
   bool allowed = false;
-  // Whole tokens left after the decision.
+  // Whole tokens left after the transaction.
   std::uint64_t remaining = 0;
-  // Refused: the exact wait until the same charge passes, rounded up to the
-  // microsecond. Allowed: zero.
+  // Where not allowed: the exact wait until the same charge passes, rounded up
+  // to the microsecond. Else zero.
   std::chrono::microseconds retry_after{0};
   // The wait until the bucket is full, rounded up likewise; zero if it is.
   std::chrono::microseconds reset_after{0};
 
   friend bool operator==(const Decision&, const Decision&) = default;
+};
+
+enum class Action : std::uint8_t {
+  kTake,  // Decide, and take the costs if all is allowed.
+  kLook,  // Decide as it would be; change nothing.
+  kGive,  // Put the costs back, up to the capacity. Always allowed.
+};
+
+// Charges that are decided together: each bucket that is not a shadow must have
+// its tokens; then all pay, else none does.
+struct Transaction {
+  // Each of another bucket; 1 and more.
+  std::span<const Charge> charges{};
+  Action action = Action::kTake;
+
+  // The answer: where the status is OK, a decision for each charge. The span is
+  // the caller's and as long as `charges`.
+  std::span<Decision> decisions{};
+  absl::Status status{};
+
+  // Precondition: status is OK.
+  bool allowed() const {
+    for (std::size_t i = 0; i < charges.size(); ++i) {
+      if (!decisions[i].allowed && !charges[i].shadow) return false;
+    }
+    return true;
+  }
 };
 
 // Keeps the token buckets and decides against them: the seam between the
@@ -43,18 +79,17 @@ class TokenBucketStore {
  public:
   virtual ~TokenBucketStore() = default;
 
-  // Decides `charge`, atomically, against the bucket that `limit` (valid by
-  // Validate) keeps for `subject` (any bytes, 1 to 256). A bucket not seen
-  // before is full.
+  // Decides transactions, each atomically and as if alone, one after the other.
+  // A bucket not seen before is full.
   //
   // Waits no longer than `deadline`, and never longer than the store's own
-  // bound. Errors: UNAVAILABLE (the store did not answer), DEADLINE_EXCEEDED
-  // (`deadline` passed before the store was asked), RESOURCE_EXHAUSTED (no room
-  // for another bucket), INTERNAL (the store answered something that it must
-  // not). After an error that came while the store worked on it, the charge may
-  // or may not have been taken; it is never repeated here.
-  virtual absl::StatusOr<Decision> Decide(const Limit& limit, std::string_view subject,
-                                          Charge charge, Deadline deadline) = 0;
+  // bound. Errors, each transaction's own: UNAVAILABLE (the store did not
+  // answer), DEADLINE_EXCEEDED (`deadline` passed before the store was asked),
+  // RESOURCE_EXHAUSTED (no room for another bucket), INTERNAL (the store
+  // answered something that it must not). After an error that came while the
+  // store worked on it, a transaction may or may not have been carried out; it
+  // is never repeated here.
+  virtual void Decide(std::span<Transaction> transactions, Deadline deadline) = 0;
 
   // Whether the store can decide now; waits and fails as Decide does.
   virtual absl::Status Check(Deadline deadline) = 0;

@@ -4,11 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <string_view>
+#include <span>
 #include <vector>
 
 #include <absl/status/status.h>
-#include <absl/status/statusor.h>
 
 #include "ratelimiter/base/clock.h"
 #include "ratelimiter/limiter/token_bucket_store.h"
@@ -19,18 +18,18 @@ namespace ratelimiter {
 //
 // A bucket that is full again is forgotten, for a missing bucket is a full one.
 // A bucket in use is never forgotten, for it would come back full: where all
-// `max_buckets` are in use, a new subject gets RESOURCE_EXHAUSTED until one is
+// `max_buckets` are in use, one who needs another gets RESOURCE_EXHAUSTED until one is
 // full. Decide never waits for longer than another decision takes.
 //
-// Thread-safe: the buckets are spread over shards, each with a lock of its own.
+// Thread-safe: the buckets are spread over shards, each with a lock of its own;
+// a transaction locks those of its buckets.
 class MemoryTokenBucket final : public TokenBucketStore {
  public:
   // `max_buckets`: 1 and more. The clock must outlive this.
   MemoryTokenBucket(std::size_t max_buckets, const Clock& clock);
   ~MemoryTokenBucket() override;
 
-  absl::StatusOr<Decision> Decide(const Limit& limit, std::string_view subject, Charge charge,
-                                  Deadline deadline) override;
+  void Decide(std::span<Transaction> transactions, Deadline deadline) override;
   absl::Status Check(Deadline deadline) override;
 
   // Buckets held now, and charges that found no room since the start.
@@ -39,8 +38,16 @@ class MemoryTokenBucket final : public TokenBucketStore {
 
  private:
   struct Shard;
+  struct LockedShards;
+  struct Change;
+  struct Changes;
 
-  Shard& ShardOf(std::string_view subject) const;
+  absl::Status CarryOut(Transaction& transaction);
+  LockedShards Lock(std::span<const Charge> charges) const;
+  static Changes DecideAt(std::chrono::microseconds now, Transaction& transaction,
+                          const LockedShards& shards);
+  static void Write(const Changes& changes, const Transaction& transaction,
+                    const LockedShards& shards);
   bool ReserveRoom(std::chrono::microseconds now);
 
   // Constant after construction; each shard guards itself.

@@ -13,7 +13,7 @@
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 
-#include "ratelimiter/metrics/request_counter.h"
+#include "ratelimiter/metrics/status_counter.h"
 
 namespace ratelimiter {
 
@@ -22,10 +22,11 @@ namespace ratelimiter {
 // Thread-safe. The handles are resolved once, here, never on a request's way.
 class Metrics {
  public:
-  // `max_users`: see RequestCounter. `version`: for rate_limiter_build_info.
+  // `max_users`: see StatusCounter. `version`: for rate_limiter_build_info.
   Metrics(std::size_t max_users, const std::string& version);
 
   RequestCounter& requests() { return *requests_; }
+  LimitCounter& decisions() { return *decisions_; }
 
   // One round trip to Redis, successful or not.
   void ObserveRedisLatency(std::chrono::steady_clock::duration latency);
@@ -43,6 +44,7 @@ class Metrics {
  private:
   const std::shared_ptr<prometheus::Registry> registry_;
   const std::shared_ptr<RequestCounter> requests_;
+  const std::shared_ptr<LimitCounter> decisions_;
   prometheus::Histogram& redis_latency_;
   std::vector<std::shared_ptr<prometheus::Collectable>> collectables_;
 };

@@ -2,11 +2,11 @@
 
 #include <chrono>
 #include <cstddef>
+#include <span>
 #include <string>
 #include <string_view>
 
 #include <absl/status/status.h>
-#include <absl/status/statusor.h>
 
 #include "ratelimiter/base/clock.h"
 #include "ratelimiter/limiter/token_bucket_store.h"
@@ -38,22 +38,30 @@ class RedisTokenBucket final : public TokenBucketStore {
   // metrics must outlive this.
   RedisTokenBucket(RedisOptions options, Metrics& metrics, Script script = TokenBucketScript());
 
-  absl::StatusOr<Decision> Decide(const Limit& limit, std::string_view subject, Charge charge,
-                                  Deadline deadline) override;
+  // Sends what it can of the transactions in one write, and so waits for few
+  // round trips however many there are.
+  void Decide(std::span<Transaction> transactions, Deadline deadline) override;
   absl::Status Check(Deadline deadline) override;
 
-  // The key of the bucket that `limit` keeps for `subject`:
-  // <prefix>:<layout version>:{<subject>}:<limit>. '%' and '}' in the subject
-  // are written %25 and %7D, so that no subject can end the hash tag or pass
-  // for another's key.
-  std::string Key(const Limit& limit, std::string_view subject) const;
+  // The key of a bucket: <prefix>:<layout version>:<limit>:<subject>.
+  std::string Key(std::string_view limit, std::string_view subject) const;
 
  private:
-  // Sends one command and waits for its reply, whatever Redis says. A command
-  // for a script that Redis does not know is run once more, with the script.
-  absl::StatusOr<Reply> RoundTrip(std::string_view command, Deadline deadline);
-  absl::StatusOr<Reply> LoadAndRepeat(Connection& connection, std::string_view command,
-                                      Deadline deadline) const;
+  // One command of a round trip, and what Redis replied.
+  struct Command {
+    std::string text;
+    Reply reply{};
+  };
+
+  // Sends the commands and waits for their replies, whatever Redis says. Those
+  // for a script that Redis does not know are run once more, with the script.
+  absl::Status RoundTrip(std::span<Command> commands, Deadline deadline);
+  absl::Status ReceiveAll(Connection& connection, std::span<Command> commands,
+                          Deadline deadline) const;
+  absl::Status LoadAndRepeat(Connection& connection, std::span<Command> commands,
+                             Deadline deadline) const;
+
+  std::string Evalsha(const Transaction& transaction) const;
 
   // What a caller is told of an error before its command was sent, and of one
   // whenever it came.
@@ -61,6 +69,7 @@ class RedisTokenBucket final : public TokenBucketStore {
   absl::Status Unavailable(const absl::Status& error) const;
 
   const RedisOptions options_;
+  const std::string key_prefix_;  // What every key begins with.
   const Script script_;
   const std::string load_script_;  // SCRIPT LOAD, formatted.
   Metrics& metrics_;

@@ -10,7 +10,7 @@
 #include "ratelimiter/config/settings.h"
 #include "ratelimiter/limiter/limiter.h"
 #include "ratelimiter/limiter/token_bucket_store.h"
-#include "ratelimiter/metrics/request_counter.h"
+#include "ratelimiter/metrics/metrics.h"
 
 namespace ratelimiter {
 
@@ -23,7 +23,7 @@ class Server {
   // protobuf's logs are led to `logger` for good.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const Settings& settings, Limiter& limiter,
                                                        TokenBucketStore& store,
-                                                       RequestCounter& requests,
+                                                       Metrics& metrics,
                                                        std::shared_ptr<spdlog::logger> logger);
 
   virtual ~Server() = default;

@@ -9,6 +9,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "support/decide.h"
 #include "support/manual_clock.h"
 #include "support/status.h"
 #include "support/threads.h"
@@ -18,13 +19,16 @@ namespace {
 
 using namespace std::chrono_literals;
 
+using testing::Ask;
+using testing::Decide;
 using testing::FailsWith;
 using testing::ManualClock;
+using testing::NamedQuota;
 using testing::OnThreads;
 using testing::Succeeds;
 
-const Limit kLimit = {"default", 5, 1, 2s};
-constexpr Charge kLook = {.cost = 0, .take = false};
+const NamedQuota kLimit = {"default", 5, 1, 2s};
+constexpr Ask kLook = {.cost = 0, .take = false};
 
 class MemoryTokenBucketTest : public ::testing::Test {
  protected:
@@ -36,29 +40,29 @@ class MemoryTokenBucketTest : public ::testing::Test {
 TEST_F(MemoryTokenBucketTest, TakesTheBurstThenRefusesWithTheExactWait) {
   MemoryTokenBucket store(10, clock_);
   for (std::uint64_t left = 5; left > 0; --left) {
-    const auto decision = store.Decide(kLimit, "user", {}, Deadline::max());
+    const auto decision = Decide(store, kLimit, "user", {}, Deadline::max());
     ASSERT_THAT(decision, Succeeds());
     EXPECT_TRUE(decision->allowed);
     EXPECT_EQ(decision->remaining, left - 1);
   }
   clock_.Advance(500ms);
-  const auto refused = store.Decide(kLimit, "user", {}, Deadline::max());
+  const auto refused = Decide(store, kLimit, "user", {}, Deadline::max());
   ASSERT_THAT(refused, Succeeds());
   EXPECT_EQ(
       *refused,
       (Decision{.allowed = false, .remaining = 0, .retry_after = 1500ms, .reset_after = 9500ms}));
   clock_.Advance(1500ms - 1us);
-  EXPECT_FALSE(store.Decide(kLimit, "user", {}, Deadline::max())->allowed);
+  EXPECT_FALSE(Decide(store, kLimit, "user", {}, Deadline::max())->allowed);
   clock_.Advance(1us);
-  EXPECT_TRUE(store.Decide(kLimit, "user", {}, Deadline::max())->allowed);
+  EXPECT_TRUE(Decide(store, kLimit, "user", {}, Deadline::max())->allowed);
 }
 
 TEST_F(MemoryTokenBucketTest, ANewUserIsRefusedRoomWhereAllBucketsAreInUse) {
   MemoryTokenBucket store(3, clock_);
   for (const char* user : {"a", "b", "c"}) {
-    ASSERT_THAT(store.Decide(kLimit, user, {}, Deadline::max()), Succeeds());
+    ASSERT_THAT(Decide(store, kLimit, user, {}, Deadline::max()), Succeeds());
   }
-  EXPECT_THAT(store.Decide(kLimit, "d", {}, Deadline::max()),
+  EXPECT_THAT(Decide(store, kLimit, "d", {}, Deadline::max()),
               FailsWith(absl::StatusCode::kResourceExhausted,
                         "all 3 buckets are in use, and forgetting one would give its user a full "
                         "bucket again; raise MEMORY_MAX_BUCKETS or use STORE=redis"));
@@ -68,42 +72,42 @@ TEST_F(MemoryTokenBucketTest, ANewUserIsRefusedRoomWhereAllBucketsAreInUse) {
 
 TEST_F(MemoryTokenBucketTest, UsersWithBucketsAreServedWhereAllBucketsAreInUse) {
   MemoryTokenBucket store(1, clock_);
-  ASSERT_THAT(store.Decide(kLimit, "a", {}, Deadline::max()), Succeeds());
-  ASSERT_FALSE(store.Decide(kLimit, "b", {}, Deadline::max()).ok());
-  EXPECT_EQ(store.Decide(kLimit, "a", {}, Deadline::max())->remaining, 3U);
+  ASSERT_THAT(Decide(store, kLimit, "a", {}, Deadline::max()), Succeeds());
+  ASSERT_FALSE(Decide(store, kLimit, "b", {}, Deadline::max()).ok());
+  EXPECT_EQ(Decide(store, kLimit, "a", {}, Deadline::max())->remaining, 3U);
 }
 
 TEST_F(MemoryTokenBucketTest, ALookNeedsNoRoom) {
   MemoryTokenBucket store(1, clock_);
-  ASSERT_THAT(store.Decide(kLimit, "a", {}, Deadline::max()), Succeeds());
-  EXPECT_EQ(store.Decide(kLimit, "b", kLook, Deadline::max())->remaining, 5U);
+  ASSERT_THAT(Decide(store, kLimit, "a", {}, Deadline::max()), Succeeds());
+  EXPECT_EQ(Decide(store, kLimit, "b", kLook, Deadline::max())->remaining, 5U);
   EXPECT_EQ(store.buckets(), 1U);
   EXPECT_EQ(store.rejected(), 0U);
 }
 
 TEST_F(MemoryTokenBucketTest, FullBucketsGiveTheirRoomAndUsedOnesKeepTheirs) {
   MemoryTokenBucket store(3, clock_);
-  ASSERT_THAT(store.Decide(kLimit, "used", {.cost = 2}, Deadline::max()), Succeeds());
+  ASSERT_THAT(Decide(store, kLimit, "used", {.cost = 2}, Deadline::max()), Succeeds());
   for (const char* user : {"full 1", "full 2"}) {
-    ASSERT_THAT(store.Decide(kLimit, user, {}, Deadline::max()), Succeeds());
+    ASSERT_THAT(Decide(store, kLimit, user, {}, Deadline::max()), Succeeds());
   }
   clock_.Advance(2s);
   for (const char* user : {"new 1", "new 2"}) {
-    EXPECT_THAT(store.Decide(kLimit, user, {}, Deadline::max()), Succeeds());
+    EXPECT_THAT(Decide(store, kLimit, user, {}, Deadline::max()), Succeeds());
   }
-  EXPECT_FALSE(store.Decide(kLimit, "new 3", {}, Deadline::max()).ok());
-  EXPECT_EQ(store.Decide(kLimit, "used", kLook, Deadline::max())->remaining, 4U);
+  EXPECT_FALSE(Decide(store, kLimit, "new 3", {}, Deadline::max()).ok());
+  EXPECT_EQ(Decide(store, kLimit, "used", kLook, Deadline::max())->remaining, 4U);
 }
 
 TEST_F(MemoryTokenBucketTest, ABucketUsedAgainIsInUseForLonger) {
   MemoryTokenBucket store(1, clock_);
-  ASSERT_THAT(store.Decide(kLimit, "a", {}, Deadline::max()), Succeeds());
+  ASSERT_THAT(Decide(store, kLimit, "a", {}, Deadline::max()), Succeeds());
   clock_.Advance(1s);
-  ASSERT_THAT(store.Decide(kLimit, "a", {}, Deadline::max()), Succeeds());
+  ASSERT_THAT(Decide(store, kLimit, "a", {}, Deadline::max()), Succeeds());
   clock_.Advance(3s - 1us);
-  EXPECT_FALSE(store.Decide(kLimit, "b", {}, Deadline::max()).ok());
+  EXPECT_FALSE(Decide(store, kLimit, "b", {}, Deadline::max()).ok());
   clock_.Advance(1us);
-  EXPECT_THAT(store.Decide(kLimit, "b", {}, Deadline::max()), Succeeds());
+  EXPECT_THAT(Decide(store, kLimit, "b", {}, Deadline::max()), Succeeds());
 }
 
 TEST_F(MemoryTokenBucketTest, AsManyNewUsersFindRoomAsBucketsAreFull) {
@@ -114,7 +118,7 @@ TEST_F(MemoryTokenBucketTest, AsManyNewUsersFindRoomAsBucketsAreFull) {
   for (std::size_t i = 0; i < 3 * kUsers; ++i) {
     const std::size_t user = i < kUsers ? i : random() % kUsers;
     const std::uint64_t cost = 1 + random() % 2;
-    const auto decision = store.Decide(kLimit, User(user), {.cost = cost}, Deadline::max());
+    const auto decision = Decide(store, kLimit, User(user), {.cost = cost}, Deadline::max());
     ASSERT_THAT(decision, Succeeds());
     if (decision->allowed) taken[user] += cost;
   }
@@ -122,7 +126,7 @@ TEST_F(MemoryTokenBucketTest, AsManyNewUsersFindRoomAsBucketsAreFull) {
   const auto full = static_cast<std::size_t>(
       std::count_if(taken.begin(), taken.end(), [](std::uint64_t tokens) { return tokens <= 2; }));
   std::size_t found_room = 0;
-  while (store.Decide(kLimit, User(kUsers + found_room), {}, Deadline::max()).ok()) ++found_room;
+  while (Decide(store, kLimit, User(kUsers + found_room), {}, Deadline::max()).ok()) ++found_room;
   EXPECT_EQ(found_room, full);
 }
 
@@ -130,7 +134,7 @@ TEST_F(MemoryTokenBucketTest, BucketsThatAreFullGoAsOthersAreUsed) {
   MemoryTokenBucket store(10'000, clock_);
   const auto use = [&](std::size_t first, std::size_t last) {
     for (std::size_t user = first; user < last; ++user) {
-      ASSERT_THAT(store.Decide(kLimit, User(user), {}, Deadline::max()), Succeeds());
+      ASSERT_THAT(Decide(store, kLimit, User(user), {}, Deadline::max()), Succeeds());
     }
   };
   use(0, 5'000);
@@ -155,7 +159,7 @@ TEST_F(MemoryTokenBucketTest, HoldsItsBoundAndForgetsNobodyWhateverManyThreadsBr
     for (std::size_t i = 0; i < kUsers; ++i) {
       // In pairs, which bring every user at the same time.
       const std::size_t user = (i + thread / 2 * 100) % kUsers;
-      const auto decision = store.Decide(kLimit, User(user), {}, Deadline::max());
+      const auto decision = Decide(store, kLimit, User(user), {}, Deadline::max());
       if (!decision.ok()) ++refused_room;
       if (decision.ok() && decision->allowed) ++taken[user];
       EXPECT_LE(store.buckets(), kMaxBuckets);
@@ -163,7 +167,7 @@ TEST_F(MemoryTokenBucketTest, HoldsItsBoundAndForgetsNobodyWhateverManyThreadsBr
   });
   std::size_t used = 0;
   for (std::size_t user = 0; user < kUsers; ++user) {
-    EXPECT_EQ(store.Decide(kLimit, User(user), kLook, Deadline::max())->remaining, 5 - taken[user]);
+    EXPECT_EQ(Decide(store, kLimit, User(user), kLook, Deadline::max())->remaining, 5 - taken[user]);
     if (taken[user] > 0) ++used;
   }
   EXPECT_EQ(used, kMaxBuckets);
@@ -172,12 +176,12 @@ TEST_F(MemoryTokenBucketTest, HoldsItsBoundAndForgetsNobodyWhateverManyThreadsBr
 }
 
 TEST_F(MemoryTokenBucketTest, ManyThreadsTakeEveryTokenOfABucketOnce) {
-  const Limit limit = {"default", 1'000, 1, 2s};
+  const NamedQuota limit = {"default", 1'000, 1, 2s};
   MemoryTokenBucket store(1, clock_);
   std::atomic<int> allowed = 0;
   OnThreads(8, [&](std::size_t /*thread*/) {
     for (int i = 0; i < 500; ++i) {
-      const auto decision = store.Decide(limit, "user", {}, Deadline::max());
+      const auto decision = Decide(store, limit, "user", {}, Deadline::max());
       if (decision.ok() && decision->allowed) ++allowed;
     }
   });

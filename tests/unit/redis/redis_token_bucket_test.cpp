@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 #include <prometheus/metric_family.h>
 
+#include "support/decide.h"
 #include "support/eventually.h"
 #include "support/status.h"
 #include "support/threads.h"
@@ -33,8 +34,8 @@ using ::testing::StartsWith;
 
 using enum absl::StatusCode;
 
-const Limit kLimit = {"default", 5, 1, 24h};
-const Limit kLargeLimit = {"large", 10'000, 1, 24h};
+const NamedQuota kLimit = {"default", 5, 1, 24h};
+const NamedQuota kLargeLimit = {"large", 10'000, 1, 24h};
 
 class RedisTokenBucketTest : public RedisTest {
  protected:
@@ -56,7 +57,7 @@ class RedisTokenBucketTest : public RedisTest {
   // What the store makes of a script's answer.
   absl::Status StatusOfAnswer(const std::string& body) {
     RedisTokenBucket store(Options(), metrics_, Lua(body));
-    return store.Decide(kLimit, "user", {}, Deadline::max()).status();
+    return Decide(store, kLimit, "user", {}, Deadline::max()).status();
   }
 
   std::uint64_t ObservedLatencies() {
@@ -81,26 +82,27 @@ TEST_F(RedisTokenBucketTest, KnowsItsScriptByTheNameThatRedisGivesIt) {
 TEST_F(RedisTokenBucketTest, ItsScriptTakesNoTimeFromTheCaller) {
   const std::string source = TokenBucketScript().source;
   EXPECT_THAT(source, AllOf(StartsWith("#!lua\n"), HasSubstr("redis.call('TIME')")));
-  EXPECT_THAT(source, AllOf(HasSubstr("ARGV[5]"), Not(HasSubstr("ARGV[6]"))));
 }
 
 TEST_F(RedisTokenBucketTest, ABucketIsReadableUnderItsKey) {
   RedisTokenBucket store(Options(), metrics_);
-  ASSERT_THAT(store.Decide(kLimit, "user", {.cost = 2}, Deadline::max()), Succeeds());
-  EXPECT_EQ(Text(server().Run({"HGET", "rl:1:{user}:default", "tokens"})), "3");
-  EXPECT_EQ(Text(server().Run({"HGET", "rl:1:{user}:default", "time"})).size(), 16U);
-  EXPECT_GT(server().Run({"PTTL", "rl:1:{user}:default"})->integer, 0);
+  ASSERT_THAT(Decide(store, kLimit, "user", {.cost = 2}, Deadline::max()), Succeeds());
+  EXPECT_EQ(Text(server().Run({"HGET", "rl:1:default:{user}", "tokens"})), "3");
+  EXPECT_EQ(Text(server().Run({"HGET", "rl:1:default:{user}", "time"})).size(), 16U);
+  EXPECT_GT(server().Run({"PTTL", "rl:1:default:{user}"})->integer, 0);
 }
 
 TEST_F(RedisTokenBucketTest, AKeyHoldsTheSubjectWithinOneHashTag) {
   const RedisTokenBucket store(Options(), metrics_);
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {"user", "rl:1:{user}:default"},   {"a%b", "rl:1:{a%25b}:default"},
-      {"a}b", "rl:1:{a%7Db}:default"},   {"a%7Db", "rl:1:{a%257Db}:default"},
-      {"{a", "rl:1:{{a}:default"},       {"}", "rl:1:{%7D}:default"},
-      {"a}:b", "rl:1:{a%7D:b}:default"}, {"a b\n", "rl:1:{a b\n}:default"},
-      {"a\0b"s, "rl:1:{a\0b}:default"s}};
-  for (const auto& [subject, key] : cases) EXPECT_EQ(store.Key(kLimit, subject), key);
+      {"user", "rl:1:default:{user}"},   {"a%b", "rl:1:default:{a%25b}"},
+      {"a}b", "rl:1:default:{a%7Db}"},   {"a%7Db", "rl:1:default:{a%257Db}"},
+      {"{a", "rl:1:default:{{a}"},       {"}", "rl:1:default:{%7D}"},
+      {"a}:b", "rl:1:default:{a%7D:b}"}, {"a b\n", "rl:1:default:{a b\n}"},
+      {"a\0b"s, "rl:1:default:{a\0b}"s}};
+  for (const auto& [user, key] : cases) {
+    EXPECT_EQ(store.Key("default", testing::SubjectOf(user)), key);
+  }
 }
 
 TEST_F(RedisTokenBucketTest, PrefixesKeepDeploymentsApart) {
@@ -108,23 +110,23 @@ TEST_F(RedisTokenBucketTest, PrefixesKeepDeploymentsApart) {
   RedisTokenBucket one(options, metrics_);
   options.key_prefix = "other";
   RedisTokenBucket other(options, metrics_);
-  ASSERT_THAT(one.Decide(kLimit, "user", {.cost = 5}, Deadline::max()), Succeeds());
-  EXPECT_EQ(other.Decide(kLimit, "user", {}, Deadline::max())->remaining, 4U);
-  EXPECT_EQ(other.Key(kLimit, "user"), "other:1:{user}:default");
+  ASSERT_THAT(Decide(one, kLimit, "user", {.cost = 5}, Deadline::max()), Succeeds());
+  EXPECT_EQ(Decide(other, kLimit, "user", {}, Deadline::max())->remaining, 4U);
+  EXPECT_EQ(other.Key("default", testing::SubjectOf("user")), "other:1:default:{user}");
 }
 
 TEST_F(RedisTokenBucketTest, StoresWithOnePrefixShareTheirBuckets) {
   RedisTokenBucket one(Options(), metrics_);
   RedisTokenBucket other(Options(), metrics_);
-  ASSERT_THAT(one.Decide(kLimit, "user", {.cost = 3}, Deadline::max()), Succeeds());
-  EXPECT_EQ(other.Decide(kLimit, "user", {}, Deadline::max())->remaining, 1U);
+  ASSERT_THAT(Decide(one, kLimit, "user", {.cost = 3}, Deadline::max()), Succeeds());
+  EXPECT_EQ(Decide(other, kLimit, "user", {}, Deadline::max())->remaining, 1U);
 }
 
 TEST_F(RedisTokenBucketTest, LoadsTheScriptWhereRedisDoesNotKnowIt) {
   RedisTokenBucket store(Options(), metrics_);
   for (std::uint64_t left = 5; left > 0; --left) {
     server().Run({"SCRIPT", "FLUSH"});
-    EXPECT_EQ(store.Decide(kLimit, "user", {}, Deadline::max())->remaining, left - 1);
+    EXPECT_EQ(Decide(store, kLimit, "user", {}, Deadline::max())->remaining, left - 1);
   }
   EXPECT_EQ(Connections(), 1);
 }
@@ -133,7 +135,7 @@ TEST_F(RedisTokenBucketTest, AsksOnceWhereRedisKnowsTheScript) {
   server().Run({"SCRIPT", "LOAD", TokenBucketScript().source});
   RedisTokenBucket store(Options(), metrics_);
   for (int i = 0; i < 3; ++i) {
-    ASSERT_THAT(store.Decide(kLimit, "user", {}, Deadline::max()), Succeeds());
+    ASSERT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()), Succeeds());
   }
   EXPECT_EQ(Runs("evalsha"), 3);
 }
@@ -141,7 +143,7 @@ TEST_F(RedisTokenBucketTest, AsksOnceWhereRedisKnowsTheScript) {
 TEST_F(RedisTokenBucketTest, RunsAScriptOnceMoreAndNoMore) {
   RedisTokenBucket store(Options(), metrics_,
                          {.source = "#!lua\nreturn 1", .sha1 = std::string(40, '0')});
-  EXPECT_THAT(store.Decide(kLimit, "user", {}, Deadline::max()),
+  EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()),
               FailsWith(kUnavailable, StartsWith("Redis answered \"NOSCRIPT")));
   EXPECT_EQ(Runs("evalsha"), 2);
 }
@@ -149,7 +151,7 @@ TEST_F(RedisTokenBucketTest, RunsAScriptOnceMoreAndNoMore) {
 TEST_F(RedisTokenBucketTest, TellsWhyAScriptCannotBeLoaded) {
   RedisTokenBucket store(Options(), metrics_,
                          {.source = "#!lua\nno lua", .sha1 = std::string(40, '0')});
-  EXPECT_THAT(store.Decide(kLimit, "user", {}, Deadline::max()),
+  EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()),
               FailsWith(kInternal, HasSubstr("Error compiling script")));
 }
 
@@ -195,32 +197,32 @@ TEST_F(RedisTokenBucketTest, AServerThatRefusesIsAFailedStore) {
 TEST_F(RedisTokenBucketTest, AServerThatRefusesIsConnectedToAnew) {
   RedisTokenBucket store(Options(), metrics_, Lua("return redis.error_reply('READONLY now')"));
   for (int call = 1; call <= 3; ++call) {
-    EXPECT_FALSE(store.Decide(kLimit, "user", {}, Deadline::max()).ok());
+    EXPECT_FALSE(Decide(store, kLimit, "user", {}, Deadline::max()).ok());
     EXPECT_EQ(Connections(), call);
   }
 }
 
 TEST_F(RedisTokenBucketTest, AKeyThatIsNoBucketIsAnErrorAndStaysAsItIs) {
   RedisTokenBucket store(Options(), metrics_);
-  server().Run({"SET", store.Key(kLimit, "user"), "mine"});
-  EXPECT_THAT(store.Decide(kLimit, "user", {}, Deadline::max()),
+  server().Run({"SET", store.Key("default", testing::SubjectOf("user")), "mine"});
+  EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()),
               FailsWith(kInternal, HasSubstr("WRONGTYPE")));
-  EXPECT_EQ(Text(server().Run({"GET", store.Key(kLimit, "user")})), "mine");
+  EXPECT_EQ(Text(server().Run({"GET", store.Key("default", testing::SubjectOf("user"))})), "mine");
 }
 
 TEST_F(RedisTokenBucketTest, AnErrorOfOneKeyCostsNoConnection) {
   RedisTokenBucket store(Options(), metrics_);
-  server().Run({"SET", store.Key(kLimit, "wrong type"), "mine"});
-  server().Run({"HSET", store.Key(kLimit, "nonsense"), "tokens", "many", "time", "noon"});
-  EXPECT_THAT(store.Decide(kLimit, "wrong type", {}, Deadline::max()), FailsWith(kInternal, _));
-  EXPECT_THAT(store.Decide(kLimit, "nonsense", {}, Deadline::max()), FailsWith(kInternal, _));
-  EXPECT_THAT(store.Decide(kLimit, "user", {}, Deadline::max()), Succeeds());
+  server().Run({"SET", store.Key("default", testing::SubjectOf("wrong type")), "mine"});
+  server().Run({"HSET", store.Key("default", testing::SubjectOf("nonsense")), "tokens", "many", "time", "noon"});
+  EXPECT_THAT(Decide(store, kLimit, "wrong type", {}, Deadline::max()), FailsWith(kInternal, _));
+  EXPECT_THAT(Decide(store, kLimit, "nonsense", {}, Deadline::max()), FailsWith(kInternal, _));
+  EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()), Succeeds());
   EXPECT_EQ(Connections(), 1);
 }
 
 TEST_F(RedisTokenBucketTest, EveryRoundTripIsObserved) {
   RedisTokenBucket store(Options(), metrics_);
-  ASSERT_THAT(store.Decide(kLimit, "user", {}, Deadline::max()), Succeeds());
+  ASSERT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()), Succeeds());
   EXPECT_EQ(ObservedLatencies(), 1U);
   EXPECT_FALSE(StatusOfAnswer("return redis.error_reply('OOM now')").ok());
   EXPECT_EQ(ObservedLatencies(), 2U);
@@ -240,7 +242,7 @@ TEST_F(RedisTokenBucketTest, ACallWhoseDeadlineHasPassedSendsNothing) {
   RedisTokenBucket store(Options(), metrics_);
   const auto fails =
       FailsWith(kDeadlineExceeded, "the call's deadline passed before Redis was asked");
-  EXPECT_THAT(store.Decide(kLimit, "user", {}, In(-1us)), fails);
+  EXPECT_THAT(Decide(store, kLimit, "user", {}, In(-1us)), fails);
   EXPECT_THAT(store.Check(In(-1us)), fails);
   EXPECT_EQ(Connections(), 0);
   EXPECT_EQ(ObservedLatencies(), 0U);
@@ -253,7 +255,7 @@ TEST_F(RedisTokenBucketTest, AStoppedRedisIsToldInTimeAndHeals) {
   for (int call = 0; call < 3; ++call) {
     EXPECT_LT(Elapsed([&] {
                 EXPECT_THAT(
-                    store.Decide(kLimit, "user", {.cost = 0}, Deadline::max()),
+                    Decide(store, kLimit, "user", {.cost = 0}, Deadline::max()),
                     FailsWith(kUnavailable, AllOf(StartsWith("Redis at 127.0.0.1:"),
                                                   EndsWith(" is not available: no answer in time "
                                                            "(REDIS_TIMEOUT is 50ms)"))));
@@ -262,18 +264,18 @@ TEST_F(RedisTokenBucketTest, AStoppedRedisIsToldInTimeAndHeals) {
   }
   server().process().Signal(SIGCONT);
   EXPECT_TRUE(
-      Eventually([&] { return store.Decide(kLimit, "user", {.cost = 0}, Deadline::max()).ok(); }));
+      Eventually([&] { return Decide(store, kLimit, "user", {.cost = 0}, Deadline::max()).ok(); }));
 }
 
 TEST_F(RedisTokenBucketTest, ALateReplyAnswersNobodyElse) {
   RedisTokenBucket store(Impatient(), metrics_);
-  ASSERT_TRUE(Eventually([&] { return store.Decide(kLimit, "a", {}, Deadline::max()).ok(); }));
+  ASSERT_TRUE(Eventually([&] { return Decide(store, kLimit, "a", {}, Deadline::max()).ok(); }));
   server().process().Stop();
-  EXPECT_FALSE(store.Decide(kLargeLimit, "b", {}, Deadline::max()).ok());
+  EXPECT_FALSE(Decide(store, kLargeLimit, "b", {}, Deadline::max()).ok());
   server().process().Signal(SIGCONT);
   absl::StatusOr<Decision> next;
   ASSERT_TRUE(Eventually([&] {
-    next = store.Decide(kLimit, "c", {.cost = 0}, Deadline::max());
+    next = Decide(store, kLimit, "c", {.cost = 0}, Deadline::max());
     return next.ok();
   }));
   EXPECT_EQ(next->remaining, 5U);
@@ -281,10 +283,10 @@ TEST_F(RedisTokenBucketTest, ALateReplyAnswersNobodyElse) {
 
 TEST_F(RedisTokenBucketTest, ADeadlineThatEndsOnceTheCommandIsSentCostsNoConnection) {
   RedisTokenBucket store(Options(), metrics_);
-  ASSERT_THAT(store.Decide(kLimit, "user", {}, Deadline::max()), Succeeds());
+  ASSERT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()), Succeeds());
   server().process().Stop();
   auto decision = std::async(std::launch::async,
-                             [&] { return store.Decide(kLimit, "user", {}, In(2 * kShort)); });
+                             [&] { return Decide(store, kLimit, "user", {}, In(2 * kShort)); });
   EXPECT_EQ(decision.wait_for(4 * kShort), std::future_status::timeout);
   server().process().Signal(SIGCONT);
   EXPECT_THAT(decision.get(), Succeeds());
@@ -293,16 +295,16 @@ TEST_F(RedisTokenBucketTest, ADeadlineThatEndsOnceTheCommandIsSentCostsNoConnect
 
 TEST_F(RedisTokenBucketTest, ADeadRedisIsToldAndOneThatIsBackIsUsed) {
   RedisTokenBucket store(Options(), metrics_);
-  ASSERT_THAT(store.Decide(kLimit, "user", {}, Deadline::max()), Succeeds());
+  ASSERT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()), Succeeds());
   server().Kill();
   const auto fails = FailsWith(kUnavailable, fmt::format("Redis at {} is not available: "
                                                          "Connection refused",
                                                          server().address().Address()));
-  EXPECT_THAT(store.Decide(kLimit, "user", {}, Deadline::max()), fails);
+  EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()), fails);
   EXPECT_THAT(store.Check(Deadline::max()), fails);
   server().Start();
   EXPECT_THAT(store.Check(Deadline::max()), Succeeds());
-  EXPECT_EQ(store.Decide(kLimit, "user", {}, Deadline::max())->remaining, 4U);
+  EXPECT_EQ(Decide(store, kLimit, "user", {}, Deadline::max())->remaining, 4U);
 }
 
 TEST_F(RedisTokenBucketTest, ACheckThatRedisRefusesIsAFailedStore) {
@@ -319,7 +321,7 @@ TEST_F(RedisTokenBucketTest, NoErrorTellsThePassword) {
   options.server.password = "hunter2";
   server().Run({"CONFIG", "SET", "requirepass", "right"});
   RedisTokenBucket store(options, metrics_);
-  EXPECT_THAT(store.Decide(kLimit, "user", {}, Deadline::max()),
+  EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()),
               FailsWith(kUnavailable, Not(HasSubstr("hunter2"))));
   server().Run({"CONFIG", "SET", "requirepass", ""});
 }
@@ -333,7 +335,7 @@ TEST_F(RedisTokenBucketTest, ConcurrentCallsTakeEveryTokenOnceOverNoMoreConnecti
   std::vector<std::set<std::uint64_t>> left(kThreads);
   OnThreads(kThreads, [&](std::size_t thread) {
     for (std::size_t call = 0; call < kCalls; ++call) {
-      const auto decision = store.Decide(kLargeLimit, "user", {}, Deadline::max());
+      const auto decision = Decide(store, kLargeLimit, "user", {}, Deadline::max());
       ASSERT_THAT(decision, Succeeds());
       left[thread].insert(decision->remaining);
     }
@@ -355,7 +357,7 @@ TEST_P(MisbehavingStoreTest, ACallFailsInTime) {
   Metrics metrics(0, "test");
   RedisTokenBucket store({.server = {.port = server.port()}, .timeout = kShort}, metrics);
   EXPECT_LT(Elapsed([&] {
-              EXPECT_THAT(store.Decide(kLimit, "user", {}, Deadline::max()),
+              EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()),
                           FailsWith(kUnavailable, StartsWith("Redis at 127.0.0.1:")));
             }),
             2 * kShort + kMargin);

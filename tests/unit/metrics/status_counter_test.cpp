@@ -1,4 +1,4 @@
-#include "ratelimiter/metrics/request_counter.h"
+#include "ratelimiter/metrics/status_counter.h"
 
 #include <map>
 #include <string>
@@ -70,7 +70,7 @@ TEST(RequestCounterTest, TheFirstUsersKeepTheirSeriesAndAllOthersShareOne) {
   RequestCounter counter(2);
   for (const char* user : {"a", "b", "c", "d", "a", "c"}) counter.Count(user, kAllowed);
   EXPECT_THAT(Users(counter), ElementsAre(Pair("__other__", 3), Pair("a", 2), Pair("b", 1)));
-  EXPECT_EQ(counter.tracked_users(), 2U);
+  EXPECT_EQ(counter.tracked(), 2U);
 }
 
 TEST(RequestCounterTest, WithoutRoomForAnyUserAllShareOneSeries) {
@@ -78,12 +78,12 @@ TEST(RequestCounterTest, WithoutRoomForAnyUserAllShareOneSeries) {
   counter.Count("a", kAllowed);
   counter.Count("b", kDenied);
   EXPECT_THAT(Users(counter), ElementsAre(Pair("__other__", 2)));
-  EXPECT_EQ(counter.tracked_users(), 0U);
+  EXPECT_EQ(counter.tracked(), 0U);
 }
 
 TEST(RequestCounterTest, ARequestWithoutAUserTakesNoPlace) {
   RequestCounter counter(1);
-  counter.CountUnnamed(kError);
+  counter.CountOther(kError);
   counter.Count("a", kAllowed);
   EXPECT_THAT(Users(counter), ElementsAre(Pair("__other__", 1), Pair("a", 1)));
 }
@@ -91,7 +91,7 @@ TEST(RequestCounterTest, ARequestWithoutAUserTakesNoPlace) {
 TEST(RequestCounterTest, AUserCalledLikeTheOthersIsOneOfThem) {
   RequestCounter counter(10);
   counter.Count("__other__", kAllowed);
-  counter.CountUnnamed(kAllowed);
+  counter.CountOther(kAllowed);
   EXPECT_THAT(Users(counter), ElementsAre(Pair("__other__", 2)));
 }
 

@@ -6,7 +6,7 @@
 
 #include <gtest/gtest.h>
 
-#include "ratelimiter/metrics/request_counter.h"
+#include "ratelimiter/metrics/status_counter.h"
 
 namespace {
 

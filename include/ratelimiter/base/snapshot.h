@@ -1,0 +1,50 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+namespace ratelimiter {
+
+// A value that many threads read and that is now and then replaced as a whole:
+// a reader gets one version or the other, and keeps it while it needs it.
+//
+// Thread-safe. A reader takes a lock that it shares with few other threads, held
+// for the copy of a pointer; it never waits for the making of a new version.
+template <typename T>
+class Snapshot {
+ public:
+  explicit Snapshot(std::shared_ptr<const T> value) { Set(std::move(value)); }
+
+  std::shared_ptr<const T> Get() const {
+    static std::atomic<std::size_t> threads{0};
+    thread_local const std::size_t place = threads.fetch_add(1, std::memory_order_relaxed);
+    const Copy& copy = copies_[place % kCopies];
+    const std::lock_guard lock(copy.mutex);
+    return copy.value;
+  }
+
+  void Set(std::shared_ptr<const T> value) {
+    for (Copy& copy : copies_) {
+      // What was there is let go outside the lock: it may be much to destroy.
+      std::shared_ptr<const T> replaced = value;
+      const std::lock_guard lock(copy.mutex);
+      copy.value.swap(replaced);
+    }
+  }
+
+ private:
+  static constexpr std::size_t kCopies = 16;
+
+  struct alignas(64) Copy {
+    mutable std::mutex mutex;
+    std::shared_ptr<const T> value;  // Guarded by mutex.
+  };
+
+  std::array<Copy, kCopies> copies_;
+};
+
+}  // namespace ratelimiter

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+
+#include <absl/status/status.h>
+
+namespace ratelimiter {
+
+// The numbers of a token bucket: it holds at most `capacity` tokens and gains
+// `refill_tokens` in every `refill_interval`, continuously.
+struct Quota {
+  std::uint64_t capacity = 0;
+  std::uint64_t refill_tokens = 0;
+  std::chrono::microseconds refill_interval{0};
+
+  friend bool operator==(const Quota&, const Quota&) = default;
+};
+
+inline constexpr std::chrono::microseconds kMinRefillInterval = std::chrono::milliseconds(1);
+inline constexpr std::chrono::microseconds kMaxRefillInterval = std::chrono::hours(24 * 30);
+
+// Both capacity × refill_tokens and the time to full in microseconds stay below
+// this, so that every number of the decision is exact as a Lua number, which is
+// a double (2^53, and a factor of two for sums).
+inline constexpr std::uint64_t kExactBound = std::uint64_t{1} << 52U;
+
+// OK if the quota can be enforced exactly; otherwise INVALID_ARGUMENT, which
+// names the number, what it is and what is accepted.
+absl::Status Validate(const Quota& quota);
+
+}  // namespace ratelimiter

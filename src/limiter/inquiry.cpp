@@ -1,0 +1,114 @@
+#include "inquiry.h"
+
+#include <algorithm>
+#include <string_view>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace ratelimiter {
+namespace {
+
+bool Refuses(const LimitState& state) { return !state.limit->shadow && !state.decision.allowed; }
+
+// For one that refuses: whether waiting does not help.
+bool IsForGood(const LimitState& state) {
+  return state.decision.retry_after == std::chrono::microseconds(0);
+}
+
+}  // namespace
+
+Inquiry::Inquiry(std::shared_ptr<const LimitSet> limits, const Request& request)
+    : request_(request), answer_{.limits = std::move(limits)} {}
+
+absl::Status Inquiry::AskToAllow() {
+  const MatchedLimits matched = answer_.limits->Match(request_);
+  for (const MatchedLimit& match : matched) {
+    const auto& [limit, quota] = match;
+    const std::uint64_t cost = request_.cost * limit->cost;
+    if (quota.capacity == 0) {
+      answer_.states.push_back(
+          {.limit = limit, .quota = quota, .decision = {.allowed = cost == 0}});
+      blocked_ = blocked_ || Refuses(answer_.states.back());
+    } else if (cost <= quota.capacity) {
+      Ask(match, cost);
+    } else if (limit->shadow) {
+      Ask(match, 0);  // It shows how it stands; Conclude has it refuse.
+    } else {
+      return absl::InvalidArgumentError(fmt::format(
+          "cost is {}, above the capacity of limit \"{}\", so it could never pass; accepted: 0 "
+          "to {}",
+          request_.cost, limit->name, quota.capacity / limit->cost));
+    }
+  }
+  if (blocked_ && !request_.details) AskNothing();
+  return absl::OkStatus();
+}
+
+void Inquiry::Ask(const MatchedLimit& matched, std::uint64_t cost) {
+  const auto& [limit, quota] = matched;
+  states_.push_back(answer_.states.size());
+  answer_.states.push_back({.limit = limit, .quota = quota});
+  AppendSubject(*limit, answer_.limits->hash_by(), request_, subjects_);
+  subject_ends_.push_back(subjects_.size());
+  charges_.push_back(
+      {.limit = limit->name, .quota = quota, .cost = cost, .shadow = limit->shadow});
+}
+
+Transaction Inquiry::transaction(Action action) {
+  std::size_t begin = 0;
+  for (std::size_t i = 0; i < charges_.size(); ++i) {
+    charges_[i].subject =
+        std::string_view(subjects_).substr(begin, subject_ends_[i] - begin);
+    begin = subject_ends_[i];
+  }
+  decisions_.resize(charges_.size());
+  return {.charges = charges_, .action = action, .decisions = decisions_};
+}
+
+Action Inquiry::action() const {
+  return request_.charges() && !blocked_ ? Action::kTake : Action::kLook;
+}
+
+absl::StatusOr<Answer> Inquiry::Conclude(const absl::Status& status) {
+  if (!status.ok()) return status;
+  for (std::size_t i = 0; i < charges_.size(); ++i) {
+    LimitState& state = answer_.states[states_[i]];
+    state.decision = decisions_[i];
+    // The charge was a look then.
+    if (request_.cost * state.limit->cost > state.quota.capacity) state.decision.allowed = false;
+  }
+  answer_.allowed = std::ranges::none_of(answer_.states, Refuses);
+  ChooseDeciding();
+  return std::move(answer_);
+}
+
+// Leaves what refuses without being asked.
+void Inquiry::AskNothing() {
+  const auto asked = std::ranges::remove_if(
+      answer_.states, [](const LimitState& state) { return state.quota.capacity != 0; });
+  answer_.states.erase(asked.begin(), asked.end());
+  charges_.clear();
+}
+
+void Inquiry::ChooseDeciding() {
+  const std::uint64_t requested = std::max<std::uint64_t>(request_.cost, 1);
+  const auto calls_left = [&](const LimitState& state) {
+    return state.decision.remaining / (requested * state.limit->cost);
+  };
+  const auto tells_more = [&](const LimitState& one, const LimitState& other) {
+    if (answer_.allowed) return calls_left(one) < calls_left(other);
+    if (!Refuses(one) || !Refuses(other)) return Refuses(one) && !Refuses(other);
+    if (IsForGood(one) || IsForGood(other)) return IsForGood(one) && !IsForGood(other);
+    return one.decision.retry_after > other.decision.retry_after;
+  };
+  for (std::size_t i = 0; i < answer_.states.size(); ++i) {
+    const LimitState& state = answer_.states[i];
+    if (state.limit->shadow) continue;
+    if (!answer_.deciding.has_value() || tells_more(state, *answer_.deciding_state())) {
+      answer_.deciding = i;
+    }
+  }
+}
+
+}  // namespace ratelimiter

@@ -1,0 +1,53 @@
+#include "ratelimiter/limiter/quota.h"
+
+#include <string>
+
+#include <fmt/format.h>
+
+#include "ratelimiter/base/duration.h"
+
+namespace ratelimiter {
+namespace {
+
+// a × b ≥ bound, without forming the product.
+bool ProductReaches(std::uint64_t bound, std::uint64_t a, std::uint64_t b) {
+  return a != 0 && b >= bound / a + (bound % a != 0 ? 1 : 0);
+}
+
+// capacity × interval / refill_tokens ≥ kExactBound, rounded down: the time to
+// full in microseconds. The same split as the decision's keeps it in 64 bits.
+bool TimeToFullReachesBound(const Quota& quota) {
+  const auto interval = static_cast<std::uint64_t>(quota.refill_interval.count());
+  const std::uint64_t whole = interval / quota.refill_tokens;
+  const std::uint64_t part = interval % quota.refill_tokens;
+  if (ProductReaches(kExactBound, quota.capacity, whole)) return true;
+  // part < refill_tokens, and capacity × refill_tokens < 2^52: this fits.
+  return quota.capacity * whole + quota.capacity * part / quota.refill_tokens >= kExactBound;
+}
+
+}  // namespace
+
+absl::Status Validate(const Quota& quota) {
+  const auto reject = [](const std::string& what) { return absl::InvalidArgumentError(what); };
+  if (quota.capacity == 0) return reject("capacity is 0; accepted: 1 and more");
+  if (quota.refill_tokens == 0) return reject("refill tokens is 0; accepted: 1 and more");
+  if (quota.refill_interval < kMinRefillInterval || quota.refill_interval > kMaxRefillInterval) {
+    return reject(fmt::format("refill interval is {}; accepted: 1ms to 30d",
+                              FormatDuration(quota.refill_interval)));
+  }
+  if (ProductReaches(kExactBound, quota.capacity, quota.refill_tokens)) {
+    return reject(fmt::format(
+        "capacity {} times refill tokens {} is 2^52 or more, beyond exact arithmetic; accepted: "
+        "less. Divide refill tokens and refill interval by the same number",
+        quota.capacity, quota.refill_tokens));
+  }
+  if (TimeToFullReachesBound(quota)) {
+    return reject(
+        fmt::format("capacity {} at {} per {} takes 2^52 microseconds (142 years) or more to fill, "
+                    "beyond exact arithmetic; accepted: less",
+                    quota.capacity, quota.refill_tokens, FormatDuration(quota.refill_interval)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace ratelimiter

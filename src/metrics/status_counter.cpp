@@ -1,0 +1,83 @@
+#include "ratelimiter/metrics/status_counter.h"
+
+#include <bit>
+#include <utility>
+
+#include <absl/hash/hash.h>
+#include <prometheus/client_metric.h>
+#include <prometheus/metric_family.h>
+
+#include "ratelimiter/base/text.h"
+
+namespace ratelimiter {
+namespace {
+
+constexpr std::string_view kOther = "__other__";
+constexpr std::size_t kMaxLabelBytes = 128;
+
+}  // namespace
+
+StatusCounter::StatusCounter(Options options)
+    : options_(std::move(options)), cells_(std::bit_ceil(2 * options_.max_labels + 2)) {}
+
+StatusCounter::Series& StatusCounter::SeriesOf(std::string_view label) {
+  // Looked at before the table, which is never written again from then on.
+  const bool all_given_out = tracked_.load(std::memory_order_acquire) >= options_.max_labels;
+  Series* series = Find(label);
+  if (series != nullptr) return *series;
+  return all_given_out ? other_ : FindOrAdd(label);
+}
+
+StatusCounter::Series* StatusCounter::Find(std::string_view label) const {
+  const std::size_t mask = cells_.size() - 1;
+  for (std::size_t i = absl::HashOf(label) & mask;; i = (i + 1) & mask) {
+    const Label* found = cells_[i].load(std::memory_order_acquire);
+    if (found == nullptr) return nullptr;
+    if (found->text == label) return found->series;
+  }
+}
+
+StatusCounter::Series& StatusCounter::FindOrAdd(std::string_view label) {
+  const std::lock_guard lock(mutex_);
+  if (Series* series = Find(label); series != nullptr) return *series;
+  if (labels_.size() >= options_.max_labels) return other_;
+
+  std::string shown = Printable(label, kMaxLabelBytes);
+  Series* series = &other_;
+  if (shown != kOther) {
+    const auto [entry, is_new] = series_by_shown_.try_emplace(std::move(shown), nullptr);
+    if (is_new) entry->second = &series_.emplace_back();
+    series = entry->second;
+  }
+  const Label& added = labels_.emplace_back(Label{std::string(label), series});
+
+  const std::size_t mask = cells_.size() - 1;
+  std::size_t i = absl::HashOf(label) & mask;
+  while (cells_[i].load(std::memory_order_relaxed) != nullptr) i = (i + 1) & mask;
+  cells_[i].store(&added, std::memory_order_release);
+  tracked_.store(labels_.size(), std::memory_order_release);
+  return *series;
+}
+
+std::vector<prometheus::MetricFamily> StatusCounter::Collect() const {
+  prometheus::MetricFamily family;
+  family.name = options_.name;
+  family.help = options_.help;
+  family.type = prometheus::MetricType::Counter;
+
+  const auto append = [&](std::string_view label, const Series& series) {
+    for (std::size_t i = 0; i < options_.statuses.size(); ++i) {
+      prometheus::ClientMetric metric;
+      metric.label = {{options_.label_name, std::string(label)}, {"status", options_.statuses[i]}};
+      metric.counter.value =
+          static_cast<double>(series.by_status[i].load(std::memory_order_relaxed));
+      family.metric.push_back(std::move(metric));
+    }
+  };
+  const std::lock_guard lock(mutex_);
+  for (const auto& [label, series] : series_by_shown_) append(label, *series);
+  append(kOther, other_);
+  return {std::move(family)};
+}
+
+}  // namespace ratelimiter

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include <absl/status/statusor.h>
+
+#include "ratelimiter/limiter/limit.h"
+#include "ratelimiter/limiter/token_bucket_store.h"
+
+namespace ratelimiter::testing {
+
+// A limit by user, as far as a store knows it.
+struct NamedQuota {
+  std::string name;
+  std::uint64_t capacity = 0;
+  std::uint64_t refill_tokens = 0;
+  std::chrono::microseconds refill_interval{0};
+
+  Quota quota() const { return {capacity, refill_tokens, refill_interval}; }
+};
+
+// What is asked of one bucket.
+struct Ask {
+  std::uint64_t cost = 1;
+  bool take = true;
+};
+
+// The subject of a user's bucket.
+inline std::string SubjectOf(std::string_view user) {
+  std::string subject;
+  AppendSubject(Limit{.name = "l"}, HashBy::kUser, {.user_id = user}, subject);
+  return subject;
+}
+
+// Has `store` decide one transaction on one bucket.
+inline absl::StatusOr<Decision> Decide(TokenBucketStore& store, const NamedQuota& limit,
+                                       std::string_view user, Ask ask, Deadline deadline) {
+  const std::string subject = SubjectOf(user);
+  const Charge charge = {
+      .limit = limit.name, .subject = subject, .quota = limit.quota(), .cost = ask.cost};
+  Decision decision;
+  Transaction transaction = {.charges = {&charge, 1},
+                             .action = ask.take ? Action::kTake : Action::kLook,
+                             .decisions = {&decision, 1}};
+  store.Decide({&transaction, 1}, deadline);
+  if (!transaction.status.ok()) return transaction.status;
+  return decision;
+}
+
+}  // namespace ratelimiter::testing
