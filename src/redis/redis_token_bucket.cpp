@@ -147,7 +147,8 @@ RedisTokenBucket::RedisTokenBucket(RedisOptions options, Metrics& metrics, Scrip
 void RedisTokenBucket::Decide(std::span<Transaction> transactions, Deadline deadline) {
   absl::Status asked;
   for (std::size_t sent = 0; sent < transactions.size(); sent += kMaxCommands) {
-    const auto chunk = transactions.subspan(sent, std::min(kMaxCommands, transactions.size() - sent));
+    const auto chunk =
+        transactions.subspan(sent, std::min(kMaxCommands, transactions.size() - sent));
     absl::InlinedVector<Command, 1> commands;
     for (const Transaction& transaction : chunk) commands.push_back({.text = Evalsha(transaction)});
     // Once Redis did not answer it is not asked again: each try could take as long.
@@ -171,7 +172,7 @@ std::string RedisTokenBucket::Key(std::string_view limit, std::string_view subje
 }
 
 std::string RedisTokenBucket::Evalsha(const Transaction& transaction) const {
-  constexpr std::size_t kArgumentsPerCharge = 6;
+  constexpr std::size_t kArgumentsPerCharge = 7;
   const auto& charges = transaction.charges;
   CommandWriter command(4 + kArgumentsPerCharge * charges.size());
   command.Add({"EVALSHA"});
@@ -185,6 +186,7 @@ std::string RedisTokenBucket::Evalsha(const Transaction& transaction) const {
     command.Add(charge.quota.capacity);
     command.Add(charge.quota.refill_tokens);
     command.Add(static_cast<std::uint64_t>(charge.quota.refill_interval.count()));
+    command.Add(Fingerprint(charge.quota));
     command.Add(charge.cost);
     command.Add({charge.shadow ? "1" : "0"});
   }

@@ -86,8 +86,7 @@ class GrpcServer final : public Server {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Settings& settings, Limiter& limiter,
-                                                      TokenBucketStore& store,
-                                                      Metrics& metrics,
+                                                      TokenBucketStore& store, Metrics& metrics,
                                                       std::shared_ptr<spdlog::logger> logger) {
   RedirectLibraryLogs(logger);
   auto server = std::make_unique<GrpcServer>(settings, limiter, metrics);

@@ -101,8 +101,9 @@ def measure_redis_memory():
             pipe = subprocess.Popen(["redis-cli", "-p", str(redis.port), "--pipe"],
                                     stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
             for number in range(BUCKETS):
-                key = f"rl:1:{{{form.format(number)}}}:default"
-                words = ["EVALSHA", sha1, "1", key, "5", "1", "3600000000", "1", "1"]
+                key = f"rl:1:default:{{{form.format(number)}}}"
+                words = ["EVALSHA", sha1, "1", key, "take", "5", "1", "3600000000",
+                         "1283761186", "1", "0"]
                 command = "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
                 pipe.stdin.write(f"*{len(words)}\r\n{command}".encode())
             pipe.stdin.close()

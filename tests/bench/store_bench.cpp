@@ -24,9 +24,9 @@ using testing::Decide;
 using testing::NamedQuota;
 
 const NamedQuota kLimit = {.name = "default",
-                      .capacity = 1'000'000,
-                      .refill_tokens = 1'000'000,
-                      .refill_interval = std::chrono::seconds(1)};
+                           .capacity = 1'000'000,
+                           .refill_tokens = 1'000'000,
+                           .refill_interval = std::chrono::seconds(1)};
 
 std::string ShortId(std::size_t i) { return fmt::format("user-{:06}", i); }
 std::string Uuid(std::size_t i) { return fmt::format("{:08x}-0000-4000-8000-{:012x}", i, i); }
@@ -54,9 +54,9 @@ void AMillionBuckets(benchmark::State& state, std::string (*id)(std::size_t)) {
   constexpr std::size_t kBuckets = 1'000'000;
   const SteadyClock clock;
   const NamedQuota slow = {.name = "default",
-                      .capacity = 5,
-                      .refill_tokens = 1,
-                      .refill_interval = std::chrono::hours(1)};
+                           .capacity = 5,
+                           .refill_tokens = 1,
+                           .refill_interval = std::chrono::hours(1)};
   for (auto _ : state) {
     const std::size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
     auto store = std::make_unique<MemoryTokenBucket>(kBuckets, clock);

@@ -166,7 +166,7 @@ def test_a_thousand_users_through_three_instances(record_property):
         by_key = witness.runs(limit)
     assert answers[None] > 0
     for user in users:
-        runs = by_key.pop(f"rl:1:{{{user}}}:default", [])
+        runs = by_key.pop(f"rl:1:default:{{{user}}}", [])
         assert sum(run.admitted for run in runs) == answers[user]
         if runs:
             check(runs, limit)

@@ -229,7 +229,7 @@ def test_a_host_that_has_no_address():
 def test_a_key_that_is_not_a_bucket(spoil, redis):
     with harness.daemon(REDIS_URL=redis.url, REFILL_INTERVAL="30d", **SHORT) as daemon:
         daemon.allow("bystander")
-        key = "rl:1:{victim}:default"
+        key = "rl:1:default:{victim}"
         redis.cli(*[word.format(key=key) for word in spoil])
         for call in (daemon.allow, daemon.usage):
             error = harness.error_of(call, "victim")
@@ -280,7 +280,7 @@ def test_no_accepted_call_is_lost(end, drain, redis):
             assert daemon.process.wait(timeout=20) == 0
             wait_for_failures(outcomes)
         refused = failed(outcomes)
-        left = redis.cli("HGET", "rl:1:{user}:default", "tokens")
+        left = redis.cli("HGET", "rl:1:default:{user}", "tokens")
         assert capacity - int(left) == len(outcomes) - len(refused), "each was answered that took"
         for outcome in refused:
             # CANCELLED is gRPC's word for a call that came on an open connection

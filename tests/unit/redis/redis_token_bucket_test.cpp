@@ -213,7 +213,8 @@ TEST_F(RedisTokenBucketTest, AKeyThatIsNoBucketIsAnErrorAndStaysAsItIs) {
 TEST_F(RedisTokenBucketTest, AnErrorOfOneKeyCostsNoConnection) {
   RedisTokenBucket store(Options(), metrics_);
   server().Run({"SET", store.Key("default", testing::SubjectOf("wrong type")), "mine"});
-  server().Run({"HSET", store.Key("default", testing::SubjectOf("nonsense")), "tokens", "many", "time", "noon"});
+  server().Run({"HSET", store.Key("default", testing::SubjectOf("nonsense")), "tokens", "many",
+                "time", "noon"});
   EXPECT_THAT(Decide(store, kLimit, "wrong type", {}, Deadline::max()), FailsWith(kInternal, _));
   EXPECT_THAT(Decide(store, kLimit, "nonsense", {}, Deadline::max()), FailsWith(kInternal, _));
   EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()), Succeeds());
