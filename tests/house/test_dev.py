@@ -80,8 +80,10 @@ class System:
     def install(self, **options) -> subprocess.Popen:
         """A door that needs packages and then does nothing, since cmake does nothing."""
         self.command("cmake", "")
-        return subprocess.Popen([DEV, "build"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                text=True, env=self.environment(), **options)
+        # With signals as a terminal gives them: bash does not hear one ignored from its start.
+        return subprocess.Popen(["env", "--default-signal", DEV, "build"], stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True, env=self.environment(),
+                                **options)
 
 
 @pytest.fixture
