@@ -7,10 +7,12 @@
 
 namespace ratelimiter {
 
-ConnectionPool::ConnectionPool(RedisServer server, std::size_t size)
-    : server_(std::move(server)),
-      size_(size),
-      resolver_(std::make_unique<Resolver>(server_.host)) {}
+ConnectionPool::ConnectionPool(const RedisServer& server, std::size_t size)
+    : ConnectionPool(server, size, std::make_unique<Resolver>(server.host)) {}
+
+ConnectionPool::ConnectionPool(RedisServer server, std::size_t size,
+                               std::unique_ptr<Resolver> resolver)
+    : server_(std::move(server)), size_(size), resolver_(std::move(resolver)) {}
 
 ConnectionPool::~ConnectionPool() = default;
 

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <fstream>
 #include <functional>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,6 +15,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "redis/resolver.h"
 #include "support/eventually.h"
 #include "support/status.h"
 #include "support/threads.h"
@@ -205,6 +207,22 @@ TEST(ConnectionPoolToNobodyTest, ANameThatCannotBeResolvedIsToldInTime) {
                           FailsWith(kUnavailable, StartsWith("cannot resolve \"xxx")));
             }),
             kMargin);
+}
+
+TEST(ConnectionPoolToNobodyTest, AResolutionThatHangsFailsInTime) {
+  std::promise<void> end;
+  const auto hang = [ended = end.get_future().share()](const std::string& /*host*/) {
+    ended.wait();
+    return std::vector<std::string>();
+  };
+  ConnectionPool pool({}, 1, std::make_unique<Resolver>("redis", hang));
+  const auto elapsed = Elapsed([&] {
+    EXPECT_THAT(pool.Acquire(In(kShort)),
+                FailsWith(kDeadlineExceeded, "the name is still being resolved"));
+  });
+  EXPECT_GE(elapsed, kShort);
+  EXPECT_LT(elapsed, kShort + kMargin);
+  end.set_value();
 }
 
 TEST(ConnectionPoolToNobodyTest, AServerThatStaysSilentFailsInTime) {
