@@ -60,7 +60,12 @@ absl::StatusOr<Connection> ConnectionPool::Open(Deadline deadline) {
 }
 
 void ConnectionPool::GiveBack(std::optional<Connection> connection) {
-  if (connection.has_value() && connection->broken()) connection.reset();
+  if (connection.has_value() && connection->broken()) {
+    connection.reset();
+    // A master that was demoted still lets us connect, while the name points to
+    // its successor.
+    resolver_->Refresh();
+  }
   const std::lock_guard lock(mutex_);
   if (!waiters_.empty()) {
     Waiter& first = *waiters_.front();

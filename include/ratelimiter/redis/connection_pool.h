@@ -25,7 +25,7 @@ class Resolver;
 class ConnectionPool {
  public:
   // One connection, until it is destroyed; then it goes back to the pool, or is
-  // discarded if it is broken.
+  // discarded if it is broken, and the server's name is resolved again.
   class Lease {
    public:
     Lease(ConnectionPool& pool, Connection connection)

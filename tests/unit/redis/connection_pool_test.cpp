@@ -177,6 +177,23 @@ TEST_F(ConnectionPoolTest, ResolvesANameAndTriesAllItsAddresses) {
   EXPECT_THAT(ConnectionPool(address, 1).Acquire(In(kLong)), Succeeds());
 }
 
+TEST_F(ConnectionPoolTest, ABrokenConnectionHasTheNameResolvedAgain) {
+  const auto resolved = std::make_shared<std::atomic<int>>(0);
+  const auto resolve = [resolved](const std::string& /*host*/) {
+    ++*resolved;
+    return std::vector<std::string>{"127.0.0.1"};
+  };
+  ConnectionPool pool(server().address(), 1, std::make_unique<Resolver>("redis", resolve, 0ms));
+  ASSERT_THAT(pool.Acquire(In(kLong)), Succeeds());
+  ASSERT_EQ(*resolved, 1);
+  {
+    auto lease = pool.Acquire(In(kLong));
+    ASSERT_THAT(lease, Succeeds());
+    (**lease).MarkBroken();
+  }
+  EXPECT_TRUE(Eventually([&] { return *resolved == 2; }));
+}
+
 TEST_F(ConnectionPoolTest, EveryReplyReachesWhoAskedThoughSomeConnectionsBreak) {
   constexpr std::size_t kThreads = 16;
   constexpr int kSize = 4;
