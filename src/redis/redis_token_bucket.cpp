@@ -21,6 +21,11 @@ constexpr int kLayoutVersion = 1;
 constexpr std::size_t kMaxMessageBytes = 200;
 constexpr std::size_t kMaxElements = 5;
 
+// What a check looks at: the bucket of the empty subject, whom no call has.
+const Limit kCheckLimit = {
+    .name = "check", .capacity = 1, .refill_tokens = 1, .refill_interval = std::chrono::seconds(1)};
+constexpr std::string_view kCheckSubject;
+
 bool IsError(const redisReply& reply, std::string_view prefix) {
   return reply.type == REDIS_REPLY_ERROR &&
          std::string_view(reply.str, reply.len).starts_with(prefix);
@@ -99,20 +104,20 @@ RedisTokenBucket::RedisTokenBucket(RedisOptions options, Metrics& metrics, Scrip
 
 absl::StatusOr<Decision> RedisTokenBucket::Decide(const Limit& limit, std::string_view subject,
                                                   Charge charge, Deadline deadline) {
-  const std::string command = FormatCommand(
-      {"EVALSHA", script_.sha1, "1", Key(limit, subject), std::to_string(limit.capacity),
-       std::to_string(limit.refill_tokens), std::to_string(limit.refill_interval.count()),
-       std::to_string(charge.cost), charge.take ? "1" : "0"});
-  const absl::StatusOr<Reply> reply = RoundTrip(command, deadline);
+  const absl::StatusOr<Reply> reply =
+      RoundTrip(Evalsha(limit, subject, charge), deadline, /*observed=*/true);
   if (!reply.ok()) return reply.status();
   return ParseDecision(**reply, limit);
 }
 
 absl::Status RedisTokenBucket::Check(Deadline deadline) {
-  const absl::StatusOr<Reply> reply = RoundTrip(FormatCommand({"PING"}), deadline);
+  // A Redis that answers PING may refuse every decision: a demoted master, one
+  // without memory. It refuses a look likewise, for the script may write.
+  const std::string look = Evalsha(kCheckLimit, kCheckSubject, {.cost = 0, .take = false});
+  // Not observed: the latency is that of calls, of which there may be few.
+  const absl::StatusOr<Reply> reply = RoundTrip(look, deadline, /*observed=*/false);
   if (!reply.ok()) return reply.status();
-  if ((*reply)->type == REDIS_REPLY_STATUS) return absl::OkStatus();
-  return absl::UnavailableError(fmt::format("Redis answered PING with {}", Describe(**reply)));
+  return ParseDecision(**reply, kCheckLimit).status();
 }
 
 std::string RedisTokenBucket::Key(const Limit& limit, std::string_view subject) const {
@@ -130,7 +135,16 @@ std::string RedisTokenBucket::Key(const Limit& limit, std::string_view subject) 
   return key;
 }
 
-absl::StatusOr<Reply> RedisTokenBucket::RoundTrip(std::string_view command, Deadline deadline) {
+std::string RedisTokenBucket::Evalsha(const Limit& limit, std::string_view subject,
+                                      Charge charge) const {
+  return FormatCommand({"EVALSHA", script_.sha1, "1", Key(limit, subject),
+                        std::to_string(limit.capacity), std::to_string(limit.refill_tokens),
+                        std::to_string(limit.refill_interval.count()), std::to_string(charge.cost),
+                        charge.take ? "1" : "0"});
+}
+
+absl::StatusOr<Reply> RedisTokenBucket::RoundTrip(std::string_view command, Deadline deadline,
+                                                  bool observed) {
   const auto asked = std::chrono::steady_clock::now();
   if (deadline <= asked) return DeadlinePassed();
   const Deadline send_by = std::min(deadline, asked + options_.timeout);
@@ -148,7 +162,7 @@ absl::StatusOr<Reply> RedisTokenBucket::RoundTrip(std::string_view command, Dead
   absl::StatusOr<Reply> reply = connection.Receive(answer_by);
   if (reply.ok() && IsError(**reply, "NOSCRIPT"))
     reply = LoadAndRepeat(connection, command, answer_by);
-  metrics_.ObserveRedisLatency(std::chrono::steady_clock::now() - sending);
+  if (observed) metrics_.ObserveRedisLatency(std::chrono::steady_clock::now() - sending);
 
   if (!reply.ok()) return Unavailable(reply.status());
   // A server that refuses all may be the wrong one by now (a demoted master):

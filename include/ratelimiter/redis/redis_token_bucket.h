@@ -49,9 +49,13 @@ class RedisTokenBucket final : public TokenBucketStore {
   std::string Key(const Limit& limit, std::string_view subject) const;
 
  private:
+  // The script's call for one charge.
+  std::string Evalsha(const Limit& limit, std::string_view subject, Charge charge) const;
+
   // Sends one command and waits for its reply, whatever Redis says. A command
   // for a script that Redis does not know is run once more, with the script.
-  absl::StatusOr<Reply> RoundTrip(std::string_view command, Deadline deadline);
+  // `observed`: whether the metrics are told what it took.
+  absl::StatusOr<Reply> RoundTrip(std::string_view command, Deadline deadline, bool observed);
   absl::StatusOr<Reply> LoadAndRepeat(Connection& connection, std::string_view command,
                                       Deadline deadline) const;
 
