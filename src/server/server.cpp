@@ -68,9 +68,9 @@ class GrpcServer final : public Server {
 
   void Shutdown(std::chrono::milliseconds grace) override {
     if (server_ == nullptr) return;
-    readiness_.reset();
     server_->Shutdown(std::chrono::system_clock::now() + grace);
     server_->Wait();
+    readiness_.reset();  // Not before: it may be waiting for the store.
     reflection_.Detach();
     server_.reset();
   }

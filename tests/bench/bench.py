@@ -76,12 +76,11 @@ def measure_calls(rounds, calls):
                     after = cpu_seconds(server.process), cpu_seconds(redis.process)
                     costs = [1e6 * (b - a) / number for a, b in zip(before, after)]
                     rows[name].append((rate, mean, *costs))
-            base = [row[0] for row in rows["no-op"]]
+            base = statistics.median(turn[0] for turn in rows["no-op"])
             for name, turns in rows.items():
                 rate, mean, server_cpu, redis_cpu = map(statistics.median, zip(*turns))
-                ratio = statistics.median(turn[0] / no_op for turn, no_op in zip(turns, base))
                 redis_cpu = f"{redis_cpu:.1f}" if name == "redis" else "–"
-                print(f"| {in_flight} | {name} | {rate:,.0f} | {ratio:.2f} | {mean:,.0f} |"
+                print(f"| {in_flight} | {name} | {rate:,.0f} | {rate / base:.2f} | {mean:,.0f} |"
                       f" {server_cpu:.1f} | {redis_cpu} |", flush=True)
         errors = [line for line in servers["redis"].metrics().splitlines()
                   if 'status="allowed"' not in line and re.match(r"rate_\S+requests_total.* [1-9]", line)]

@@ -21,6 +21,8 @@ import harness
 
 CALLERS = 64
 INSTANCES = 3
+# What readiness looks at every second: no user's bucket.
+READINESS = "rl:1:check:"
 
 
 @dataclasses.dataclass
@@ -77,6 +79,7 @@ class Witness:
                 level = int(tokens) * limit.interval_us + int(part)
                 by_key[key][-1] = Run(True, int(time_us), level)
             before = now
+        by_key.pop(READINESS, None)
         return by_key
 
 
