@@ -10,3 +10,5 @@ find_package(nlohmann_json CONFIG REQUIRED)
 find_package(PkgConfig REQUIRED)
 # hiredis 0.14 (Debian 12) has no CMake package, 1.2 has: pkg-config serves both.
 pkg_check_modules(hiredis REQUIRED IMPORTED_TARGET hiredis)
+# The CMake packages of yaml-cpp 0.7 and 0.8 name its target differently.
+pkg_check_modules(yaml-cpp REQUIRED IMPORTED_TARGET yaml-cpp)

@@ -1,14 +1,206 @@
 #include "ratelimiter/config/limits_file.h"
 
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdio>
+#include <optional>
+#include <system_error>
 #include <utility>
 
-namespace ratelimiter {
+#include <absl/container/flat_hash_map.h>
+#include <fmt/format.h>
+#include <yaml-cpp/depthguard.h>
+#include <yaml-cpp/yaml.h>
 
-LimitsFile ParseLimits(std::string_view /*yaml*/, std::string_view name) {
-  return {.errors = {std::string(name)}};
+#include "findings.h"
+#include "limit_reader.h"
+#include "meetings.h"
+#include "ratelimiter/base/text.h"
+#include "yaml_field.h"
+
+namespace ratelimiter {
+namespace {
+
+using std::string_view_literals::operator""sv;
+
+constexpr std::size_t kMaxFileBytes = std::size_t{16} << 20U;
+constexpr std::array kFileKeys = {"hash_by"sv, "limits"sv};
+
+// Tells of the first byte that is not text. False: there is one.
+//
+// YAML knows no control characters but these, and its reader takes some for the
+// end of the file.
+bool CheckText(std::string_view yaml, Findings& findings) {
+  const std::size_t valid = ValidUtf8Prefix(yaml, yaml.size()).size();
+  const auto control = std::ranges::find_if(yaml.substr(0, valid), [](char c) {
+    return (c >= 0 && c < ' ' && c != '\t' && c != '\n' && c != '\r') || c == '\x7F';
+  });
+  const auto bad = static_cast<std::size_t>(control - yaml.begin());
+  if (bad == yaml.size()) return true;
+  const std::string_view before = yaml.substr(0, bad);
+  const auto line = static_cast<std::size_t>(std::ranges::count(before, '\n'));
+  findings.Add({line + 1, bad - (before.rfind('\n') + 1) + 1},
+               fmt::format("there is the byte 0x{:02X}; accepted: UTF-8 without control characters",
+                           static_cast<unsigned char>(yaml[bad])));
+  return false;
 }
 
-LimitsFile ReadLimitsFile(const std::string& path) { return ParseLimits("", path); }
+// The file's one document. Nothing: that was told.
+std::optional<YAML::Node> Load(std::string_view yaml, Findings& findings) {
+  const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(yaml));
+  if (documents.empty()) {
+    findings.Add({}, "the file is empty; accepted: a map with limits");
+    return std::nullopt;
+  }
+  if (documents.size() > 1) {
+    findings.Add(PlaceOf(documents[1].Mark()),
+                 "a second document begins; accepted: one, without a --- in between");
+    return std::nullopt;
+  }
+  return documents.front();
+}
+
+// user or global; nothing: neither.
+std::optional<HashBy> ReadHashBy(const YamlField* field) {
+  if (field == nullptr) return HashBy::kUser;
+  constexpr std::string_view kForm = "user, global";
+  const auto text = field->Text(kForm);
+  if (!text.has_value()) return std::nullopt;
+  if (*text == "user") return HashBy::kUser;
+  if (*text == "global") return HashBy::kGlobal;
+  field->Reject(kForm);
+  return std::nullopt;
+}
+
+// Limits that can be told apart and of which it is known what they apply to, and
+// where they stand.
+struct ReadLimits {
+  std::vector<Limit> limits;
+  std::vector<Place> places;
+};
+
+ReadLimits ReadAll(const YamlField& field) {
+  ReadLimits read;
+  const auto list = field.List("limits", "a limit", kMaxLimits);
+  if (!list.has_value()) return read;
+  if (list->empty()) field.Tell("limits is an empty list", "1 limit and more");
+  absl::flat_hash_map<std::string, Place> names;
+  std::size_t overrides_left = kMaxOverrides;
+  for (const YamlField& item : *list) {
+    if (item.findings().full()) return read;
+    auto limit = ReadLimit(item, overrides_left);
+    if (!limit.has_value()) continue;
+    const auto [name, is_new] = names.try_emplace(limit->name, item.place());
+    if (!is_new) {
+      item.Tell(fmt::format("the name {} is that of the limit at line {}", Quoted(limit->name),
+                            name->second.line),
+                "each name once");
+      continue;
+    }
+    read.limits.push_back(*std::move(limit));
+    read.places.push_back(item.place());
+  }
+  return read;
+}
+
+// All keys of a call must lie on one node of a Redis Cluster.
+void CheckMeetings(const ReadLimits& read, Findings& findings) {
+  Meetings by_user(read.limits);
+  Meetings shared(read.limits);
+  for (std::size_t i = 0; i < read.limits.size(); ++i) {
+    const Limit& limit = read.limits[i];
+    const Limit* const other = (limit.by.user ? shared : by_user).First(limit);
+    (limit.by.user ? by_user : shared).Add(limit);
+    if (other == nullptr) continue;
+    findings.Add(read.places[i],
+                 fmt::format("\"{}\" is {}by user and \"{}\", at line {}, is {}, and a request may "
+                             "be subject to both, but not with hash_by user; accepted: hash_by "
+                             "global, or paths or attributes that keep the two apart",
+                             limit.name, limit.by.user ? "" : "not ", other->name,
+                             read.places[static_cast<std::size_t>(other - read.limits.data())].line,
+                             other->by.user ? "so" : "not"));
+  }
+}
+
+// Reads the map that a limits file is.
+std::shared_ptr<const LimitSet> Read(const YAML::Node& document, Findings& findings,
+                                     Findings& warnings) {
+  const YamlField file("the file", PlaceOf(document.Mark()), document, findings);
+  const auto fields = file.Map(kFileKeys);
+  if (!fields.has_value()) return nullptr;
+  const YamlField* const hash_field = fields->Find("hash_by");
+  const std::optional<HashBy> hash_by = ReadHashBy(hash_field);
+  const YamlField* const limits_field = fields->Find("limits");
+  if (limits_field == nullptr) {
+    file.Tell("there are no limits", "limits, a list");
+    return nullptr;
+  }
+  ReadLimits read = ReadAll(*limits_field);
+  if (hash_by == HashBy::kUser) CheckMeetings(read, findings);
+  if (hash_by == HashBy::kGlobal) {
+    warnings.Add(hash_field->place(),
+                 "hash_by is global, so that one node of a Redis Cluster holds all buckets and "
+                 "decides all calls, about 100,000 a second at the most (docs/limits.md); "
+                 "accepted: this, or hash_by user, which spreads users over all nodes");
+  }
+  auto limits =
+      std::make_shared<const LimitSet>(std::move(read.limits), hash_by.value_or(HashBy::kUser));
+  if (limits->most_per_call() > kMaxLimitsPerCall) {
+    limits_field->Tell(
+        fmt::format("a request may be subject to {} limits", limits->most_per_call()),
+        fmt::format("at most {}", kMaxLimitsPerCall));
+  }
+  return limits;
+}
+
+}  // namespace
+
+LimitsFile ParseLimits(std::string_view yaml, std::string_view name) {
+  Findings findings;
+  Findings warnings;
+  std::shared_ptr<const LimitSet> limits;
+  if (yaml.size() > kMaxFileBytes) {
+    findings.Add({}, "the file is larger than 16 MiB; accepted: up to that");
+  } else if (CheckText(yaml, findings)) {
+    try {
+      if (const auto document = Load(yaml, findings); document.has_value()) {
+        limits = Read(*document, findings, warnings);
+      }
+    } catch (const YAML::DeepRecursion& error) {
+      findings.Add(PlaceOf(error.mark),
+                   "lists or maps are nested too deep; accepted: as documented");
+    } catch (const YAML::Exception& error) {
+      findings.Add(PlaceOf(error.mark), fmt::format("{}; accepted: YAML", error.msg));
+    }
+  }
+  if (findings.size() > 0) limits = nullptr;
+  return {.limits = std::move(limits),
+          .errors = findings.Lines(name),
+          .warnings = warnings.Lines(name)};
+}
+
+LimitsFile ReadLimitsFile(const std::string& path) {
+  const auto fail = [&path] {
+    return LimitsFile{
+        .errors = {Printable(fmt::format("{}: cannot be read: {}; accepted: a file", path,
+                                         std::generic_category().message(errno)),
+                             8'192)}};
+  };
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "re"),
+                                                             std::fclose);
+  if (file == nullptr) return fail();
+  std::string yaml;
+  std::array<char, 65'536> part{};
+  while (yaml.size() <= kMaxFileBytes) {
+    const std::size_t size = std::fread(part.data(), 1, part.size(), file.get());
+    yaml.append(part.data(), size);
+    if (size < part.size()) break;
+  }
+  if (std::ferror(file.get()) != 0) return fail();
+  return ParseLimits(yaml, path);
+}
 
 std::shared_ptr<const LimitSet> DefaultLimits(const Quota& quota) {
   std::vector<Limit> limits;

@@ -1,0 +1,43 @@
+#include "findings.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "ratelimiter/base/text.h"
+
+namespace ratelimiter {
+
+std::string Quoted(std::string_view text) {
+  constexpr std::size_t kMaxShownBytes = 100;
+  const std::string shown = Printable(text, kMaxShownBytes);
+  // What is shown has no fewer bytes than what it is of, unless it was cut.
+  return fmt::format("\"{}\"{}", shown, shown.size() < text.size() ? "…" : "");
+}
+
+void Findings::Add(Place place, std::string text) {
+  if (!full()) findings_.push_back({place, std::move(text)});
+}
+
+std::vector<std::string> Findings::Lines(std::string_view file) const {
+  constexpr std::size_t kMaxLineBytes = 8'192;
+  std::vector<Finding> sorted = findings_;
+  std::ranges::stable_sort(sorted, {}, &Finding::place);
+  const auto repeated = std::ranges::unique(sorted);
+  sorted.erase(repeated.begin(), repeated.end());
+
+  std::vector<std::string> lines;
+  for (const auto& [place, text] : sorted) {
+    lines.push_back(Printable(fmt::format("{}:{}:{}: {}", file, place.line, place.column, text),
+                              kMaxLineBytes));
+  }
+  if (full()) {
+    lines.push_back(Printable(
+        fmt::format("{}: more than this is not told; accepted: a file without errors", file),
+        kMaxLineBytes));
+  }
+  return lines;
+}
+
+}  // namespace ratelimiter

@@ -1,0 +1,375 @@
+#include "limit_reader.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "ratelimiter/base/duration.h"
+#include "ratelimiter/limiter/limit_set.h"
+
+namespace ratelimiter {
+namespace {
+
+using std::string_view_literals::operator""sv;
+
+constexpr std::array kLimitKeys = {"name"sv,   "path"sv, "attributes"sv, "by"sv,       "capacity"sv,
+                                   "refill"sv, "cost"sv, "shadow"sv,     "overrides"sv};
+constexpr std::array kOverrideKeys = {"user"sv,     "path"sv,   "attributes"sv,
+                                      "capacity"sv, "refill"sv, "unlimited"sv};
+
+constexpr std::string_view kNameForm = "1 to 64 of A-Z a-z 0-9 _ - .";
+constexpr std::string_view kPathForm = "a path, a prefix that ends with /*, or *";
+constexpr std::string_view kByForm = "user, path, attributes.<key>";
+constexpr std::string_view kRefillForm = "\"<tokens> per <duration>\", such as \"5 per 1m\"";
+constexpr std::uint64_t kMaxTokens = kExactBound - 1;
+constexpr std::uint64_t kMaxCost = 1'000'000;
+
+using Attributes = std::map<std::string, std::string, std::less<>>;
+
+struct Refill {
+  std::uint64_t tokens = 0;
+  std::chrono::microseconds interval{0};
+};
+
+// The numbers that a limit or an override gives.
+struct Numbers {
+  std::optional<std::uint64_t> capacity{};
+  std::optional<Refill> refill{};
+  // Where they stand; nullptr: not given.
+  const YamlField* capacity_field = nullptr;
+  const YamlField* refill_field = nullptr;
+
+  // Whether all that is given could be read.
+  bool read() const {
+    return capacity.has_value() == (capacity_field != nullptr) &&
+           refill.has_value() == (refill_field != nullptr);
+  }
+};
+
+std::string ReadName(const YamlField& limit, const YamlField* field) {
+  constexpr std::size_t kMaxBytes = 64;
+  if (field == nullptr) {
+    limit.Tell("a limit has no name", fmt::format("name, {}", kNameForm));
+    return {};
+  }
+  const auto name = field->Text(kNameForm);
+  if (!name.has_value()) return {};
+  const bool accepted =
+      !name->empty() && name->size() <= kMaxBytes && std::ranges::all_of(*name, [](char c) {
+        return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+               c == '_' || c == '-' || c == '.';
+      });
+  if (!accepted) field->Reject(kNameForm);
+  return *name;
+}
+
+PathPattern ReadPath(const YamlField& field) {
+  PathPattern path(field.Text(0, kMaxPathBytes).value_or("*"));
+  if (!path.any() && path.literal().find('*') != std::string_view::npos) field.Reject(kPathForm);
+  return path;
+}
+
+// Names and values that some request can have.
+Attributes ReadAttributes(const YamlField& field) {
+  Attributes attributes;
+  if (field.size() > kMaxAttributes) {
+    field.Tell(fmt::format("{} attributes are named", field.size()),
+               fmt::format("at most {}, as a request has", kMaxAttributes));
+    return attributes;
+  }
+  const auto fields = field.Map({});
+  if (!fields.has_value()) return attributes;
+  for (const YamlField& attribute : *fields) {
+    const std::string& key = attribute.name();
+    if (key.empty() || key.size() > kMaxAttributeKeyBytes) {
+      attribute.Tell(fmt::format("the attribute name {} has {} bytes", Quoted(key), key.size()),
+                     fmt::format("1 to {}", kMaxAttributeKeyBytes));
+    }
+    auto value = attribute.Text(0, kMaxAttributeValueBytes);
+    if (value.has_value()) attributes.emplace(key, *std::move(value));
+  }
+  return attributes;
+}
+
+void ReadByItem(const YamlField& field, CountBy& by) {
+  constexpr std::string_view kAttribute = "attributes.";
+  const auto text = field.Text(kByForm);
+  if (!text.has_value()) return;
+  const auto add = [&](bool& named) {
+    if (named) field.Tell(fmt::format("by names {} again", Quoted(*text)), "once");
+    named = true;
+  };
+  const std::string key = text->starts_with(kAttribute) ? text->substr(kAttribute.size()) : "";
+  if (*text == "user") {
+    add(by.user);
+  } else if (*text == "path") {
+    add(by.path);
+  } else if (!key.empty() && key.size() <= kMaxAttributeKeyBytes) {
+    bool named = std::ranges::find(by.attributes, key) != by.attributes.end();
+    if (!named) by.attributes.push_back(key);
+    add(named);
+  } else {
+    field.Reject(fmt::format("{} (of 1 to {} bytes)", kByForm, kMaxAttributeKeyBytes));
+  }
+}
+
+CountBy ReadBy(const YamlField& field) {
+  constexpr std::size_t kMost = kMaxAttributes + 2;
+  const auto items = field.List(kByForm, "by", kMost);
+  if (!items.has_value()) return {};
+  CountBy by = {.user = false};
+  for (const YamlField& item : *items) ReadByItem(item, by);
+  std::ranges::sort(by.attributes);
+  return by;
+}
+
+std::optional<Refill> ReadRefill(const YamlField& field) {
+  constexpr std::string_view kPer = " per ";
+  const auto text = field.Text(kRefillForm);
+  if (!text.has_value()) return std::nullopt;
+  const std::size_t per = std::min(text->find(kPer), text->size());
+  Refill refill;
+  const auto [rest, error] = std::from_chars(text->data(), text->data() + per, refill.tokens);
+  const bool tokens_read = error == std::errc() && rest == text->data() + per && per < text->size();
+  const auto interval =
+      tokens_read ? ParseDuration(std::string_view(*text).substr(per + kPer.size())) : std::nullopt;
+  if (!interval.has_value()) {
+    field.Reject(kRefillForm);
+    return std::nullopt;
+  }
+  refill.interval = *interval;
+  // With the least capacity, so that only what is wrong with the refill is told.
+  if (const absl::Status valid = Validate({1, refill.tokens, refill.interval}); !valid.ok()) {
+    field.findings().Add(field.place(), std::string(valid.message()));
+    return std::nullopt;
+  }
+  return refill;
+}
+
+Numbers ReadNumbers(const YamlFields& fields) {
+  Numbers numbers = {.capacity_field = fields.Find("capacity"),
+                     .refill_field = fields.Find("refill")};
+  if (numbers.capacity_field != nullptr) {
+    numbers.capacity = numbers.capacity_field->Number(0, kMaxTokens);
+  }
+  if (numbers.refill_field != nullptr) numbers.refill = ReadRefill(*numbers.refill_field);
+  return numbers;
+}
+
+// The quota of a limit's numbers, or of an override's with what it leaves to its
+// limit. Nothing: it could not be enforced, which `where` or its fields told.
+std::optional<Quota> QuotaOf(const YamlField& where, const Numbers& given, const Numbers& limits,
+                             const Limit& limit) {
+  if (!given.read()) return std::nullopt;
+  const auto capacity = given.capacity.has_value() ? given.capacity : limits.capacity;
+  const auto refill = given.refill.has_value() ? given.refill : limits.refill;
+  if (!capacity.has_value()) return std::nullopt;
+  if (*capacity == 0) {
+    if (given.refill_field == nullptr) return Quota{};
+    given.refill_field->Tell("refill has no meaning where capacity is 0, which refuses always",
+                             "no refill");
+    return std::nullopt;
+  }
+  if (!refill.has_value()) {
+    // That the limit's could not be read is told there.
+    if (limits.read()) {
+      where.Tell(fmt::format("{} has a capacity and no refill", where.name()),
+                 fmt::format("refill, {}", kRefillForm));
+    }
+    return std::nullopt;
+  }
+  const Quota quota = {*capacity, refill->tokens, refill->interval};
+  if (const absl::Status valid = Validate(quota); !valid.ok()) {
+    const YamlField* const field =
+        given.refill_field != nullptr ? given.refill_field : given.capacity_field;
+    where.findings().Add(field->place(), std::string(valid.message()));
+    return std::nullopt;
+  }
+  if (given.capacity_field != nullptr && limit.cost > quota.capacity && !limit.shadow) {
+    given.capacity_field->Tell(
+        fmt::format("capacity is {}, below the limit's cost {}, so that no request could pass",
+                    quota.capacity, limit.cost),
+        fmt::format("{} and more, or 0, which refuses always", limit.cost));
+  }
+  return quota;
+}
+
+// What a limit counts by, as the file writes it.
+std::string Describe(const CountBy& by) {
+  std::vector<std::string> names;
+  if (by.user) names.emplace_back("user");
+  if (by.path) names.emplace_back("path");
+  for (const std::string& key : by.attributes) names.push_back("attributes." + key);
+  return names.empty() ? "none, for all share one bucket"
+                       : fmt::format("{}", fmt::join(names, ", "));
+}
+
+// Reads whose buckets an override is for. False: it names nothing, or what could
+// not be; that was told.
+bool ReadNamed(const YamlField& where, const YamlFields& fields, const Limit& limit,
+               Override& override) {
+  const std::size_t told = where.findings().size();
+  const auto check_counted = [&](const YamlField& field, bool counted, std::string_view name) {
+    if (counted) return;
+    field.Tell(fmt::format("an override names {}, which its limit does not count by", name),
+               fmt::format("what `by` names: {}", Describe(limit.by)));
+  };
+  if (const YamlField* const user = fields.Find("user"); user != nullptr) {
+    override.user = user->Text(1, kMaxUserIdBytes);
+    check_counted(*user, limit.by.user, "user");
+  }
+  if (const YamlField* const path = fields.Find("path"); path != nullptr) {
+    override.path = path->Text(0, kMaxPathBytes);
+    check_counted(*path, limit.by.path, "path");
+    if (override.path.has_value() && override.path->find('*') != std::string::npos) {
+      path->Reject("one path, without *");
+    } else if (override.path.has_value() && !limit.path.Matches(*override.path)) {
+      path->Reject(fmt::format("a path that the limit applies to: {}", Quoted(limit.path.text())));
+    }
+  }
+  if (const YamlField* const attributes = fields.Find("attributes"); attributes != nullptr) {
+    override.attributes = ReadAttributes(*attributes);
+    for (const auto& [key, value] : override.attributes) {
+      check_counted(*attributes,
+                    std::ranges::find(limit.by.attributes, key) != limit.by.attributes.end(),
+                    fmt::format("attributes.{}", key));
+      const auto condition = limit.attributes.find(key);
+      if (condition == limit.attributes.end() || condition->second == value) continue;
+      attributes->Tell(fmt::format("the attribute {} is {}, which its limit does not apply to",
+                                   Quoted(key), Quoted(value)),
+                       Quoted(condition->second));
+    }
+  }
+  if (where.findings().size() != told) return false;
+  if (override.user.has_value() || override.path.has_value() || !override.attributes.empty()) {
+    return true;
+  }
+  where.Tell("an override names nothing", fmt::format("what `by` names: {}", Describe(limit.by)));
+  return false;
+}
+
+void ReadQuota(const YamlField& where, const YamlFields& fields, const Limit& limit,
+               const Numbers& limits, Override& override) {
+  const YamlField* const unlimited = fields.Find("unlimited");
+  if (unlimited != nullptr && unlimited->Switch().value_or(true)) {
+    for (const std::string_view key : {"capacity"sv, "refill"sv}) {
+      const YamlField* const field = fields.Find(key);
+      if (field == nullptr) continue;
+      field->Tell(fmt::format("{} has no meaning beside unlimited", key),
+                  fmt::format("no {}", key));
+    }
+    return;
+  }
+  const Numbers given = ReadNumbers(fields);
+  if (given.capacity_field == nullptr && given.refill_field == nullptr) {
+    where.Tell("an override changes nothing", "capacity, refill, or unlimited: true");
+    return;
+  }
+  // Where it is nothing the file is not accepted.
+  override.quota = QuotaOf(where, given, limits, limit);
+}
+
+// Tells of overrides that never hold, because one before holds for all that they
+// are for. places[i] is where overrides[i] stands.
+void CheckReached(const Limit& limit, const std::vector<Place>& places, Findings& findings) {
+  if (limit.overrides.size() < 2) return;
+  const LimitSet alone({limit}, HashBy::kUser);
+  const Limit& indexed = alone.limits().front();
+  for (std::size_t i = 0; i < indexed.overrides.size(); ++i) {
+    const Override& override = indexed.overrides[i];
+    std::vector<AttributeView> attributes;
+    for (const auto& [key, value] : override.attributes) attributes.push_back({key, value});
+    // A request of what it names, and of what none does: a user is never empty,
+    // and a path of an override never has a *.
+    const Request least = {.user_id = override.user.has_value() ? *override.user : ""sv,
+                           .path = override.path.has_value() ? *override.path : "*"sv,
+                           .attributes = attributes};
+    const Override* const holds = alone.OverrideFor(indexed, least);
+    if (holds == &override) continue;
+    const Place first = places[static_cast<std::size_t>(holds - indexed.overrides.data())];
+    findings.Add(places[i],
+                 fmt::format("an override is never reached, for the one at line {} holds first; "
+                             "accepted: each once, and those that name more before",
+                             first.line));
+  }
+}
+
+void ReadOverrides(const YamlField& field, const Numbers& limits, Limit& limit,
+                   std::size_t& overrides_left) {
+  const auto list = field.List("overrides", "an override", overrides_left);
+  if (!list.has_value()) return;
+  overrides_left -= list->size();
+  std::vector<Place> places;
+  for (const YamlField& item : *list) {
+    if (item.findings().full()) return;
+    const auto fields = item.Map(kOverrideKeys);
+    if (!fields.has_value()) continue;
+    Override override;
+    const bool named = ReadNamed(item, *fields, limit, override);
+    ReadQuota(item, *fields, limit, limits, override);
+    if (!named) continue;
+    limit.overrides.push_back(std::move(override));
+    places.push_back(item.place());
+  }
+  CheckReached(limit, places, field.findings());
+}
+
+// Reads which requests a limit applies to and what it counts them by. False: it
+// cannot be said.
+bool ReadConditions(const YamlField& where, const YamlFields& fields, Limit& limit) {
+  const std::size_t told = where.findings().size();
+  limit.name = ReadName(where, fields.Find("name"));
+  if (const YamlField* const path = fields.Find("path"); path != nullptr) {
+    limit.path = ReadPath(*path);
+  }
+  if (const YamlField* const attributes = fields.Find("attributes"); attributes != nullptr) {
+    limit.attributes = ReadAttributes(*attributes);
+  }
+  if (const YamlField* const by = fields.Find("by"); by != nullptr) limit.by = ReadBy(*by);
+  const std::size_t required = limit.RequiredAttributes().size();
+  if (required > kMaxAttributes) {
+    where.Tell(fmt::format("a limit asks for {} attributes, so that no request could be subject to "
+                           "it",
+                           required),
+               fmt::format("at most {} in attributes and by together", kMaxAttributes));
+  }
+  return where.findings().size() == told;
+}
+
+}  // namespace
+
+std::optional<Limit> ReadLimit(const YamlField& field, std::size_t& overrides_left) {
+  const auto fields = field.Map(kLimitKeys);
+  if (!fields.has_value()) return std::nullopt;
+  Limit limit;
+  const bool conditions_read = ReadConditions(field, *fields, limit);
+  if (const YamlField* const cost = fields->Find("cost"); cost != nullptr) {
+    limit.cost = cost->Number(1, kMaxCost).value_or(1);
+  }
+  if (const YamlField* const shadow = fields->Find("shadow"); shadow != nullptr) {
+    limit.shadow = shadow->Switch().value_or(false);
+  }
+  const Numbers numbers = ReadNumbers(*fields);
+  if (numbers.capacity_field == nullptr) {
+    field.Tell("a limit has no capacity",
+               fmt::format("capacity, a whole number, 0 to {}", kMaxTokens));
+  }
+  limit.quota = QuotaOf(field, numbers, numbers, limit).value_or(Quota{});
+  // Overrides are held against what their limit counts by.
+  const YamlField* const overrides = fields->Find("overrides");
+  if (overrides != nullptr && conditions_read) {
+    ReadOverrides(*overrides, numbers, limit, overrides_left);
+  }
+  if (!conditions_read) return std::nullopt;
+  return limit;
+}
+
+}  // namespace ratelimiter
