@@ -201,7 +201,9 @@ LimitsFile ReadLimitsFile(const std::string& path) {
     if (size < part.size()) break;
   }
   if (std::ferror(file.get()) != 0) return fail();
-  return ParseLimits(yaml, path);
+  LimitsFile limits = ParseLimits(yaml, path);
+  limits.text = std::move(yaml);
+  return limits;
 }
 
 std::shared_ptr<const LimitSet> DefaultLimits(const Quota& quota) {
