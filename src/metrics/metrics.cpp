@@ -57,6 +57,11 @@ bool HasIpv6() {
   return bound;
 }
 
+// A connection that sends nothing holds one of civetweb's threads: so many may at
+// once, for so long, before a scrape waits.
+constexpr int kHttpThreads = 16;
+constexpr std::chrono::milliseconds kHttpTimeout{5000};
+
 // civetweb's words for an address: "+port" is IPv4 and IPv6.
 std::string ListenAddress(const std::string& bind, std::uint16_t port) {
   if (bind == "::") return fmt::format("{}{}", HasIpv6() ? "+" : "0.0.0.0:", port);
@@ -105,7 +110,9 @@ absl::StatusOr<MetricsExposer> MetricsExposer::Start(const std::string& bind, st
   const std::string address = ListenAddress(bind, port);
   std::unique_ptr<prometheus::Exposer> exposer;
   try {
-    exposer = std::make_unique<prometheus::Exposer>(address);
+    exposer = std::make_unique<prometheus::Exposer>(std::vector<std::string>{
+        "listening_ports", address, "num_threads", std::to_string(kHttpThreads),
+        "request_timeout_ms", std::to_string(kHttpTimeout.count())});
   } catch (const std::exception& error) {  // civetweb's
     return absl::UnavailableError(
         fmt::format("cannot listen on {} port {} for metrics ({}); is the port taken?", bind, port,
