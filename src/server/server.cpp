@@ -67,9 +67,10 @@ class GrpcServer final : public Server {
 
   void Shutdown(std::chrono::milliseconds grace) override {
     if (server_ == nullptr) return;
-    readiness_.reset();
     server_->Shutdown(std::chrono::system_clock::now() + grace);
     server_->Wait();
+    // Only now, for its thread may be waiting for the store, as calls may.
+    readiness_.reset();
     reflection_.Detach();
     server_.reset();
   }

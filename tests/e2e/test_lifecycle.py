@@ -74,9 +74,20 @@ def test_starts_while_redis_is_away_and_heals():
         (errors,) = [sample.value for sample in daemon.samples("rate_limiter_requests_total")
                      if sample.labels == {"user": "user", "status": "error"}]
         assert errors == 1
+        assert daemon.log_text().count("not ready: ") == 1
         with harness.redis_server(port=port):
             wait_until_serving(daemon)
             assert daemon.allow("user")["remaining"] == 4
+
+
+def test_starts_while_redis_does_not_answer_and_heals(redis):
+    redis.process.send_signal(signal.SIGSTOP)
+    with harness.daemon(REDIS_URL=redis.url, **PATIENT) as daemon:
+        assert [daemon.health(service) for service in SERVICES] == ["NOT_SERVING"] * 2
+        redis.process.send_signal(signal.SIGCONT)
+        wait_until_serving(daemon)
+        assert '"message":"ready"' in daemon.log_text()
+        assert daemon.allow("user")["remaining"] == 4
 
 
 def test_redis_killed_and_restarted_under_load(redis):
@@ -315,6 +326,15 @@ def test_calls_in_flight_are_finished(redis):
             redis.cli("CLIENT", "UNPAUSE")
             assert all(call.result()["allowed"] for call in calls)
         assert daemon.process.wait(timeout=20) == 0
+
+
+def test_listening_ends_while_redis_is_asked():
+    with harness.fake_server(silent) as port, harness.daemon(
+            REDIS_URL=f"redis://127.0.0.1:{port}", REDIS_TIMEOUT="1m") as daemon:
+        daemon.process.send_signal(signal.SIGTERM)
+        harness.wait_until(lambda: not accepts(daemon.port), what="the end of listening")
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(timeout=MARGIN) == 1
 
 
 @pytest.mark.parametrize("drain, first, second", [
