@@ -3,6 +3,8 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <ctime>
 #include <functional>
@@ -26,9 +28,13 @@
 namespace ratelimiter {
 namespace {
 
-// How long calls that are in flight when no more are accepted may take: far
-// above what the store waits.
-constexpr std::chrono::seconds kShutdownGrace{5};
+// How long calls that are in flight when no more are accepted may take: above
+// what the store waits, to send a command and for its reply.
+std::chrono::milliseconds ShutdownGrace(const Settings& settings) {
+  constexpr std::chrono::milliseconds kLeast{5000};
+  constexpr std::chrono::milliseconds kMargin{1000};
+  return std::max(kLeast, 2 * settings.redis_timeout + kMargin);
+}
 
 // The signals that end the daemon, waited for instead of handled: what they
 // start (locks, I/O) is not for a signal handler.
@@ -135,7 +141,7 @@ int Run(const Settings& settings) {
                FormatDuration(settings.drain_time));
   (*server)->StopServing();
   if (signals.WaitFor(settings.drain_time)) _exit(kExitRuntime);
-  RunUnlessSignalled(signals, [&] { (*server)->Shutdown(kShutdownGrace); });
+  RunUnlessSignalled(signals, [&] { (*server)->Shutdown(ShutdownGrace(settings)); });
   logger->info("ended");
   return kExitOk;
 }

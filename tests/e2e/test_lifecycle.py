@@ -302,9 +302,9 @@ def test_no_accepted_call_is_lost(end, drain, redis):
 
 
 @contextlib.contextmanager
-def calls_in_flight(daemon, redis, count=8):
-    """Calls that wait for Redis until it is unpaused."""
-    redis.cli("CLIENT", "PAUSE", "60000", "WRITE")
+def calls_in_flight(daemon, redis, count=8, pause=60):
+    """Calls that wait for Redis until it is unpaused, or `pause` is over, in seconds."""
+    redis.cli("CLIENT", "PAUSE", f"{pause * 1000}", "WRITE")
     with concurrent.futures.ThreadPoolExecutor(count) as pool:
         calls = [pool.submit(daemon.allow, f"user-{number}") for number in range(count)]
         harness.wait_until(lambda: redis.cli("CLIENT", "LIST").count("cmd=evalsha") == count,
@@ -324,6 +324,15 @@ def test_calls_in_flight_are_finished(redis):
             daemon.process.send_signal(signal.SIGTERM)
             harness.wait_until(lambda: not accepts(daemon.port), what="the end of listening")
             redis.cli("CLIENT", "UNPAUSE")
+            assert all(call.result()["allowed"] for call in calls)
+        assert daemon.process.wait(timeout=20) == 0
+
+
+def test_calls_in_flight_may_take_as_long_as_redis_may(redis):
+    with harness.daemon(REDIS_URL=redis.url, **PATIENT) as daemon:
+        # Longer than anything but calls is waited for.
+        with calls_in_flight(daemon, redis, pause=6) as calls:
+            daemon.process.send_signal(signal.SIGTERM)
             assert all(call.result()["allowed"] for call in calls)
         assert daemon.process.wait(timeout=20) == 0
 
