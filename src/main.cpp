@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <ctime>
@@ -56,10 +57,16 @@ class EndSignals {
 
   // Whether one came within `time`.
   bool WaitFor(std::chrono::milliseconds time) const {
-    const auto seconds = std::chrono::floor<std::chrono::seconds>(time);
-    const timespec timeout = {.tv_sec = seconds.count(),
-                              .tv_nsec = std::chrono::nanoseconds(time - seconds).count()};
-    return sigtimedwait(&signals_, nullptr, &timeout) > 0;
+    const auto end = std::chrono::steady_clock::now() + time;
+    while (true) {
+      const std::chrono::nanoseconds left =
+          std::max(end - std::chrono::steady_clock::now(), std::chrono::nanoseconds(0));
+      const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
+      const timespec timeout = {.tv_sec = seconds.count(), .tv_nsec = (left - seconds).count()};
+      if (sigtimedwait(&signals_, nullptr, &timeout) > 0) return true;
+      // A process that is stopped and continued comes back too early.
+      if (errno != EINTR) return false;
+    }
   }
 
  private:

@@ -4,6 +4,7 @@ recovery."""
 import concurrent.futures
 import contextlib
 import os
+import pathlib
 import re
 import select
 import signal
@@ -344,6 +345,21 @@ def test_listening_ends_while_redis_is_asked():
         harness.wait_until(lambda: not accepts(daemon.port), what="the end of listening")
         daemon.process.send_signal(signal.SIGTERM)
         assert daemon.process.wait(timeout=MARGIN) == 1
+
+
+def test_a_stop_does_not_cut_the_drain_short():
+    drain = 2.0
+    with harness.daemon(STORE="memory", DRAIN_TIME=f"{drain * 1000:.0f}ms") as daemon:
+        status = pathlib.Path(f"/proc/{daemon.process.pid}/status")
+        begun = time.monotonic()
+        daemon.process.send_signal(signal.SIGTERM)
+        harness.wait_until(lambda: daemon.health() == "NOT_SERVING", what="NOT_SERVING")
+        daemon.process.send_signal(signal.SIGSTOP)
+        harness.wait_until(lambda: "State:\tT" in status.read_text(), what="the stop")
+        daemon.process.send_signal(signal.SIGCONT)
+        harness.wait_until(lambda: not accepts(daemon.port), what="the end of listening")
+        assert time.monotonic() - begun >= drain
+        assert daemon.process.wait(timeout=20) == 0
 
 
 @pytest.mark.parametrize("drain, first, second", [
