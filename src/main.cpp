@@ -96,7 +96,9 @@ std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings, const Cloc
 std::string DescribeStore(const Settings& settings) {
   if (settings.store == StoreKind::kMemory) return "memory";
   const RedisUrl& url = settings.redis_url;
-  return fmt::format("redis at {}:{}/{}", url.host, url.port, url.database);
+  const bool ipv6 = url.host.find(':') != std::string::npos;
+  return fmt::format("redis at {}:{}/{}", ipv6 ? "[" + url.host + "]" : url.host, url.port,
+                     url.database);
 }
 
 std::string DescribeLimit(const Limit& limit) {

@@ -159,6 +159,12 @@ def test_memory_is_said_not_to_be_shared():
         assert re.search("warning  STORE=memory: .* not shared", daemon.log_text())
 
 
+def test_an_ipv6_address_of_redis_stands_in_brackets():
+    port = harness.free_port()
+    with harness.daemon(REDIS_URL=f"redis://[::1]:{port}/2", LOG_FORMAT="text") as daemon:
+        assert f"store redis at [::1]:{port}/2, " in daemon.start_line
+
+
 @pytest.mark.parametrize("bind", ["127.0.0.1", "::"])
 @pytest.mark.parametrize("name", ["PORT", "METRICS_PORT"])
 def test_a_taken_port_is_an_error(name, bind):
