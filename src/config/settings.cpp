@@ -244,8 +244,27 @@ constexpr const char* kDescription =
 
 constexpr const char* kFooter =
     "Flags go before environment variables, and those before defaults. Durations are a whole\n"
-    "number with a unit: us, ms, s, m, h, d. Exit codes: 0 ended as asked, 1 could not run,\n"
-    "2 a flag that does not exist, 78 a value that is not accepted.";
+    "number with a unit: us, ms, s, m, h, d. An empty environment variable counts as unset.\n"
+    "Exit codes: 0 ended as asked, 1 could not run, 2 a flag that does not exist, 78 a value\n"
+    "that is not accepted.";
+
+// The arguments, last first, as CLI11 wants them. "--port=" becomes "--port" and an
+// empty argument, for CLI11 would say of the first that its value is missing.
+std::vector<std::string> ArgumentsInReverse(int argc, const char* const* argv) {
+  std::vector<std::string> arguments;
+  for (const char* const* argument = argv + 1; argument < argv + argc; ++argument) {
+    const bool empty_value = std::ranges::any_of(kSettings, [&](const Setting& setting) {
+      return FlagName(setting.name) + "=" == *argument;
+    });
+    arguments.emplace_back(*argument);
+    if (empty_value) {
+      arguments.back().pop_back();
+      arguments.emplace_back();
+    }
+  }
+  std::ranges::reverse(arguments);
+  return arguments;
+}
 
 }  // namespace
 
@@ -266,7 +285,7 @@ SettingsResult ReadSettings(int argc, const char* const* argv) {
         ->default_str(std::string(setting.default_value));
   }
   try {
-    app.parse(argc, argv);
+    app.parse(ArgumentsInReverse(argc, argv));
   } catch (const CLI::ParseError& error) {
     std::ostringstream out;
     const int code = app.exit(error, out, out);

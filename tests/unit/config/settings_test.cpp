@@ -260,6 +260,16 @@ TEST_P(EverySettingTest, ABadValueIsToldWithItsSettingAndWhatIsAccepted) {
   }
 }
 
+TEST_P(EverySettingTest, AnEmptyFlagIsABadValue) {
+  for (const std::vector<std::string>& flags :
+       {std::vector{GetParam().flag + "="}, std::vector{GetParam().flag, std::string()}}) {
+    const SettingsResult result = Read(flags);
+    EXPECT_EQ(result.exit_code, 78);
+    EXPECT_THAT(result.message, AllOf(StartsWith(GetParam().variable + ": \"\" is not accepted; "),
+                                      EndsWith(GetParam().flag + ")\n")));
+  }
+}
+
 class SettingsTest : public ::testing::Test {
  protected:
   Environment environment_;
@@ -352,6 +362,11 @@ TEST_F(SettingsTest, TheHelpListsEverySettingWithItsDefault) {
                 ContainsRegex("  " + setting.flag + "[ =]\\[?" + setting.by_default +
                               "]? +\\(Env:" + setting.variable + "\\)"));
   }
+}
+
+TEST_F(SettingsTest, TheHelpTellsWhatIsNoSettingsOwn) {
+  EXPECT_THAT(Read({"--help"}).message,
+              HasSubstr("An empty environment variable counts as unset."));
 }
 
 TEST_F(SettingsTest, EverySettingOfTheHelpIsTriedHere) {
