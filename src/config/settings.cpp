@@ -266,6 +266,22 @@ std::vector<std::string> ArgumentsInReverse(int argc, const char* const* argv) {
   return arguments;
 }
 
+// Why the two servers cannot have their ports; empty: they can.
+std::string PortConflict(const Settings& settings) {
+  const auto is_wildcard = [](const std::string& address) {
+    return address == "::" || address == "0.0.0.0";
+  };
+  if (settings.port == 0 || settings.port != settings.metrics_port) return {};
+  if (settings.bind != settings.metrics_bind && !is_wildcard(settings.bind) &&
+      !is_wildcard(settings.metrics_bind)) {
+    return {};
+  }
+  return fmt::format(
+      "PORT, METRICS_PORT: both are {}, at addresses that overlap (BIND {}, METRICS_BIND {}); "
+      "accepted: two ports, or addresses that do not overlap\n",
+      settings.port, settings.bind, settings.metrics_bind);
+}
+
 }  // namespace
 
 SettingsResult ReadSettings(int argc, const char* const* argv) {
@@ -305,6 +321,8 @@ SettingsResult ReadSettings(int argc, const char* const* argv) {
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (!kSettings[i].read(values[i], settings)) rejections += Rejection(kSettings[i], values[i]);
   }
+  // Between values that are accepted by themselves.
+  if (rejections.empty()) rejections += PortConflict(settings);
   const Limit& limit = settings.limit;
   // A number that was not accepted is still zero, and told already.
   if (limit.capacity > 0 && limit.refill_tokens > 0 && limit.refill_interval > 0us) {

@@ -179,6 +179,15 @@ def test_a_taken_port_is_an_error(name, bind):
         assert "gRPC on" not in done.stderr
 
 
+@pytest.mark.parametrize("bind, metrics_bind", [
+    ("127.0.0.1", "127.0.0.1"), ("::", "127.0.0.1"), ("::1", "::"), ("0.0.0.0", "127.0.0.1")])
+def test_one_port_for_both_servers_is_refused(bind, metrics_bind):
+    done = harness.run_to_end(PORT=50051, METRICS_PORT=50051, BIND=bind, METRICS_BIND=metrics_bind)
+    assert (done.returncode, done.stdout) == (78, "")
+    (error,) = done.stderr.splitlines()
+    assert error.startswith("PORT, METRICS_PORT: both are 50051") and "accepted" in error
+
+
 # --- Secrets ---
 
 SECRET = "s3cretW0rd"
