@@ -128,14 +128,15 @@ int Run(const Settings& settings) {
   const std::unique_ptr<TokenBucketStore> store = MakeStore(settings, clock, metrics);
   Limiter limiter(settings.limit, *store);
 
+  // gRPC first, for an exposer takes seconds to end.
+  auto server = Server::Start(settings, limiter, *store, metrics.requests(), logger);
+  if (!server.ok()) {
+    logger->error("{} (PORT, BIND)", std::string(server.status().message()));
+    return kExitRuntime;
+  }
   auto exposer = MetricsExposer::Start(settings.metrics_bind, settings.metrics_port, metrics);
   if (!exposer.ok()) {
     logger->error("{} (METRICS_PORT, METRICS_BIND)", std::string(exposer.status().message()));
-    return kExitRuntime;
-  }
-  auto server = Server::Start(settings, limiter, *store, metrics.requests(), logger);
-  if (!server.ok()) {
-    logger->error("{}", std::string(server.status().message()));
     return kExitRuntime;
   }
   if (settings.store == StoreKind::kMemory) {

@@ -1,7 +1,9 @@
 """Settings: where they come from, what is said of a bad one, what they may not tell;
 and the README's tables, compared with the program."""
 
+import contextlib
 import re
+import socket
 
 import pytest
 
@@ -165,18 +167,42 @@ def test_an_ipv6_address_of_redis_stands_in_brackets():
         assert f"store redis at [::1]:{port}/2, " in daemon.start_line
 
 
-@pytest.mark.parametrize("bind", ["127.0.0.1", "::"])
+def check_taken(done, name, port):
+    """A start that failed for that port, and a line that says so and nothing else."""
+    assert (done.returncode, done.stdout) == (1, "")
+    (error,) = done.stderr.splitlines()
+    assert "Z error  " in error and f"port {port} " in error and "already in use" in error
+    assert re.search(rf"\b{name}\b", error)
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1", "0.0.0.0", "::"])
 @pytest.mark.parametrize("name", ["PORT", "METRICS_PORT"])
 def test_a_taken_port_is_an_error(name, bind):
     binds = {"BIND": bind, "METRICS_BIND": bind}
     with harness.daemon(STORE="memory", **binds) as first:
         taken = first.port if name == "PORT" else first.metrics_port
         ports = {"PORT": 0, "METRICS_PORT": 0} | {name: taken}
-        done = harness.run_to_end(STORE="memory", **binds, **ports)
-        assert done.returncode == 1
-        (error,) = [line for line in done.stderr.splitlines() if "Z error  " in line]
-        assert f"port {taken}" in error and "taken" in error and re.search(rf"\b{name}\b", error)
-        assert "gRPC on" not in done.stderr
+        check_taken(harness.run_to_end(STORE="memory", **binds, **ports), name, taken)
+
+
+@contextlib.contextmanager
+def taken_on_ipv6(address):
+    """A port that is taken at that address and on IPv4 is not."""
+    try:
+        holder = socket.create_server((address, 0), family=socket.AF_INET6)
+    except OSError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    with holder:
+        yield holder.getsockname()[1]
+
+
+@pytest.mark.parametrize("address", ["::", "::1"])
+@pytest.mark.parametrize("name", ["PORT", "METRICS_PORT"])
+def test_a_port_taken_on_ipv6_alone_is_an_error(name, address):
+    with taken_on_ipv6(address) as taken:
+        ports = {"PORT": 0, "METRICS_PORT": 0} | {name: taken}
+        check_taken(harness.run_to_end(STORE="memory", BIND="::", METRICS_BIND="::", **ports),
+                    name, taken)
 
 
 @pytest.mark.parametrize("bind, metrics_bind", [

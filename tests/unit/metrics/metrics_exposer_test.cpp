@@ -1,4 +1,6 @@
 #include <chrono>
+#include <optional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -55,6 +57,17 @@ TEST_F(MetricsExposerTest, ATakenPortIsAnErrorThatNamesIt) {
                 FailsWith(absl::StatusCode::kUnavailable,
                           HasSubstr(fmt::format(" port {} for metrics", taken.port()))));
   }
+}
+
+TEST_F(MetricsExposerTest, APortTakenOnIpv6AloneIsAnErrorForAllInterfaces) {
+  std::optional<Socket> taken;
+  try {
+    taken.emplace(Socket::Listen("::1"));
+  } catch (const std::runtime_error&) {
+    GTEST_SKIP() << "no IPv6 here";
+  }
+  EXPECT_THAT(MetricsExposer::Start("::", taken->port(), metrics_),
+              FailsWith(absl::StatusCode::kUnavailable, HasSubstr("already in use")));
 }
 
 TEST_F(MetricsExposerTest, SilentConnectionsKeepNoScrapeWaiting) {
