@@ -123,6 +123,10 @@ int Run(const Settings& settings) {
   std::signal(SIGPIPE, SIG_IGN);
 
   const auto logger = MakeLogger(settings.log_level, settings.log_format);
+  // For what a start must tell whatever LOG_LEVEL says: why it failed, and, unless
+  // the log is off, what it has started and on which ports.
+  const auto start_logger = MakeLogger(spdlog::level::info, settings.log_format);
+  const bool quiet = settings.log_level == spdlog::level::off;
   const SteadyClock clock;
   Metrics metrics(settings.metrics_max_users, RATELIMITER_VERSION);
   const std::unique_ptr<TokenBucketStore> store = MakeStore(settings, clock, metrics);
@@ -131,20 +135,21 @@ int Run(const Settings& settings) {
   // gRPC first, for an exposer takes seconds to end.
   auto server = Server::Start(settings, limiter, *store, metrics.requests(), logger);
   if (!server.ok()) {
-    logger->error("{} (PORT, BIND)", std::string(server.status().message()));
+    start_logger->error("{} (PORT, BIND)", std::string(server.status().message()));
     return kExitRuntime;
   }
   auto exposer = MetricsExposer::Start(settings.metrics_bind, settings.metrics_port, metrics);
   if (!exposer.ok()) {
-    logger->error("{} (METRICS_PORT, METRICS_BIND)", std::string(exposer.status().message()));
+    start_logger->error("{} (METRICS_PORT, METRICS_BIND)", std::string(exposer.status().message()));
     return kExitRuntime;
   }
   if (settings.store == StoreKind::kMemory) {
     logger->warn("STORE=memory: quotas are this process's alone, not shared with other instances");
   }
-  logger->info("ratelimiterd {}: gRPC on {} port {}, metrics on {} port {}, store {}, limit {}",
-               RATELIMITER_VERSION, settings.bind, (*server)->port(), settings.metrics_bind,
-               exposer->port(), DescribeStore(settings), DescribeLimit(settings.limit));
+  (quiet ? logger : start_logger)
+      ->info("ratelimiterd {}: gRPC on {} port {}, metrics on {} port {}, store {}, limit {}",
+             RATELIMITER_VERSION, settings.bind, (*server)->port(), settings.metrics_bind,
+             exposer->port(), DescribeStore(settings), DescribeLimit(settings.limit));
 
   const int signal = signals.Wait();
   logger->info("signal {}: draining for {}, then ending; another one ends at once", signal,

@@ -245,8 +245,9 @@ constexpr const char* kDescription =
 constexpr const char* kFooter =
     "Flags go before environment variables, and those before defaults. Durations are a whole\n"
     "number with a unit: us, ms, s, m, h, d. An empty environment variable counts as unset.\n"
-    "Exit codes: 0 ended as asked, 1 could not run, 2 a flag that does not exist, 78 a value\n"
-    "that is not accepted.";
+    "The start line is logged whatever LOG_LEVEL says, unless it is off; why a start failed is\n"
+    "always told. Exit codes: 0 ended as asked, 1 could not run, 2 a flag that does not exist,\n"
+    "78 a value that is not accepted.";
 
 // The arguments, last first, as CLI11 wants them. "--port=" becomes "--port" and an
 // empty argument, for CLI11 would say of the first that its value is missing.

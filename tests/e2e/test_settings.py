@@ -167,6 +167,14 @@ def test_an_ipv6_address_of_redis_stands_in_brackets():
         assert f"store redis at [::1]:{port}/2, " in daemon.start_line
 
 
+@pytest.mark.parametrize("level", ["warn", "error"])
+def test_the_start_line_is_told_at_every_level(level):
+    with harness.daemon(STORE="memory", LOG_FORMAT="text", LOG_LEVEL=level) as daemon:
+        assert re.search("Z info  ratelimiterd .* gRPC on", daemon.start_line)
+        assert daemon.terminate() == 0
+        assert "draining" not in daemon.log_text()
+
+
 def check_taken(done, name, port):
     """A start that failed for that port, and a line that says so and nothing else."""
     assert (done.returncode, done.stdout) == (1, "")
@@ -203,6 +211,30 @@ def test_a_port_taken_on_ipv6_alone_is_an_error(name, address):
         ports = {"PORT": 0, "METRICS_PORT": 0} | {name: taken}
         check_taken(harness.run_to_end(STORE="memory", BIND="::", METRICS_BIND="::", **ports),
                     name, taken)
+
+
+@pytest.mark.parametrize("name", ["PORT", "METRICS_PORT"])
+def test_why_a_start_failed_is_told_with_the_log_off(name):
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        taken = holder.getsockname()[1]
+        ports = {"PORT": 0, "METRICS_PORT": 0} | {name: taken}
+        check_taken(harness.run_to_end(STORE="memory", LOG_LEVEL="off", **ports), name, taken)
+
+
+def test_the_log_is_empty_when_it_is_off(tmp_path):
+    ports = {"PORT": harness.free_port(), "METRICS_PORT": harness.free_port()}
+    with open(tmp_path / "log", "wb") as log:
+        process = harness.start([harness.DAEMON], log, harness.clean_environment(
+            STORE="memory", LOG_LEVEL="off", DRAIN_TIME="0", BIND="127.0.0.1",
+            METRICS_BIND="127.0.0.1", **ports))
+        try:
+            harness.wait_until(lambda: socket.socket().connect_ex(
+                ("127.0.0.1", ports["METRICS_PORT"])) == 0, what="the daemon")
+            process.terminate()
+            assert process.wait(timeout=20) == 0
+        finally:
+            harness.end(process)
+    assert (tmp_path / "log").read_text() == ""
 
 
 @pytest.mark.parametrize("bind, metrics_bind", [

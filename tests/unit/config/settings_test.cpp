@@ -394,7 +394,8 @@ TEST_F(SettingsTest, TheHelpListsEverySettingWithItsDefault) {
 
 TEST_F(SettingsTest, TheHelpTellsWhatIsNoSettingsOwn) {
   EXPECT_THAT(Read({"--help"}).message,
-              HasSubstr("An empty environment variable counts as unset."));
+              AllOf(HasSubstr("An empty environment variable counts as unset."),
+                    HasSubstr("whatever LOG_LEVEL says")));
 }
 
 TEST_F(SettingsTest, EverySettingOfTheHelpIsTriedHere) {
