@@ -3,6 +3,9 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <ctime>
 #include <functional>
@@ -26,9 +29,13 @@
 namespace ratelimiter {
 namespace {
 
-// How long calls that are in flight when no more are accepted may take: far
-// above what the store waits.
-constexpr std::chrono::seconds kShutdownGrace{5};
+// How long calls that are in flight when no more are accepted may take: above
+// what the store waits, to send a command and for its reply.
+std::chrono::milliseconds ShutdownGrace(const Settings& settings) {
+  constexpr std::chrono::milliseconds kLeast{5000};
+  constexpr std::chrono::milliseconds kMargin{1000};
+  return std::max(kLeast, 2 * settings.redis_timeout + kMargin);
+}
 
 // The signals that end the daemon, waited for instead of handled: what they
 // start (locks, I/O) is not for a signal handler.
@@ -50,10 +57,16 @@ class EndSignals {
 
   // Whether one came within `time`.
   bool WaitFor(std::chrono::milliseconds time) const {
-    const auto seconds = std::chrono::floor<std::chrono::seconds>(time);
-    const timespec timeout = {.tv_sec = seconds.count(),
-                              .tv_nsec = std::chrono::nanoseconds(time - seconds).count()};
-    return sigtimedwait(&signals_, nullptr, &timeout) > 0;
+    const auto end = std::chrono::steady_clock::now() + time;
+    while (true) {
+      const std::chrono::nanoseconds left =
+          std::max(end - std::chrono::steady_clock::now(), std::chrono::nanoseconds(0));
+      const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
+      const timespec timeout = {.tv_sec = seconds.count(), .tv_nsec = (left - seconds).count()};
+      if (sigtimedwait(&signals_, nullptr, &timeout) > 0) return true;
+      // A process that is stopped and continued comes back too early.
+      if (errno != EINTR) return false;
+    }
   }
 
  private:
@@ -83,7 +96,9 @@ std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings, const Cloc
 std::string DescribeStore(const Settings& settings) {
   if (settings.store == StoreKind::kMemory) return "memory";
   const RedisUrl& url = settings.redis_url;
-  return fmt::format("redis at {}:{}/{}", url.host, url.port, url.database);
+  const bool ipv6 = url.host.find(':') != std::string::npos;
+  return fmt::format("redis at {}:{}/{}", ipv6 ? "[" + url.host + "]" : url.host, url.port,
+                     url.database);
 }
 
 std::string DescribeLimit(const Limit& limit) {
@@ -108,34 +123,40 @@ int Run(const Settings& settings) {
   std::signal(SIGPIPE, SIG_IGN);
 
   const auto logger = MakeLogger(settings.log_level, settings.log_format);
+  // For what a start must tell whatever LOG_LEVEL says: why it failed, and, unless
+  // the log is off, what it has started and on which ports.
+  const auto start_logger = MakeLogger(spdlog::level::info, settings.log_format);
+  const bool quiet = settings.log_level == spdlog::level::off;
   const SteadyClock clock;
   Metrics metrics(settings.metrics_max_users, RATELIMITER_VERSION);
   const std::unique_ptr<TokenBucketStore> store = MakeStore(settings, clock, metrics);
   Limiter limiter(settings.limit, *store);
 
-  auto exposer = MetricsExposer::Start(settings.metrics_bind, settings.metrics_port, metrics);
-  if (!exposer.ok()) {
-    logger->error("{} (METRICS_PORT, METRICS_BIND)", std::string(exposer.status().message()));
-    return kExitRuntime;
-  }
+  // gRPC first, for an exposer takes seconds to end.
   auto server = Server::Start(settings, limiter, *store, metrics.requests(), logger);
   if (!server.ok()) {
-    logger->error("{}", std::string(server.status().message()));
+    start_logger->error("{} (PORT, BIND)", std::string(server.status().message()));
+    return kExitRuntime;
+  }
+  auto exposer = MetricsExposer::Start(settings.metrics_bind, settings.metrics_port, metrics);
+  if (!exposer.ok()) {
+    start_logger->error("{} (METRICS_PORT, METRICS_BIND)", std::string(exposer.status().message()));
     return kExitRuntime;
   }
   if (settings.store == StoreKind::kMemory) {
     logger->warn("STORE=memory: quotas are this process's alone, not shared with other instances");
   }
-  logger->info("ratelimiterd {}: gRPC on {} port {}, metrics on {} port {}, store {}, limit {}",
-               RATELIMITER_VERSION, settings.bind, (*server)->port(), settings.metrics_bind,
-               exposer->port(), DescribeStore(settings), DescribeLimit(settings.limit));
+  (quiet ? logger : start_logger)
+      ->info("ratelimiterd {}: gRPC on {} port {}, metrics on {} port {}, store {}, limit {}",
+             RATELIMITER_VERSION, settings.bind, (*server)->port(), settings.metrics_bind,
+             exposer->port(), DescribeStore(settings), DescribeLimit(settings.limit));
 
   const int signal = signals.Wait();
   logger->info("signal {}: draining for {}, then ending; another one ends at once", signal,
                FormatDuration(settings.drain_time));
   (*server)->StopServing();
   if (signals.WaitFor(settings.drain_time)) _exit(kExitRuntime);
-  RunUnlessSignalled(signals, [&] { (*server)->Shutdown(kShutdownGrace); });
+  RunUnlessSignalled(signals, [&] { (*server)->Shutdown(ShutdownGrace(settings)); });
   logger->info("ended");
   return kExitOk;
 }
