@@ -51,15 +51,13 @@ void Inquiry::Ask(const MatchedLimit& matched, std::uint64_t cost) {
   answer_.states.push_back({.limit = limit, .quota = quota});
   AppendSubject(*limit, answer_.limits->hash_by(), request_, subjects_);
   subject_ends_.push_back(subjects_.size());
-  charges_.push_back(
-      {.limit = limit->name, .quota = quota, .cost = cost, .shadow = limit->shadow});
+  charges_.push_back({.limit = limit->name, .quota = quota, .cost = cost, .shadow = limit->shadow});
 }
 
 Transaction Inquiry::transaction(Action action) {
   std::size_t begin = 0;
   for (std::size_t i = 0; i < charges_.size(); ++i) {
-    charges_[i].subject =
-        std::string_view(subjects_).substr(begin, subject_ends_[i] - begin);
+    charges_[i].subject = std::string_view(subjects_).substr(begin, subject_ends_[i] - begin);
     begin = subject_ends_[i];
   }
   decisions_.resize(charges_.size());
@@ -85,9 +83,11 @@ absl::StatusOr<Answer> Inquiry::Conclude(const absl::Status& status) {
 
 // Leaves what refuses without being asked.
 void Inquiry::AskNothing() {
-  const auto asked = std::ranges::remove_if(
-      answer_.states, [](const LimitState& state) { return state.quota.capacity != 0; });
-  answer_.states.erase(asked.begin(), asked.end());
+  decltype(answer_.states) refusing;
+  for (const LimitState& state : answer_.states) {
+    if (state.quota.capacity == 0) refusing.push_back(state);
+  }
+  answer_.states = std::move(refusing);
   charges_.clear();
 }
 
