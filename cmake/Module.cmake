@@ -14,4 +14,15 @@ function(ratelimiter_module name)
     ratelimiter_${name}
     PUBLIC ${ARG_USES}
     PRIVATE ratelimiter_warnings ${ARG_PRIVATE})
+
+  # CMake verifies only headers that others may include: those beside the sources
+  # are given to a library that is nothing else.
+  file(GLOB private_headers CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.h)
+  if(private_headers)
+    add_library(ratelimiter_${name}_private INTERFACE)
+    target_sources(
+      ratelimiter_${name}_private INTERFACE FILE_SET HEADERS BASE_DIRS ${CMAKE_CURRENT_SOURCE_DIR}
+                                            FILES ${private_headers})
+    target_link_libraries(ratelimiter_${name}_private INTERFACE ratelimiter_${name} ${ARG_PRIVATE})
+  endif()
 endfunction()

@@ -47,8 +47,8 @@ ConditionIndex::ConditionIndex(const std::vector<Conditions>& conditions,
   }
   for (std::size_t i = 0; i < conditions.size(); ++i) {
     const auto& attributes = conditions[i].attributes;
-    const auto rarest =
-        std::ranges::min_element(attributes, {}, [&](const auto& attribute) { return uses[attribute.key]; });
+    const auto rarest = std::ranges::min_element(
+        attributes, {}, [&](const auto& attribute) { return uses[attribute.key]; });
     Group& group = GroupOf(conditions[i], rarest == attributes.end()
                                               ? without_attributes_
                                               : by_attribute_[std::string(rarest->key)]);

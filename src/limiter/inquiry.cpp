@@ -51,15 +51,13 @@ void Inquiry::Ask(const MatchedLimit& matched, std::uint64_t cost) {
   answer_.states.push_back({.limit = limit, .quota = quota});
   AppendSubject(*limit, answer_.limits->hash_by(), request_, subjects_);
   subject_ends_.push_back(subjects_.size());
-  charges_.push_back(
-      {.limit = limit->name, .quota = quota, .cost = cost, .shadow = limit->shadow});
+  charges_.push_back({.limit = limit->name, .quota = quota, .cost = cost, .shadow = limit->shadow});
 }
 
 Transaction Inquiry::transaction(Action action) {
   std::size_t begin = 0;
   for (std::size_t i = 0; i < charges_.size(); ++i) {
-    charges_[i].subject =
-        std::string_view(subjects_).substr(begin, subject_ends_[i] - begin);
+    charges_[i].subject = std::string_view(subjects_).substr(begin, subject_ends_[i] - begin);
     begin = subject_ends_[i];
   }
   decisions_.resize(charges_.size());

@@ -24,8 +24,7 @@ Conditions ConditionsOf(const Limit& limit) {
     if (condition != limit.attributes.end()) {
       conditions.attributes.push_back({condition->first, condition->second});
     } else {
-      conditions.attributes.push_back(
-          {*std::ranges::find(limit.by.attributes, key), std::nullopt});
+      conditions.attributes.push_back({*std::ranges::find(limit.by.attributes, key), std::nullopt});
     }
   }
   return conditions;
@@ -33,7 +32,8 @@ Conditions ConditionsOf(const Limit& limit) {
 
 Conditions ConditionsOf(const Override& override) {
   Conditions conditions = {.user = override.user, .path = override.path};
-  for (const auto& [key, value] : override.attributes) conditions.attributes.push_back({key, value});
+  for (const auto& [key, value] : override.attributes)
+    conditions.attributes.push_back({key, value});
   return conditions;
 }
 

@@ -52,8 +52,10 @@ std::string Why(const Limit& limit, const Request& request) {
     if (request.Attribute(key).has_value()) continue;
     return fmt::format("attribute {} is missing; the limit counts by it", key);
   }
-  std::string why = limit.path.any() ? "any path" : fmt::format("path {}", Quoted(limit.path.text()));
-  for (const auto& [key, value] : limit.attributes) why += fmt::format(", {} is {}", key, Quoted(value));
+  std::string why =
+      limit.path.any() ? "any path" : fmt::format("path {}", Quoted(limit.path.text()));
+  for (const auto& [key, value] : limit.attributes)
+    why += fmt::format(", {} is {}", key, Quoted(value));
   return why;
 }
 
@@ -150,10 +152,8 @@ std::vector<Explanation> Limiter::Explain(const LimitSet& limits, const Request&
     explanation.why = Why(limit, request);
     if (!explanation.applies) continue;
     AppendSubject(limit, limits.hash_by(), request, explanation.subject);
-    const auto override =
-        std::ranges::find_if(limit.overrides, [&](const Override& candidate) {
-          return candidate.Matches(request);
-        });
+    const auto override = std::ranges::find_if(
+        limit.overrides, [&](const Override& candidate) { return candidate.Matches(request); });
     if (override == limit.overrides.end()) {
       explanation.quota = limit.quota;
     } else {

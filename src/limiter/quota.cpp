@@ -1,5 +1,7 @@
 #include "ratelimiter/limiter/quota.h"
 
+#include <bit>
+#include <optional>
 #include <string>
 
 #include <fmt/format.h>
@@ -14,18 +16,38 @@ bool ProductReaches(std::uint64_t bound, std::uint64_t a, std::uint64_t b) {
   return a != 0 && b >= bound / a + (bound % a != 0 ? 1 : 0);
 }
 
-// capacity × interval / refill_tokens ≥ kExactBound, rounded down: the time to
-// full in microseconds. The same split as the decision's keeps it in 64 bits.
-bool TimeToFullReachesBound(const Quota& quota) {
+// capacity × interval / refill_tokens, rounded down: the time to full in
+// microseconds. nullopt: it is kExactBound or more. The same split as the
+// decision's keeps it in 64 bits.
+std::optional<std::uint64_t> TimeToFull(const Quota& quota) {
   const auto interval = static_cast<std::uint64_t>(quota.refill_interval.count());
   const std::uint64_t whole = interval / quota.refill_tokens;
   const std::uint64_t part = interval % quota.refill_tokens;
-  if (ProductReaches(kExactBound, quota.capacity, whole)) return true;
+  if (ProductReaches(kExactBound, quota.capacity, whole)) return std::nullopt;
   // part < refill_tokens, and capacity × refill_tokens < 2^52: this fits.
-  return quota.capacity * whole + quota.capacity * part / quota.refill_tokens >= kExactBound;
+  const std::uint64_t time = quota.capacity * whole + quota.capacity * part / quota.refill_tokens;
+  if (time >= kExactBound) return std::nullopt;
+  return time;
+}
+
+// The finalizer of splitmix64 (Steele, Lea and Flood, "Fast Splittable
+// Pseudorandom Number Generators", 2014), which spreads every bit over all.
+std::uint64_t Mix(std::uint64_t bits) {
+  bits = (bits ^ (bits >> 30U)) * 0xBF58476D1CE4E5B9U;
+  bits = (bits ^ (bits >> 27U)) * 0x94D049BB133111EBU;
+  return bits ^ (bits >> 31U);
 }
 
 }  // namespace
+
+std::uint32_t Fingerprint(const Quota& quota) {
+  const auto interval = static_cast<std::uint64_t>(quota.refill_interval.count());
+  const std::uint64_t mixed = Mix(Mix(Mix(quota.capacity) + quota.refill_tokens) + interval);
+  // bit_width(n) is the power of two above n, which makes up for rounding down.
+  const auto fill = static_cast<std::uint32_t>(std::bit_width(*TimeToFull(quota)));
+  constexpr std::uint64_t kNameBits = (1U << 25U) - 1;
+  return static_cast<std::uint32_t>(mixed & kNameBits) << 6U | fill;
+}
 
 absl::Status Validate(const Quota& quota) {
   const auto reject = [](const std::string& what) { return absl::InvalidArgumentError(what); };
@@ -41,7 +63,7 @@ absl::Status Validate(const Quota& quota) {
         "less. Divide refill tokens and refill interval by the same number",
         quota.capacity, quota.refill_tokens));
   }
-  if (TimeToFullReachesBound(quota)) {
+  if (!TimeToFull(quota).has_value()) {
     return reject(
         fmt::format("capacity {} at {} per {} takes 2^52 microseconds (142 years) or more to fill, "
                     "beyond exact arithmetic; accepted: less",

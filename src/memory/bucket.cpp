@@ -25,26 +25,35 @@ std::chrono::microseconds WaitFor(const Quota& quota, const Bucket& bucket, std:
 Bucket Refilled(const Quota& quota, const Bucket& bucket, std::chrono::microseconds now) {
   Bucket result = bucket;
   result.time = now;
-  result.interval = quota.refill_interval;
+  result.numbers = Fingerprint(quota);
   result.tokens = std::min(bucket.tokens, quota.capacity);
-  if (bucket.interval != quota.refill_interval) result.part = 0;
+  if (bucket.numbers != result.numbers) {
+    result.part = 0;
+    result.span = std::max({bucket.span, bucket.numbers % 64, result.numbers % 64});
+  }
 
   const auto elapsed = std::max(now - bucket.time, std::chrono::microseconds(0));
   const uint128 parts =
       result.part + uint128{static_cast<std::uint64_t>(elapsed.count())} * quota.refill_tokens;
   const uint128 earned = parts / Interval(quota);
-  if (earned >= quota.capacity - result.tokens) return FullBucket(quota, now);
-  result.tokens += static_cast<std::uint64_t>(earned);
-  result.part = static_cast<std::uint64_t>(parts % Interval(quota));
+  if (earned >= quota.capacity - result.tokens) {
+    result.tokens = quota.capacity;
+    result.part = 0;
+  } else {
+    result.tokens += static_cast<std::uint64_t>(earned);
+    result.part = static_cast<std::uint64_t>(parts % Interval(quota));
+  }
   return result;
 }
 
 Bucket FullBucket(const Quota& quota, std::chrono::microseconds now) {
-  return {.tokens = quota.capacity,
-          .time = now,
-          .part = 0,
-          .interval = quota.refill_interval,
-          .full_at = now};
+  return {.tokens = quota.capacity, .time = now, .full_at = now, .numbers = Fingerprint(quota)};
+}
+
+std::chrono::microseconds FullAt(const Quota& quota, const Bucket& bucket,
+                                 std::chrono::microseconds now) {
+  const auto own = WaitFor(quota, bucket, quota.capacity - bucket.tokens);
+  return now + (bucket.span == 0 ? own : std::max(own, FillBound(bucket.span)));
 }
 
 }  // namespace ratelimiter

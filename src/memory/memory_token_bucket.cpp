@@ -41,8 +41,7 @@ struct MemoryTokenBucket::LockedShards {
 struct MemoryTokenBucket::Change {
   std::optional<BucketTable::Slot> slot;
   bool stepped_back = false;
-  std::chrono::microseconds full_at{0};  // As it is stored.
-  Bucket bucket;                         // As it is to be stored, if it is written.
+  Bucket bucket;  // As it is to be stored, if it is written.
   bool written = false;
 };
 
@@ -123,7 +122,6 @@ MemoryTokenBucket::Changes MemoryTokenBucket::DecideAt(std::chrono::microseconds
     const Bucket stored = slot.has_value() ? table.bucket(*slot) : FullBucket(charge.quota, now);
     changes.buckets.push_back({.slot = slot,
                                .stepped_back = stored.time > now,
-                               .full_at = stored.full_at,
                                .bucket = Refilled(charge.quota, stored, now)});
     transaction.decisions[i].allowed =
         transaction.action == Action::kGive || charge.cost <= changes.buckets[i].bucket.tokens;
@@ -138,7 +136,10 @@ MemoryTokenBucket::Changes MemoryTokenBucket::DecideAt(std::chrono::microseconds
     const bool takes = transaction.action == Action::kTake && charge.cost > 0;
     if (transaction.action == Action::kGive) {
       bucket.tokens += charge.cost;
-      if (bucket.tokens >= charge.quota.capacity) bucket = FullBucket(charge.quota, now);
+      if (bucket.tokens >= charge.quota.capacity) {
+        bucket.tokens = charge.quota.capacity;
+        bucket.part = 0;
+      }
       change.written = change.slot.has_value();
     } else if (takes && allowed && decision.allowed) {
       bucket.tokens -= charge.cost;
@@ -152,9 +153,7 @@ MemoryTokenBucket::Changes MemoryTokenBucket::DecideAt(std::chrono::microseconds
                                ? std::chrono::microseconds(0)
                                : WaitFor(charge.quota, bucket, charge.cost - bucket.tokens);
     decision.reset_after = WaitFor(charge.quota, bucket, charge.quota.capacity - bucket.tokens);
-    bucket.full_at = now + decision.reset_after;
-    // Another quota that wrote it may hold more and so fill it later.
-    if (!change.stepped_back) bucket.full_at = std::max(bucket.full_at, change.full_at);
+    bucket.full_at = FullAt(charge.quota, bucket, now);
     if (change.written && !change.slot.has_value()) ++changes.new_buckets;
   }
   return changes;

@@ -88,10 +88,14 @@ absl::StatusOr<Connection> Connection::Open(const RedisServer& server,
                                             const std::vector<std::string>& addresses,
                                             Deadline deadline) {
   absl::Status error = absl::UnavailableError("no address");
+  auto untried = static_cast<std::int64_t>(addresses.size());
   for (const std::string& address : addresses) {
-    absl::StatusOr<Connection> connection = Connect(address, server.port, deadline);
+    // One that does not answer must not take the time of those behind it.
+    const auto now = std::chrono::steady_clock::now();
+    const Deadline share = now + (deadline - now) / untried--;
+    absl::StatusOr<Connection> connection = Connect(address, server.port, share);
     if (connection.ok()) {
-      error = connection->Introduce(server, deadline);
+      error = connection->Introduce(server, share);
       if (error.ok()) return connection;
     } else {
       error = connection.status();

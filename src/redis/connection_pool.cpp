@@ -7,10 +7,12 @@
 
 namespace ratelimiter {
 
-ConnectionPool::ConnectionPool(RedisServer server, std::size_t size)
-    : server_(std::move(server)),
-      size_(size),
-      resolver_(std::make_unique<Resolver>(server_.host)) {}
+ConnectionPool::ConnectionPool(const RedisServer& server, std::size_t size)
+    : ConnectionPool(server, size, std::make_unique<Resolver>(server.host)) {}
+
+ConnectionPool::ConnectionPool(RedisServer server, std::size_t size,
+                               std::unique_ptr<Resolver> resolver)
+    : server_(std::move(server)), size_(size), resolver_(std::move(resolver)) {}
 
 ConnectionPool::~ConnectionPool() = default;
 
@@ -58,7 +60,12 @@ absl::StatusOr<Connection> ConnectionPool::Open(Deadline deadline) {
 }
 
 void ConnectionPool::GiveBack(std::optional<Connection> connection) {
-  if (connection.has_value() && connection->broken()) connection.reset();
+  if (connection.has_value() && connection->broken()) {
+    connection.reset();
+    // A master that was demoted still lets us connect, while the name points to
+    // its successor.
+    resolver_->Refresh();
+  }
   const std::lock_guard lock(mutex_);
   if (!waiters_.empty()) {
     Waiter& first = *waiters_.front();

@@ -28,6 +28,10 @@ constexpr std::size_t kMaxElements = 5;
 // that other callers' commands come between.
 constexpr std::size_t kMaxCommands = 128;
 
+// What a check looks at: a bucket that no call has, for none has an empty subject.
+constexpr Charge kCheck = {
+    .limit = "check", .subject = "", .quota = {1, 1, std::chrono::seconds(1)}, .cost = 0};
+
 bool IsError(const redisReply& reply, std::string_view prefix) {
   return reply.type == REDIS_REPLY_ERROR &&
          std::string_view(reply.str, reply.len).starts_with(prefix);
@@ -147,11 +151,12 @@ RedisTokenBucket::RedisTokenBucket(RedisOptions options, Metrics& metrics, Scrip
 void RedisTokenBucket::Decide(std::span<Transaction> transactions, Deadline deadline) {
   absl::Status asked;
   for (std::size_t sent = 0; sent < transactions.size(); sent += kMaxCommands) {
-    const auto chunk = transactions.subspan(sent, std::min(kMaxCommands, transactions.size() - sent));
+    const auto chunk =
+        transactions.subspan(sent, std::min(kMaxCommands, transactions.size() - sent));
     absl::InlinedVector<Command, 1> commands;
     for (const Transaction& transaction : chunk) commands.push_back({.text = Evalsha(transaction)});
     // Once Redis did not answer it is not asked again: each try could take as long.
-    if (asked.ok()) asked = RoundTrip(commands, deadline);
+    if (asked.ok()) asked = RoundTrip(commands, deadline, /*observed=*/true);
     for (std::size_t i = 0; i < chunk.size(); ++i) {
       const Reply& reply = commands[i].reply;
       chunk[i].status = reply == nullptr ? asked : ParseDecisions(*reply, chunk[i]);
@@ -160,10 +165,17 @@ void RedisTokenBucket::Decide(std::span<Transaction> transactions, Deadline dead
 }
 
 absl::Status RedisTokenBucket::Check(Deadline deadline) {
-  Command ping = {.text = FormatCommand({"PING"})};
-  if (absl::Status asked = RoundTrip({&ping, 1}, deadline); !asked.ok()) return asked;
-  if (ping.reply->type == REDIS_REPLY_STATUS) return absl::OkStatus();
-  return absl::UnavailableError(fmt::format("Redis answered PING with {}", Describe(*ping.reply)));
+  // A Redis that answers PING may refuse every decision: a demoted master, one
+  // without memory. It refuses a look likewise, for the script may write.
+  Decision decision;
+  Transaction look = {
+      .charges = {&kCheck, 1}, .action = Action::kLook, .decisions = {&decision, 1}};
+  Command command = {.text = Evalsha(look)};
+  // Not observed: the latency is that of calls, of which there may be few.
+  if (absl::Status asked = RoundTrip({&command, 1}, deadline, /*observed=*/false); !asked.ok()) {
+    return asked;
+  }
+  return ParseDecisions(*command.reply, look);
 }
 
 std::string RedisTokenBucket::Key(std::string_view limit, std::string_view subject) const {
@@ -171,7 +183,7 @@ std::string RedisTokenBucket::Key(std::string_view limit, std::string_view subje
 }
 
 std::string RedisTokenBucket::Evalsha(const Transaction& transaction) const {
-  constexpr std::size_t kArgumentsPerCharge = 6;
+  constexpr std::size_t kArgumentsPerCharge = 7;
   const auto& charges = transaction.charges;
   CommandWriter command(4 + kArgumentsPerCharge * charges.size());
   command.Add({"EVALSHA"});
@@ -185,13 +197,15 @@ std::string RedisTokenBucket::Evalsha(const Transaction& transaction) const {
     command.Add(charge.quota.capacity);
     command.Add(charge.quota.refill_tokens);
     command.Add(static_cast<std::uint64_t>(charge.quota.refill_interval.count()));
+    command.Add(Fingerprint(charge.quota));
     command.Add(charge.cost);
     command.Add({charge.shadow ? "1" : "0"});
   }
   return command.Take();
 }
 
-absl::Status RedisTokenBucket::RoundTrip(std::span<Command> commands, Deadline deadline) {
+absl::Status RedisTokenBucket::RoundTrip(std::span<Command> commands, Deadline deadline,
+                                         bool observed) {
   const auto asked = std::chrono::steady_clock::now();
   if (deadline <= asked) return DeadlinePassed();
   const Deadline send_by = std::min(deadline, asked + options_.timeout);
@@ -213,7 +227,7 @@ absl::Status RedisTokenBucket::RoundTrip(std::span<Command> commands, Deadline d
   // caller's deadline ends meanwhile: a short deadline must not cost a connection.
   const absl::Status answered =
       ReceiveAll(connection, commands, std::chrono::steady_clock::now() + options_.timeout);
-  metrics_.ObserveRedisLatency(std::chrono::steady_clock::now() - sending);
+  if (observed) metrics_.ObserveRedisLatency(std::chrono::steady_clock::now() - sending);
   if (!answered.ok()) return Unavailable(answered);
 
   // A server that refuses all may be the wrong one by now (a demoted master):

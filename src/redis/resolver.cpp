@@ -12,11 +12,8 @@
 #include <fmt/format.h>
 
 namespace ratelimiter {
-namespace {
 
-constexpr std::chrono::seconds kMinInterval{1};
-
-absl::StatusOr<std::vector<std::string>> Resolve(const std::string& host) {
+absl::StatusOr<std::vector<std::string>> ResolveBySystem(const std::string& host) {
   addrinfo hints{};
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;
@@ -38,12 +35,13 @@ absl::StatusOr<std::vector<std::string>> Resolve(const std::string& host) {
   return addresses;
 }
 
-}  // namespace
-
 struct Resolver::State {
-  explicit State(std::string name) : host(std::move(name)) {}
+  State(std::string name, Resolve function, std::chrono::milliseconds rest)
+      : host(std::move(name)), resolve(std::move(function)), min_interval(rest) {}
 
   const std::string host;
+  const Resolve resolve;
+  const std::chrono::milliseconds min_interval;
 
   std::mutex mutex;
   std::condition_variable changed;
@@ -55,7 +53,8 @@ struct Resolver::State {
       absl::DeadlineExceededError("the name is still being resolved");
 };
 
-Resolver::Resolver(std::string host) : state_(std::make_shared<State>(std::move(host))) {
+Resolver::Resolver(std::string host, Resolve resolve, std::chrono::milliseconds min_interval)
+    : state_(std::make_shared<State>(std::move(host), std::move(resolve), min_interval)) {
   std::thread([state = state_] { Run(state); }).detach();
 }
 
@@ -84,12 +83,12 @@ void Resolver::Run(const std::shared_ptr<State>& state) {
     if (state->stopped) return;
     state->wanted = false;
     lock.unlock();
-    absl::StatusOr<std::vector<std::string>> found = Resolve(state->host);
+    absl::StatusOr<std::vector<std::string>> found = state->resolve(state->host);
     lock.lock();
     if (found.ok() || !state->addresses.ok()) state->addresses = std::move(found);
     state->known = true;
     state->changed.notify_all();
-    state->changed.wait_for(lock, kMinInterval, [&] { return state->stopped; });
+    state->changed.wait_for(lock, state->min_interval, [&] { return state->stopped; });
   }
 }
 

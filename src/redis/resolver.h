@@ -1,5 +1,7 @@
 #pragma once
 
+#include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,14 +12,22 @@
 
 namespace ratelimiter {
 
+// A host's numeric addresses. May take any time. Errors: UNAVAILABLE, with the
+// reason.
+using Resolve = std::function<absl::StatusOr<std::vector<std::string>>(const std::string& host)>;
+
+// As the system resolves names.
+absl::StatusOr<std::vector<std::string>> ResolveBySystem(const std::string& host);
+
 // Finds a host's numeric addresses on a thread of its own, for name resolution
 // has no timeout that a caller could set.
 //
 // Thread-safe. Destroying it never waits for a resolution that hangs.
 class Resolver {
  public:
-  // Begins to resolve at once.
-  explicit Resolver(std::string host);
+  // Begins to resolve at once, and rests for `min_interval` after each time.
+  explicit Resolver(std::string host, Resolve resolve = ResolveBySystem,
+                    std::chrono::milliseconds min_interval = std::chrono::seconds(1));
   ~Resolver();
   Resolver(const Resolver&) = delete;
   Resolver& operator=(const Resolver&) = delete;
@@ -27,8 +37,8 @@ class Resolver {
   // DEADLINE_EXCEEDED.
   absl::StatusOr<std::vector<std::string>> Addresses(Deadline deadline) const;
 
-  // Has the host resolved again soon, at most once a second; what was found
-  // last stays until then, and if it fails.
+  // Has the host resolved again as soon as it may be; what was found last stays
+  // until then, and if it fails.
   void Refresh();
 
  private:

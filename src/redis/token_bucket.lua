@@ -3,19 +3,25 @@
 -- Redis's clock: all that are not shadows must have their tokens, then all pay.
 --
 -- KEYS     the buckets, each a hash of
---            tokens      whole tokens when it was last written
---            time        when that was, in microseconds since the epoch
---            <interval>  a field named by the refill interval in microseconds:
---                        how much of the next token had come, of that many
---                        parts. Under another interval it is not found, and so
---                        never read in the wrong unit.
+--            tokens     whole tokens when it was last written
+--            time       when that was, in microseconds since the epoch
+--            <numbers>  a field named by the numbers that it was written under:
+--                       how much of the next token had come, in parts of which
+--                       the refill interval in microseconds make a token. Under
+--                       other numbers it is not found, and so never read in the
+--                       wrong unit.
+--            span       only once different numbers have written it: 2 to this
+--                       power is a time in microseconds within which it fills
+--                       under any of them
 --          A missing bucket is a full one.
 -- ARGV[1]  take: take the costs if all is allowed; look: change nothing;
 --          give: put the costs back, up to the capacity
--- ARGV     then five for each key:
+-- ARGV     then six for each key:
 --            capacity, in tokens
 --            refill tokens: so many come in every refill interval
 --            refill interval, in microseconds
+--            the name of these numbers: an integer whose remainder by 64 is such
+--            a power for them
 --            cost, in tokens, at most the capacity
 --            1 for a shadow, which does not refuse, and pays if the transaction
 --            is allowed and its own tokens are there; else 0
@@ -26,8 +32,8 @@
 --
 -- All arithmetic is on integers below 2^53, which Lua's doubles hold exactly,
 -- provided capacity * refill_tokens and the time to full in microseconds are
--- below 2^52. Never formed, for they may be larger: capacity * interval, and
--- elapsed time * refill tokens.
+-- below 2^52. Never formed, for it may be larger: capacity * interval. Elapsed
+-- time * refill tokens is formed for an estimate alone.
 --
 -- Redis propagates the writes, not the script, so TIME may be read before them.
 
@@ -43,11 +49,20 @@ local function wait_for(bucket, n)
   return n * bucket.whole + math.ceil((n * bucket.rest - bucket.part) / bucket.refill)
 end
 
+-- The longest span that a bucket needs that others than `numbers` wrote last.
+local function span_of_all(key, numbers, span)
+  span = math.max(span or 0, numbers % 64)
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    local others = tonumber(field)
+    if others then span = math.max(span, others % 64) end
+  end
+  return span
+end
+
 -- The bucket as it is now.
-local function refilled(key, capacity, refill, interval_name)
-  local interval = tonumber(interval_name)
+local function refilled(key, capacity, refill, interval, numbers)
   local rest = interval % refill
-  local stored = redis.call('HMGET', key, 'tokens', 'time', interval_name)
+  local stored = redis.call('HMGET', key, 'tokens', 'time', numbers, 'span')
   local bucket = {
     capacity = capacity,
     refill = refill,
@@ -62,7 +77,11 @@ local function refilled(key, capacity, refill, interval_name)
   local time = tonumber(stored[2])
   bucket.tokens = tonumber(stored[1])
   bucket.part = tonumber(stored[3] or 0)
-  bucket.other_interval = not stored[3]
+  bucket.span = stored[4] and tonumber(stored[4])
+  if not stored[3] then
+    bucket.other_numbers = true
+    bucket.span = span_of_all(key, tonumber(numbers), bucket.span)
+  end
   bucket.stepped_back = time > now
   local elapsed = math.max(now - time, 0)
   if elapsed >= wait_for(bucket, capacity - bucket.tokens) then
@@ -78,32 +97,27 @@ local function refilled(key, capacity, refill, interval_name)
   return bucket
 end
 
-local function write(key, bucket, interval_name, until_full)
+local function write(key, bucket, numbers, until_full)
+  -- A field left from other numbers must not be found again later.
+  if bucket.other_numbers then redis.call('DEL', key) end
+  redis.call('HSET', key, 'tokens', bucket.tokens, 'time', now, numbers, bucket.part)
+  if bucket.span then
+    redis.call('HSET', key, 'span', bucket.span)
+    until_full = math.max(until_full, 2 ^ bucket.span)
+  end
   -- Rounded up: a bucket that expired before it is full would come back full.
-  local expires = math.ceil((now + until_full) / 1000)
-  -- Nor does it expire before it is full under the numbers of another instance
-  -- that wrote it, which may hold more.
-  if bucket.other_interval then
-    expires = math.max(expires, redis.call('PEXPIRETIME', key))
-    -- A field left from another interval must not be found again later.
-    redis.call('DEL', key)
-  end
-  redis.call('HSET', key, 'tokens', bucket.tokens, 'time', now, interval_name, bucket.part)
-  if bucket.stored and not bucket.other_interval then
-    redis.call('PEXPIREAT', key, expires, 'GT')
-  else
-    redis.call('PEXPIREAT', key, expires)
-  end
+  redis.call('PEXPIREAT', key, math.ceil((now + until_full) / 1000))
 end
 
 local buckets = {}
 local allowed = true
 for i, key in ipairs(KEYS) do
-  local at = 5 * i - 3
-  local bucket = refilled(key, tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2])
-  bucket.cost = tonumber(ARGV[at + 3])
+  local at = 6 * i - 4
+  local bucket = refilled(key, tonumber(ARGV[at]), tonumber(ARGV[at + 1]),
+                          tonumber(ARGV[at + 2]), ARGV[at + 3])
+  bucket.cost = tonumber(ARGV[at + 4])
   bucket.allowed = action == 'give' or bucket.cost <= bucket.tokens
-  allowed = allowed and (bucket.allowed or ARGV[at + 4] == '1')
+  allowed = allowed and (bucket.allowed or ARGV[at + 5] == '1')
   buckets[i] = bucket
 end
 
@@ -122,7 +136,7 @@ for i, key in ipairs(KEYS) do
 
   local until_full = wait_for(bucket, bucket.capacity - bucket.tokens)
   local until_allowed = bucket.allowed and 0 or wait_for(bucket, bucket.cost - bucket.tokens)
-  if changed then write(key, bucket, ARGV[5 * i - 1], until_full) end
+  if changed then write(key, bucket, ARGV[6 * i - 1], until_full) end
 
   reply[4 * i - 3] = bucket.allowed and 1 or 0
   reply[4 * i - 2] = bucket.tokens

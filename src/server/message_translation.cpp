@@ -108,8 +108,7 @@ std::string RefusalReason(const Request& request, const LimitState& state) {
 
 }  // namespace
 
-absl::Status Translate(const limiter::AllowRequestRequest& message,
-                       TranslatedRequest& translated) {
+absl::Status Translate(const limiter::AllowRequestRequest& message, TranslatedRequest& translated) {
   translated.request.cost = message.has_cost() ? message.cost() : 1;
   translated.request.dry_run = message.dry_run();
   translated.request.details = message.details();

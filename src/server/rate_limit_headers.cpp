@@ -25,8 +25,8 @@ std::uint64_t Seconds(std::chrono::microseconds time) {
 // rounded up to seconds anyway.
 std::chrono::microseconds TimeToFill(const Quota& quota) {
   const double tokens = static_cast<double>(quota.capacity);
-  const double each = static_cast<double>(quota.refill_interval.count()) /
-                      static_cast<double>(quota.refill_tokens);
+  const double each =
+      static_cast<double>(quota.refill_interval.count()) / static_cast<double>(quota.refill_tokens);
   return std::chrono::microseconds(static_cast<std::int64_t>(tokens * each));
 }
 

@@ -68,9 +68,9 @@ class GrpcServer final : public Server {
 
   void Shutdown(std::chrono::milliseconds grace) override {
     if (server_ == nullptr) return;
-    readiness_.reset();
     server_->Shutdown(std::chrono::system_clock::now() + grace);
     server_->Wait();
+    readiness_.reset();  // Not before: it may be waiting for the store.
     reflection_.Detach();
     server_.reset();
   }
@@ -86,8 +86,7 @@ class GrpcServer final : public Server {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Settings& settings, Limiter& limiter,
-                                                      TokenBucketStore& store,
-                                                      Metrics& metrics,
+                                                      TokenBucketStore& store, Metrics& metrics,
                                                       std::shared_ptr<spdlog::logger> logger) {
   RedirectLibraryLogs(logger);
   auto server = std::make_unique<GrpcServer>(settings, limiter, metrics);

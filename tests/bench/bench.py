@@ -76,12 +76,11 @@ def measure_calls(rounds, calls):
                     after = cpu_seconds(server.process), cpu_seconds(redis.process)
                     costs = [1e6 * (b - a) / number for a, b in zip(before, after)]
                     rows[name].append((rate, mean, *costs))
-            base = [row[0] for row in rows["no-op"]]
+            base = statistics.median(turn[0] for turn in rows["no-op"])
             for name, turns in rows.items():
                 rate, mean, server_cpu, redis_cpu = map(statistics.median, zip(*turns))
-                ratio = statistics.median(turn[0] / no_op for turn, no_op in zip(turns, base))
                 redis_cpu = f"{redis_cpu:.1f}" if name == "redis" else "–"
-                print(f"| {in_flight} | {name} | {rate:,.0f} | {ratio:.2f} | {mean:,.0f} |"
+                print(f"| {in_flight} | {name} | {rate:,.0f} | {rate / base:.2f} | {mean:,.0f} |"
                       f" {server_cpu:.1f} | {redis_cpu} |", flush=True)
         errors = [line for line in servers["redis"].metrics().splitlines()
                   if 'status="allowed"' not in line and re.match(r"rate_\S+requests_total.* [1-9]", line)]
@@ -101,8 +100,9 @@ def measure_redis_memory():
             pipe = subprocess.Popen(["redis-cli", "-p", str(redis.port), "--pipe"],
                                     stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
             for number in range(BUCKETS):
-                key = f"rl:1:{{{form.format(number)}}}:default"
-                words = ["EVALSHA", sha1, "1", key, "5", "1", "3600000000", "1", "1"]
+                key = f"rl:1:default:{{{form.format(number)}}}"
+                words = ["EVALSHA", sha1, "1", key, "take", "5", "1", "3600000000",
+                         "1223315939", "1", "0"]
                 command = "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
                 pipe.stdin.write(f"*{len(words)}\r\n{command}".encode())
             pipe.stdin.close()

@@ -7,11 +7,15 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
 #include "ratelimiter/base/clock.h"
+#include "ratelimiter/limiter/limit_set.h"
+#include "ratelimiter/limiter/limiter.h"
 #include "ratelimiter/memory/memory_token_bucket.h"
 #include "ratelimiter/metrics/status_counter.h"
 #include "support/decide.h"
@@ -24,9 +28,9 @@ using testing::Decide;
 using testing::NamedQuota;
 
 const NamedQuota kLimit = {.name = "default",
-                      .capacity = 1'000'000,
-                      .refill_tokens = 1'000'000,
-                      .refill_interval = std::chrono::seconds(1)};
+                           .capacity = 1'000'000,
+                           .refill_tokens = 1'000'000,
+                           .refill_interval = std::chrono::seconds(1)};
 
 std::string ShortId(std::size_t i) { return fmt::format("user-{:06}", i); }
 std::string Uuid(std::size_t i) { return fmt::format("{:08x}-0000-4000-8000-{:012x}", i, i); }
@@ -48,15 +52,55 @@ void CountsARequest(benchmark::State& state) {
 }
 BENCHMARK(CountsARequest)->Threads(1)->Threads(2);
 
+// Finds the limits of a request among many: by path, by prefix, by an attribute,
+// and one that applies to all.
+void FindsLimits(benchmark::State& state) {
+  std::vector<Limit> limits = {{.name = "all", .quota = kLimit.quota()}};
+  for (std::int64_t i = 1; i < state.range(0); ++i) {
+    Limit limit = {.name = fmt::format("limit-{}", i), .quota = kLimit.quota()};
+    if (i % 3 == 0) limit.path = PathPattern(fmt::format("/exact/{}", i));
+    if (i % 3 == 1) limit.path = PathPattern(fmt::format("/prefix/{}/*", i));
+    if (i % 3 == 2) limit.attributes = {{"tenant", fmt::format("tenant-{}", i)}};
+    limits.push_back(std::move(limit));
+  }
+  const LimitSet set(std::move(limits), HashBy::kUser);
+  const std::vector<AttributeView> attributes = {{"plan", "free"}, {"tenant", "tenant-5"}};
+  const std::vector<Request> requests = {
+      {.user_id = "user-000001", .path = "/exact/3", .attributes = attributes},
+      {.user_id = "user-000001", .path = "/prefix/4/things", .attributes = attributes}};
+  std::size_t found = 0;
+  for (auto _ : state) {
+    for (const Request& request : requests) found += set.Match(request).size();
+  }
+  if (found != 6 * static_cast<std::size_t>(state.iterations())) {
+    state.SkipWithError("each request is subject to three limits");
+  }
+}
+BENCHMARK(FindsLimits)->Arg(10)->Arg(100)->Arg(1'000)->Arg(10'000);
+
+// One decision in memory with several limits, from the limiter on.
+void DecidesSeveral(benchmark::State& state) {
+  static const SteadyClock clock;
+  MemoryTokenBucket store(1'000'000, clock);
+  std::vector<Limit> limits;
+  for (std::int64_t i = 0; i < state.range(0); ++i) {
+    limits.push_back({.name = fmt::format("limit-{}", i), .quota = kLimit.quota()});
+  }
+  Limiter limiter(std::make_shared<const LimitSet>(std::move(limits), HashBy::kUser), store);
+  const Request request = {.user_id = "user-000001", .path = "/login"};
+  for (auto _ : state) benchmark::DoNotOptimize(limiter.Allow(request, Deadline::max()));
+}
+BENCHMARK(DecidesSeveral)->Arg(1)->Arg(3)->Arg(10);
+
 // The counter `bytes` is what the allocator has given out for one of a million
 // buckets in use.
 void AMillionBuckets(benchmark::State& state, std::string (*id)(std::size_t)) {
   constexpr std::size_t kBuckets = 1'000'000;
   const SteadyClock clock;
   const NamedQuota slow = {.name = "default",
-                      .capacity = 5,
-                      .refill_tokens = 1,
-                      .refill_interval = std::chrono::hours(1)};
+                           .capacity = 5,
+                           .refill_tokens = 1,
+                           .refill_interval = std::chrono::hours(1)};
   for (auto _ : state) {
     const std::size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
     auto store = std::make_unique<MemoryTokenBucket>(kBuckets, clock);

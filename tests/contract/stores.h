@@ -4,6 +4,10 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
+
+#include <absl/status/status.h>
+#include <gtest/gtest.h>
 
 #include "ratelimiter/memory/memory_token_bucket.h"
 #include "ratelimiter/metrics/metrics.h"
@@ -67,6 +71,45 @@ class RedisUnderTest final : public StoreUnderTest {
                           metrics_,
                           WithTimeFromKey(server_)};
 };
+
+// Charges that were decided together, and what came of it.
+struct Outcome {
+  absl::Status status;
+  std::vector<Decision> decisions;
+  bool allowed = false;
+};
+
+inline Outcome Transact(TokenBucketStore& store, const std::vector<Charge>& charges,
+                        Action action = Action::kTake) {
+  Outcome outcome;
+  outcome.decisions.resize(charges.size());
+  Transaction transaction = {.charges = charges, .action = action, .decisions = outcome.decisions};
+  store.Decide({&transaction, 1}, Deadline::max());
+  outcome.status = transaction.status;
+  outcome.allowed = transaction.status.ok() && transaction.allowed();
+  return outcome;
+}
+
+// The suite of a contract, run on each store. Time begins at kStart.
+template <typename Store>
+class StoreContract : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() { under_test_ = std::make_unique<Store>(); }
+  static void TearDownTestSuite() { under_test_.reset(); }
+  void SetUp() override {
+    under_test_->Clear();
+    At(std::chrono::microseconds(0));
+  }
+
+  // Sets the time, counted from the test's start.
+  void At(std::chrono::microseconds time) { under_test_->SetTime(kStart + time); }
+
+  TokenBucketStore& store() { return under_test_->store(); }
+
+  static inline std::unique_ptr<Store> under_test_;
+};
+
+using Stores = ::testing::Types<MemoryUnderTest, RedisUnderTest>;
 
 inline Script RedisUnderTest::WithTimeFromKey(RedisServerProcess& server) {
   const std::string shipped = TokenBucketScript().source;

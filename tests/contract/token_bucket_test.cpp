@@ -1,6 +1,5 @@
 // The token bucket contract, held against every store.
 
-#include <memory>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -16,34 +15,23 @@ using std::chrono::microseconds;
 const NamedQuota kLimit = {"default", 5, 1, 2s};
 
 template <typename Store>
-class TokenBucketContract : public ::testing::Test {
+class TokenBucketContract : public StoreContract<Store> {
  protected:
-  static void SetUpTestSuite() { under_test_ = std::make_unique<Store>(); }
-  static void TearDownTestSuite() { under_test_.reset(); }
-  void SetUp() override {
-    under_test_->Clear();
-    At(0us);
+  Decision Take(const NamedQuota& limit, std::uint64_t cost = 1,
+                const std::string& subject = "user") {
+    return AskStore(limit, {.cost = cost}, subject);
   }
-
-  // Sets the time, counted from the test's start.
-  void At(microseconds time) { under_test_->SetTime(kStart + time); }
-
-  Decision Take(const NamedQuota& limit, std::uint64_t cost = 1, const std::string& subject = "user") {
-    return Ask(limit, {.cost = cost}, subject);
+  Decision Look(const NamedQuota& limit, std::uint64_t cost = 0,
+                const std::string& subject = "user") {
+    return AskStore(limit, {.cost = cost, .take = false}, subject);
   }
-  Decision Look(const NamedQuota& limit, std::uint64_t cost = 0, const std::string& subject = "user") {
-    return Ask(limit, {.cost = cost, .take = false}, subject);
-  }
-  Decision Ask(const NamedQuota& limit, Ask charge, const std::string& subject) {
-    const auto decision = testing::Decide(under_test_->store(), limit, subject, charge, Deadline::max());
+  Decision AskStore(const NamedQuota& limit, Ask charge, const std::string& subject) {
+    const auto decision = Decide(this->store(), limit, subject, charge, Deadline::max());
     EXPECT_TRUE(decision.ok()) << decision.status();
     return decision.value_or(Decision{});
   }
-
-  static inline std::unique_ptr<Store> under_test_;
 };
 
-using Stores = ::testing::Types<MemoryUnderTest, RedisUnderTest>;
 TYPED_TEST_SUITE(TokenBucketContract, Stores);
 
 TYPED_TEST(TokenBucketContract, ANewBucketIsFull) {
@@ -77,8 +65,9 @@ TYPED_TEST(TokenBucketContract, LooksAndDryRunsChangeNothing) {
 }
 
 TYPED_TEST(TokenBucketContract, RetryAfterIsExactToTheMicrosecond) {
-  for (const NamedQuota& limit : {kLimit, NamedQuota{"sevenths", 9, 7, 3ms}, NamedQuota{"thirds", 4, 3, 1s},
-                             NamedQuota{"daily", 1'000'000, 1'000'000, 24h}}) {
+  for (const NamedQuota& limit :
+       {kLimit, NamedQuota{"sevenths", 9, 7, 3ms}, NamedQuota{"thirds", 4, 3, 1s},
+        NamedQuota{"daily", 1'000'000, 1'000'000, 24h}}) {
     this->At(0us);
     this->Take(limit, limit.capacity);
     this->At(1us);
@@ -187,9 +176,9 @@ TYPED_TEST(TokenBucketContract, SubjectsAndLimitsHaveBucketsOfTheirOwn) {
 }
 
 TYPED_TEST(TokenBucketContract, IsExactAtTheEdgesOfItsRange) {
-  for (const NamedQuota& limit :
-       {NamedQuota{"most tokens", (kExactBound - 1) / 1'000, 1'000, 1ms},
-        NamedQuota{"slowest", 1'737, 1, 24h * 30}, NamedQuota{"fastest", 1, kExactBound - 1, 1ms}}) {
+  for (const NamedQuota& limit : {NamedQuota{"most tokens", (kExactBound - 1) / 1'000, 1'000, 1ms},
+                                  NamedQuota{"slowest", 1'737, 1, 24h * 30},
+                                  NamedQuota{"fastest", 1, kExactBound - 1, 1ms}}) {
     ASSERT_TRUE(Validate(limit.quota()).ok()) << limit.name;
     this->At(0us);
     EXPECT_TRUE(this->Take(limit, limit.capacity).allowed) << limit.name;

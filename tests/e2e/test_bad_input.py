@@ -17,7 +17,7 @@ HOSTILE = [
     "'", '"', "`", "a b", " ", "*", "a\nb", "\r\n", "\0", "a\0b", "a", "{", "}", "{}", "}{",
     "a}:default", "%", "%7D", "%257D", "%25", "\\", "\\n", '\\"', "__other__", "\x01\x1b[31m\x7f",
     "\u202egnp\u200f", "\u2028", "\x85", "𝄞" * 64, "é" * 128, "x" * 256, "default",
-    "rl:1:{a}:default", 'a",status="allowed"} 1e9\nforged_total{a="', "$(id)",
+    "rl:1:default:{a}", 'a",status="allowed"} 1e9\nforged_total{a="', "$(id)",
     "a\r\n*1\r\n$8\r\nFLUSHALL\r\n",
     '\n{"level":"error","message":"forged"}\n', "\n2026-01-01T00:00:00.000000Z info  forged\n",
 ]
@@ -148,7 +148,7 @@ def test_looks_take_nothing_and_are_not_counted(fresh):
 
 def subject_of(key: str) -> str:
     """The user id in a key's hash tag, which Redis Cluster ends at the first brace."""
-    assert key.startswith("rl:1:{") and key.endswith("}:default")
+    assert key.startswith("rl:1:default:{") and key.endswith("}")
     return urllib.parse.unquote(key[key.index("{") + 1:key.index("}")])
 
 

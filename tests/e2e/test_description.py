@@ -18,14 +18,14 @@ from google.protobuf import descriptor_pb2, json_format
 import harness
 
 TOOLS = harness.ROOT / "build" / "tools"
+PATH = f"{TOOLS}/bin:{TOOLS}/venv/bin:{os.environ['PATH']}"
 SERVICE = "limiter.RateLimiter"
 SERVICES = ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
             "grpc.reflection.v1alpha.ServerReflection", SERVICE]
 
 
 def run(command: str) -> subprocess.CompletedProcess:
-    path = f"{TOOLS}/bin:{TOOLS}/venv/bin:{os.environ['PATH']}"
-    return subprocess.run(shlex.split(command), env=os.environ | {"PATH": path}, timeout=30,
+    return subprocess.run(shlex.split(command), env=os.environ | {"PATH": PATH}, timeout=30,
                           capture_output=True, text=True)
 
 
@@ -45,10 +45,10 @@ def by_buf(port, method, request):
 
 
 COMMANDS = {"grpcurl": by_grpcurl, "buf": by_buf}
-# grpcurl is built with Go; without Go only buf is at hand.
-if shutil.which("go") is None and not (TOOLS / "bin" / "grpcurl").exists():
+# grpcurl is built with Go: not everyone has one that can, but CI must.
+if shutil.which("grpcurl", path=PATH) is None and not ("CI" in os.environ and shutil.which("go")):
     del COMMANDS["grpcurl"]
-needs_grpcurl = pytest.mark.skipif("grpcurl" not in COMMANDS, reason="needs grpcurl or Go")
+needs_grpcurl = pytest.mark.skipif("grpcurl" not in COMMANDS, reason="needs grpcurl")
 
 
 def by_python(port, method, request):
@@ -100,17 +100,19 @@ def port(daemons, redis):
 def test_calls_answer_as_described(client, port):
     allowed = [("allowed", True), ("reason", "Request allowed")]
     user = '{"user_id": "user123"}'
-    assert ask(client, port, "GetUsage", user) == [("requests_used", 0), ("requests_allowed", 5)]
+    assert ask(client, port, "GetUsage", user)[:2] == [
+        ("requests_used", 0), ("requests_allowed", 5)]
     for _ in range(3):
         request = '{"user_id": "user123", "path": "/login"}'
         assert ask(client, port, "AllowRequest", request)[:2] == allowed
-    assert ask(client, port, "GetUsage", user) == [("requests_used", 3), ("requests_allowed", 5)]
+    assert ask(client, port, "GetUsage", user)[:2] == [
+        ("requests_used", 3), ("requests_allowed", 5)]
     for _ in range(2):
         assert ask(client, port, "AllowRequest", '{"userId": "user123"}')[:2] == allowed
     refused, reason = ask(client, port, "AllowRequest", user)[:2]
     assert refused == ("allowed", False)
     assert reason == ("reason", 'Limit "default" exceeded: cost 1, 0 of 5 tokens left')
-    assert ask(client, port, "GetUsage", '{"userId": "user123"}') == [
+    assert ask(client, port, "GetUsage", '{"userId": "user123"}')[:2] == [
         ("requests_used", 5), ("requests_allowed", 5)]
 
 
@@ -122,7 +124,7 @@ def test_grpcurl_prints_as_described(port):
     for _ in range(3):
         assert printed(command).startswith(described)
     usage = printed(by_grpcurl(port, f"{SERVICE}/GetUsage", '{"user_id": "user123"}'))
-    assert usage == '{\n  "requests_used": 3,\n  "requests_allowed": 5\n}\n'
+    assert usage.startswith('{\n  "requests_used": 3,\n  "requests_allowed": 5,\n')
 
 
 # --- Finding out what is there, without any .proto ---
@@ -133,7 +135,7 @@ def test_grpcurl_lists_and_describes(port):
     server = f"grpcurl -plaintext localhost:{port}"
     assert printed(f"{server} list").split() == SERVICES
     assert printed(f"{server} list {SERVICE}").split() == [
-        f"{SERVICE}.AllowRequest", f"{SERVICE}.GetUsage"]
+        f"{SERVICE}.AllowRequest", f"{SERVICE}.AllowRequests", f"{SERVICE}.GetUsage"]
     for service in SERVICES:
         assert f"{service} is a service:" in printed(f"{server} describe {service}")
     service = printed(f"{server} describe {SERVICE}")
@@ -151,7 +153,7 @@ def test_buf_lists_and_calls(version, port):
     methods = printed(f"{buf} http://localhost:{port} --list-methods").split()
     assert {f"{SERVICE}/AllowRequest", f"{SERVICE}/GetUsage"} <= set(methods)
     usage = printed(f"{buf} -d '{{\"user_id\": \"a\"}}' http://localhost:{port}/{SERVICE}/GetUsage")
-    assert json.loads(usage) == {"requests_used": 0, "requests_allowed": 5}
+    assert list(json.loads(usage).items())[:2] == [("requests_used", 0), ("requests_allowed", 5)]
 
 
 def reflect(channel, version, **requests) -> list:

@@ -222,6 +222,23 @@ def test_a_host_that_has_no_address():
         assert daemon.health() == "NOT_SERVING"
 
 
+@pytest.mark.parametrize("spoil, heal, says", [
+    ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "READONLY"),
+    ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0", "OOM"),
+], ids=["demoted", "out of memory"])
+def test_a_redis_that_refuses_decisions(spoil, heal, says, redis):
+    with harness.daemon(REDIS_URL=redis.url, REFILL_INTERVAL="30d", **SHORT) as daemon:
+        wait_until_serving(daemon)
+        assert daemon.allow("user")["remaining"] == 4
+        assert redis.cli(*spoil.split()) == "OK"
+        check_unavailable(daemon, f'Redis answered "{says} ')
+        harness.wait_until(lambda: daemon.health() == "NOT_SERVING", what="NOT_SERVING")
+        assert [daemon.health(service) for service in SERVICES] == ["NOT_SERVING"] * 2
+        assert redis.cli(*heal.split()) == "OK"
+        wait_until_serving(daemon)
+        assert daemon.allow("user")["remaining"] == 3
+
+
 @pytest.mark.parametrize("spoil", [
     ["SET", "{key}", "a string"], ["HSET", "{key}", "tokens", "many", "time", "now"],
     ["HSET", "{key}", "tokens", "3"],
@@ -229,7 +246,7 @@ def test_a_host_that_has_no_address():
 def test_a_key_that_is_not_a_bucket(spoil, redis):
     with harness.daemon(REDIS_URL=redis.url, REFILL_INTERVAL="30d", **SHORT) as daemon:
         daemon.allow("bystander")
-        key = "rl:1:{victim}:default"
+        key = "rl:1:default:{victim}"
         redis.cli(*[word.format(key=key) for word in spoil])
         for call in (daemon.allow, daemon.usage):
             error = harness.error_of(call, "victim")
@@ -280,7 +297,7 @@ def test_no_accepted_call_is_lost(end, drain, redis):
             assert daemon.process.wait(timeout=20) == 0
             wait_for_failures(outcomes)
         refused = failed(outcomes)
-        left = redis.cli("HGET", "rl:1:{user}:default", "tokens")
+        left = redis.cli("HGET", "rl:1:default:{user}", "tokens")
         assert capacity - int(left) == len(outcomes) - len(refused), "each was answered that took"
         for outcome in refused:
             # CANCELLED is gRPC's word for a call that came on an open connection
@@ -292,11 +309,11 @@ def test_no_accepted_call_is_lost(end, drain, redis):
 
 @contextlib.contextmanager
 def calls_in_flight(daemon, redis, count=8):
-    """Calls that wait for Redis until it is unpaused."""
+    """Calls that wait for Redis until it is unpaused, as readiness's next look does."""
     redis.cli("CLIENT", "PAUSE", "60000", "WRITE")
     with concurrent.futures.ThreadPoolExecutor(count) as pool:
         calls = [pool.submit(daemon.allow, f"user-{number}") for number in range(count)]
-        harness.wait_until(lambda: redis.cli("CLIENT", "LIST").count("cmd=evalsha") == count,
+        harness.wait_until(lambda: redis.cli("CLIENT", "LIST").count("cmd=evalsha") == count + 1,
                            what=f"{count} calls in Redis")
         yield calls
 

@@ -7,11 +7,13 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# What only one module may use. Generated code and gRPC are the module `proto`.
+# What only those named may use. Generated code and gRPC are the module `proto`.
 RESERVED = {
-    "hiredis": (re.compile(r"#include <hiredis/"), "redis"),
-    "prometheus-cpp": (re.compile(r"#include <prometheus/"), "metrics"),
-    "the environment": (re.compile(r"\b(secure_)?getenv\b|\benviron\b|#include <CLI/"), "config"),
+    "hiredis": (re.compile(r"#include <hiredis/"), ["redis"]),
+    "prometheus-cpp": (re.compile(r"#include <prometheus/"), ["metrics"]),
+    # rlctl is a program of its own, and knows nothing of the daemon's settings.
+    "the environment": (re.compile(r"\b(secure_)?getenv\b|\benviron\b|#include <CLI/"),
+                        ["config", "rlctl"]),
 }
 INCLUDE = re.compile(r'^\s*#include ([<"])([^>"]+)', re.MULTILINE)
 PROTO = re.compile(r"^(grpc|grpcpp|google/protobuf)/|\.pb\.h$")
@@ -37,22 +39,31 @@ def used_module(quote: str, included: str, directory: pathlib.Path):
     return None
 
 
+def programs(may_use: dict) -> dict:
+    """What the files in src/ itself may use: main wires all modules, rlctl only calls."""
+    return {"main": set(may_use), "rlctl": {"base", "proto"}}
+
+
 def violations(root: pathlib.Path, may_use: dict) -> list:
     found = []
-    for path in sorted([*root.glob("include/ratelimiter/*/*"), *root.glob("src/*/*")]):
+    patterns = ("include/ratelimiter/*", "include/ratelimiter/*/*", "src/*", "src/*/*")
+    for path in sorted(path for pattern in patterns for path in root.glob(pattern)):
         if path.suffix not in (".h", ".cpp", ".in"):
             continue
-        module, text, where = path.parent.name, path.read_text(), path.relative_to(root)
-        if module not in may_use:
+        text, where = path.read_text(), path.relative_to(root)
+        module, known = path.parent.name, may_use
+        if path.parent == root / "src":
+            module, known = path.stem, programs(may_use)
+        if module not in known:
             found.append(f"{where}: the table has no module {module}")
             continue
         for quote, included in INCLUDE.findall(text):
             used = used_module(quote, included, path.parent)
-            if used not in {None, module} | may_use[module]:
+            if used not in {None, module} | known[module]:
                 found.append(f"{where}: {module} may not use {used} ({included})")
-        for what, (pattern, owner) in RESERVED.items():
-            if pattern.search(text) and module != owner:
-                found.append(f"{where}: only {owner} uses {what}")
+        for what, (pattern, owners) in RESERVED.items():
+            if pattern.search(text) and module not in owners:
+                found.append(f"{where}: only {' and '.join(owners)} may use {what}")
     return found
 
 
@@ -70,9 +81,17 @@ def test_every_module_of_the_table_exists():
     ("src/limiter/a.cpp", '#include "../redis/a.h"', "limiter may not use ../redis/a.h"),
     ("src/limiter/a.cpp", '#include "limiter/limiter.pb.h"', "limiter may not use proto"),
     ("src/limiter/a.cpp", "#include <grpcpp/server.h>", "limiter may not use proto"),
-    ("src/limiter/a.cpp", "#include <hiredis/hiredis.h>", "only redis uses hiredis"),
-    ("src/limiter/a.cpp", "#include <prometheus/counter.h>", "only metrics uses prometheus-cpp"),
-    ("src/limiter/a.cpp", 'auto home = std::getenv("HOME");', "only config uses the environment"),
+    ("src/limiter/a.cpp", "#include <hiredis/hiredis.h>", "only redis may use hiredis"),
+    ("src/limiter/a.cpp", "#include <prometheus/counter.h>", "only metrics may use prometheus-cpp"),
+    ("src/limiter/a.cpp", 'auto home = std::getenv("HOME");',
+     "only config and rlctl may use the environment"),
+    ("src/main.cpp", '#include "surprise/a.h"', "main may not use surprise/a.h"),
+    ("src/main.cpp", "#include <hiredis/hiredis.h>", "only redis may use hiredis"),
+    ("src/main.cpp", 'auto home = std::getenv("HOME");',
+     "only config and rlctl may use the environment"),
+    ("src/rlctl.cpp", '#include "ratelimiter/limiter/a.h"', "rlctl may not use limiter"),
+    ("src/a.cpp", "", "the table has no module a"),
+    ("include/ratelimiter/a.h", "", "the table has no module ratelimiter"),
     ("src/surprise/a.cpp", "", "the table has no module surprise"),
 ])
 def test_tells_what_the_table_does_not_allow(tmp_path, path, line, complaint):

@@ -21,22 +21,32 @@ class RationalModel {
       : limit_(std::move(limit)), forgets_(forgets), level_(Full()), time_(now) {}
 
   Decision Decide(Ask charge, std::chrono::microseconds now) {
+    const bool allowed = Has(charge.cost, now);
+    return Carry(charge, allowed, now);
+  }
+
+  // Whether `cost` tokens are there at `now`.
+  bool Has(std::uint64_t cost, std::chrono::microseconds now) const {
+    return Tokens(cost) <= LevelAt(now);
+  }
+
+  // Decides one charge of a transaction that is `allowed` as a whole.
+  Decision Carry(Ask charge, bool allowed, std::chrono::microseconds now) {
     const bool stepped_back = now < time_;
-    const Wide elapsed = stepped_back ? 0 : (now - time_).count();
-    const Wide level = std::min(Full(), level_ + elapsed * Rate());
+    const Wide level = LevelAt(now);
     if (forgets_ && level == Full()) {
       level_ = level;
       time_ = now;
     }
-    const Wide cost = Wide{static_cast<std::int64_t>(charge.cost)} * Token();
-
+    const Wide cost = Tokens(charge.cost);
     Decision decision;
     decision.allowed = cost <= level;
-    const Wide after = decision.allowed && charge.take ? level - cost : level;
+    const bool pays = decision.allowed && allowed && charge.take;
+    const Wide after = pays ? level - cost : level;
     decision.remaining = static_cast<std::uint64_t>(after / Token());
     decision.retry_after = decision.allowed ? std::chrono::microseconds(0) : Wait(cost - after);
     decision.reset_after = Wait(Full() - after);
-    if (charge.take && charge.cost > 0 && (decision.allowed || stepped_back)) {
+    if (charge.take && charge.cost > 0 && (pays || stepped_back)) {
       level_ = after;
       time_ = now;
     }
@@ -46,6 +56,13 @@ class RationalModel {
  private:
   __extension__ using Wide = __int128;
 
+  Wide LevelAt(std::chrono::microseconds now) const {
+    const Wide elapsed = std::max<Wide>((now - time_).count(), 0);
+    return std::min(Full(), level_ + elapsed * Rate());
+  }
+  Wide Tokens(std::uint64_t count) const {
+    return Wide{static_cast<std::int64_t>(count)} * Token();
+  }
   Wide Token() const { return limit_.refill_interval.count(); }
   Wide Rate() const { return static_cast<std::int64_t>(limit_.refill_tokens); }
   Wide Full() const { return static_cast<std::int64_t>(limit_.capacity) * Token(); }

@@ -37,11 +37,11 @@ struct Endpoint {
 
 }  // namespace
 
-Socket Socket::Listen(const std::string& address) {
-  const Endpoint endpoint(address, 0);
+Socket Socket::Listen(const std::string& address, std::uint16_t port, int backlog) {
+  const Endpoint endpoint(address, port);
   Socket socket(endpoint.OpenSocket());
   Require(bind(socket.descriptor_, endpoint.info->ai_addr, endpoint.info->ai_addrlen) == 0 &&
-              listen(socket.descriptor_, SOMAXCONN) == 0,
+              listen(socket.descriptor_, backlog) == 0,
           "listen on " + address);
   return socket;
 }

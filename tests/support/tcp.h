@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/socket.h>
+
 #include <cstdint>
 #include <functional>
 #include <mutex>
@@ -14,8 +16,9 @@ namespace ratelimiter::testing {
 // than ten seconds.
 class Socket {
  public:
-  // Listens on a free port.
-  static Socket Listen(const std::string& address);
+  // Listens on a port; 0 is a free one. Of those who connect, one more than
+  // `backlog` wait to be accepted; the others get no answer at all.
+  static Socket Listen(const std::string& address, std::uint16_t port = 0, int backlog = SOMAXCONN);
   // Keeps a free port on which nobody answers, until a server that is told its
   // number listens there (with SO_REUSEADDR, as servers do).
   static Socket Reserve(const std::string& address);

@@ -65,9 +65,7 @@ class StatusCounter : public prometheus::Collectable {
   // A cache line of its own, so that busy users do not slow each other down.
   struct alignas(64) Series {
     std::array<std::atomic<std::uint64_t>, kMaxStatuses> by_status{};
-    void Add(std::size_t status) {
-      by_status[status].fetch_add(1, std::memory_order_relaxed);
-    }
+    void Add(std::size_t status) { by_status[status].fetch_add(1, std::memory_order_relaxed); }
   };
   // A label and the series it counts in. Immutable once published.
   struct Label {

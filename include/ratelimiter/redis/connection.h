@@ -47,7 +47,8 @@ class Connection {
  public:
   // Connects to the first of `addresses` (numeric) that accepts, authenticates,
   // selects the database, and checks that the server is Redis 7.0 or later, or
-  // Valkey. Errors: UNAVAILABLE, with the reason; DEADLINE_EXCEEDED.
+  // Valkey. Each has an equal share of the time that is left. Errors: UNAVAILABLE, with the reason;
+  // DEADLINE_EXCEEDED.
   static absl::StatusOr<Connection> Open(const RedisServer& server,
                                          const std::vector<std::string>& addresses,
                                          Deadline deadline);

@@ -25,7 +25,7 @@ class Resolver;
 class ConnectionPool {
  public:
   // One connection, until it is destroyed; then it goes back to the pool, or is
-  // discarded if it is broken.
+  // discarded if it is broken, and the server's name is resolved again.
   class Lease {
    public:
     Lease(ConnectionPool& pool, Connection connection)
@@ -44,7 +44,9 @@ class ConnectionPool {
   };
 
   // `size`: connections at most, 1 and more.
-  ConnectionPool(RedisServer server, std::size_t size);
+  ConnectionPool(const RedisServer& server, std::size_t size);
+  // For tests that say what the server's name means.
+  ConnectionPool(RedisServer server, std::size_t size, std::unique_ptr<Resolver> resolver);
   ~ConnectionPool();
 
   // A usable connection: an idle one that the server has not closed, or a new

@@ -55,7 +55,8 @@ class RedisTokenBucket final : public TokenBucketStore {
 
   // Sends the commands and waits for their replies, whatever Redis says. Those
   // for a script that Redis does not know are run once more, with the script.
-  absl::Status RoundTrip(std::span<Command> commands, Deadline deadline);
+  // `observed`: whether the metrics are told what it took.
+  absl::Status RoundTrip(std::span<Command> commands, Deadline deadline, bool observed);
   absl::Status ReceiveAll(Connection& connection, std::span<Command> commands,
                           Deadline deadline) const;
   absl::Status LoadAndRepeat(Connection& connection, std::span<Command> commands,

@@ -22,8 +22,7 @@ class Server {
   // it. UNAVAILABLE if it cannot listen there. Once a process: gRPC's and
   // protobuf's logs are led to `logger` for good.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const Settings& settings, Limiter& limiter,
-                                                       TokenBucketStore& store,
-                                                       Metrics& metrics,
+                                                       TokenBucketStore& store, Metrics& metrics,
                                                        std::shared_ptr<spdlog::logger> logger);
 
   virtual ~Server() = default;

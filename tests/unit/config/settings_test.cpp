@@ -285,9 +285,8 @@ TEST_F(SettingsTest, AllBadValuesAreToldAtOnce) {
 
 TEST_F(SettingsTest, ALimitThatCannotBeExactIsToldWithItsSettings) {
   const SettingsResult result = Read({"--capacity", "67108864", "--refill-tokens", "67108864"});
-  EXPECT_THAT(result.message,
-              StartsWith("CAPACITY, REFILL_TOKENS, REFILL_INTERVAL: limit \"default\": capacity "
-                         "67108864 times refill tokens 67108864 is 2^52 or more"));
+  EXPECT_THAT(result.message, StartsWith("CAPACITY, REFILL_TOKENS, REFILL_INTERVAL: capacity "
+                                         "67108864 times refill tokens 67108864 is 2^52 or more"));
   EXPECT_EQ(result.exit_code, 78);
 }
 

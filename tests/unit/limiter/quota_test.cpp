@@ -33,15 +33,13 @@ TEST(QuotaTest, NamesTheNumberThatIsNotAccepted) {
               FailsWith(kInvalidArgument, "capacity is 0; accepted: 1 and more"));
   EXPECT_THAT(Validate({1, 0, 2s}),
               FailsWith(kInvalidArgument, "refill tokens is 0; accepted: 1 and more"));
+  EXPECT_THAT(Validate({1, 1, 999us}),
+              FailsWith(kInvalidArgument, "refill interval is 999us; accepted: 1ms to 30d"));
   EXPECT_THAT(
-      Validate({1, 1, 999us}),
-      FailsWith(kInvalidArgument, "refill interval is 999us; accepted: 1ms to 30d"));
-  EXPECT_THAT(Validate({1, 1, 30 * 24h + 1us}),
-              FailsWith(kInvalidArgument,
-                        "refill interval is 2592000000001us; accepted: 1ms to 30d"));
-  EXPECT_THAT(
-      Validate({1, 1, -2s}),
-      FailsWith(kInvalidArgument, "refill interval is -2s; accepted: 1ms to 30d"));
+      Validate({1, 1, 30 * 24h + 1us}),
+      FailsWith(kInvalidArgument, "refill interval is 2592000000001us; accepted: 1ms to 30d"));
+  EXPECT_THAT(Validate({1, 1, -2s}),
+              FailsWith(kInvalidArgument, "refill interval is -2s; accepted: 1ms to 30d"));
 }
 
 TEST(QuotaTest, CapacityTimesRefillTokensStaysBelowTheBound) {

@@ -167,7 +167,8 @@ TEST_F(MemoryTokenBucketTest, HoldsItsBoundAndForgetsNobodyWhateverManyThreadsBr
   });
   std::size_t used = 0;
   for (std::size_t user = 0; user < kUsers; ++user) {
-    EXPECT_EQ(Decide(store, kLimit, User(user), kLook, Deadline::max())->remaining, 5 - taken[user]);
+    EXPECT_EQ(Decide(store, kLimit, User(user), kLook, Deadline::max())->remaining,
+              5 - taken[user]);
     if (taken[user] > 0) ++used;
   }
   EXPECT_EQ(used, kMaxBuckets);

@@ -53,6 +53,8 @@ TEST(MetricsTest, AreTheseWithTheRedisStore) {
   EXPECT_EQ(
       Describe(Metrics(10, "1.2.3")),
       "rate_limiter_build_info{version} gauge: Always 1; the label tells the version\n"
+      "rate_limiter_decisions_total{limit,status} counter: What each limit said of the requests "
+      "that it applies to, by limit and status (allowed, denied, shadow_denied)\n"
       "rate_limiter_requests_total{status,user} counter: Requests decided, by user and status "
       "(allowed, denied, error)\n"
       "rate_limiter_tracked_users{} gauge: Users that have series of their own "
@@ -67,6 +69,8 @@ TEST(MetricsTest, AreTheseWithTheMemoryStore) {
   EXPECT_EQ(
       Describe(metrics),
       "rate_limiter_build_info{version} gauge: Always 1; the label tells the version\n"
+      "rate_limiter_decisions_total{limit,status} counter: What each limit said of the requests "
+      "that it applies to, by limit and status (allowed, denied, shadow_denied)\n"
       "rate_limiter_memory_buckets{} gauge: Buckets held in memory (MEMORY_MAX_BUCKETS)\n"
       "rate_limiter_memory_rejected_total{} counter: Requests answered with an error because all "
       "buckets in memory were in use\n"

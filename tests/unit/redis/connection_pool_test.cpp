@@ -5,6 +5,7 @@
 #include <atomic>
 #include <fstream>
 #include <functional>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,6 +15,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "redis/resolver.h"
 #include "support/eventually.h"
 #include "support/status.h"
 #include "support/threads.h"
@@ -175,6 +177,23 @@ TEST_F(ConnectionPoolTest, ResolvesANameAndTriesAllItsAddresses) {
   EXPECT_THAT(ConnectionPool(address, 1).Acquire(In(kLong)), Succeeds());
 }
 
+TEST_F(ConnectionPoolTest, ABrokenConnectionHasTheNameResolvedAgain) {
+  const auto resolved = std::make_shared<std::atomic<int>>(0);
+  const auto resolve = [resolved](const std::string& /*host*/) {
+    ++*resolved;
+    return std::vector<std::string>{"127.0.0.1"};
+  };
+  ConnectionPool pool(server().address(), 1, std::make_unique<Resolver>("redis", resolve, 0ms));
+  ASSERT_THAT(pool.Acquire(In(kLong)), Succeeds());
+  ASSERT_EQ(*resolved, 1);
+  {
+    auto lease = pool.Acquire(In(kLong));
+    ASSERT_THAT(lease, Succeeds());
+    (**lease).MarkBroken();
+  }
+  EXPECT_TRUE(Eventually([&] { return *resolved == 2; }));
+}
+
 TEST_F(ConnectionPoolTest, EveryReplyReachesWhoAskedThoughSomeConnectionsBreak) {
   constexpr std::size_t kThreads = 16;
   constexpr int kSize = 4;
@@ -205,6 +224,22 @@ TEST(ConnectionPoolToNobodyTest, ANameThatCannotBeResolvedIsToldInTime) {
                           FailsWith(kUnavailable, StartsWith("cannot resolve \"xxx")));
             }),
             kMargin);
+}
+
+TEST(ConnectionPoolToNobodyTest, AResolutionThatHangsFailsInTime) {
+  std::promise<void> end;
+  const auto hang = [ended = end.get_future().share()](const std::string& /*host*/) {
+    ended.wait();
+    return std::vector<std::string>();
+  };
+  ConnectionPool pool({}, 1, std::make_unique<Resolver>("redis", hang));
+  const auto elapsed = Elapsed([&] {
+    EXPECT_THAT(pool.Acquire(In(kShort)),
+                FailsWith(kDeadlineExceeded, "the name is still being resolved"));
+  });
+  EXPECT_GE(elapsed, kShort);
+  EXPECT_LT(elapsed, kShort + kMargin);
+  end.set_value();
 }
 
 TEST(ConnectionPoolToNobodyTest, AServerThatStaysSilentFailsInTime) {

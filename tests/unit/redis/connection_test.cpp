@@ -146,6 +146,26 @@ TEST_F(ConnectionTest, TriesTheAddressesInTurn) {
               Succeeds());
 }
 
+TEST_F(ConnectionTest, AnAddressThatDoesNotAnswerLeavesTimeForTheNext) {
+  const std::uint16_t port = server().address().port;
+  const Socket deaf = Socket::Listen("127.0.0.2", port, /*backlog=*/0);
+  const Socket only_one_in = Socket::Connect("127.0.0.2", port);
+  EXPECT_THAT(Connection::Open(server().address(), {"127.0.0.2", "127.0.0.1"}, In(1s)), Succeeds());
+}
+
+TEST_F(ConnectionTest, AddressesThatDoNotAnswerFailInTime) {
+  const std::uint16_t port = server().address().port;
+  const Socket deaf = Socket::Listen("127.0.0.2", port, /*backlog=*/0);
+  const Socket only_one_in = Socket::Connect("127.0.0.2", port);
+  const std::vector<std::string> addresses(3, "127.0.0.2");
+  const auto elapsed = Elapsed([&] {
+    EXPECT_THAT(Connection::Open(server().address(), addresses, In(kShort)),
+                FailsWith(kDeadlineExceeded, "no answer in time"));
+  });
+  EXPECT_GE(elapsed, kShort);
+  EXPECT_LT(elapsed, kShort + kMargin);
+}
+
 TEST_F(ConnectionTest, TellsWhyTheLastAddressFailed) {
   EXPECT_THAT(Connection::Open(server().address(), {"127.0.0.1x", "127.0.0.2"}, In(kLong)),
               FailsWith(kUnavailable, "Connection refused"));

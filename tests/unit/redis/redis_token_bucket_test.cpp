@@ -213,7 +213,8 @@ TEST_F(RedisTokenBucketTest, AKeyThatIsNoBucketIsAnErrorAndStaysAsItIs) {
 TEST_F(RedisTokenBucketTest, AnErrorOfOneKeyCostsNoConnection) {
   RedisTokenBucket store(Options(), metrics_);
   server().Run({"SET", store.Key("default", testing::SubjectOf("wrong type")), "mine"});
-  server().Run({"HSET", store.Key("default", testing::SubjectOf("nonsense")), "tokens", "many", "time", "noon"});
+  server().Run({"HSET", store.Key("default", testing::SubjectOf("nonsense")), "tokens", "many",
+                "time", "noon"});
   EXPECT_THAT(Decide(store, kLimit, "wrong type", {}, Deadline::max()), FailsWith(kInternal, _));
   EXPECT_THAT(Decide(store, kLimit, "nonsense", {}, Deadline::max()), FailsWith(kInternal, _));
   EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()), Succeeds());
@@ -233,9 +234,15 @@ TEST_F(RedisTokenBucketTest, ARoundTripThatFailsIsObserved) {
   ASSERT_TRUE(Eventually([&] { return store.Check(Deadline::max()).ok(); }));
   const std::uint64_t before = ObservedLatencies();
   server().process().Stop();
-  EXPECT_FALSE(store.Check(Deadline::max()).ok());
+  EXPECT_FALSE(Decide(store, kLimit, "user", {}, Deadline::max()).ok());
   server().process().Signal(SIGCONT);
   EXPECT_EQ(ObservedLatencies(), before + 1);
+}
+
+TEST_F(RedisTokenBucketTest, ACheckIsNotObserved) {
+  RedisTokenBucket store(Options(), metrics_);
+  ASSERT_THAT(store.Check(Deadline::max()), Succeeds());
+  EXPECT_EQ(ObservedLatencies(), 0U);
 }
 
 TEST_F(RedisTokenBucketTest, ACallWhoseDeadlineHasPassedSendsNothing) {
@@ -310,10 +317,37 @@ TEST_F(RedisTokenBucketTest, ADeadRedisIsToldAndOneThatIsBackIsUsed) {
 TEST_F(RedisTokenBucketTest, ACheckThatRedisRefusesIsAFailedStore) {
   RedisTokenBucket store(Options(), metrics_);
   ASSERT_THAT(store.Check(Deadline::max()), Succeeds());
-  server().Run({"ACL", "SETUSER", "default", "-ping"});
+  server().Run({"ACL", "SETUSER", "default", "-evalsha"});
   EXPECT_THAT(store.Check(Deadline::max()),
-              FailsWith(kUnavailable, StartsWith("Redis answered PING with \"NOPERM")));
-  server().Run({"ACL", "SETUSER", "default", "+ping"});
+              FailsWith(kUnavailable, StartsWith("Redis answered \"NOPERM")));
+  server().Run({"ACL", "SETUSER", "default", "+evalsha"});
+}
+
+TEST_F(RedisTokenBucketTest, ACheckFailsWhileRedisRefusesDecisions) {
+  RedisTokenBucket store(Options(), metrics_);
+  using Command = std::initializer_list<std::string_view>;
+  const auto check = [&](Command spoil, Command heal, const std::string& error) {
+    const auto fails = FailsWith(kUnavailable, StartsWith("Redis answered \"" + error + " "));
+    server().Run(spoil);
+    EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()), fails);
+    EXPECT_THAT(store.Check(Deadline::max()), fails);
+    server().Run(heal);
+    EXPECT_THAT(store.Check(Deadline::max()), Succeeds());
+    EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()), Succeeds());
+  };
+  check({"REPLICAOF", "127.0.0.1", "1"}, {"REPLICAOF", "NO", "ONE"}, "READONLY");
+  check({"CONFIG", "SET", "maxmemory", "1"}, {"CONFIG", "SET", "maxmemory", "0"}, "OOM");
+  check({"CONFIG", "SET", "min-replicas-to-write", "1"},
+        {"CONFIG", "SET", "min-replicas-to-write", "0"}, "NOREPLICAS");
+}
+
+TEST_F(RedisTokenBucketTest, ACheckLoadsTheScriptAndChangesNothing) {
+  RedisTokenBucket store(Options(), metrics_);
+  ASSERT_THAT(store.Check(Deadline::max()), Succeeds());
+  EXPECT_EQ(Runs("script|load"), 1);
+  ASSERT_THAT(store.Check(Deadline::max()), Succeeds());
+  EXPECT_EQ(Runs("script|load"), 1);
+  EXPECT_EQ(server().Run({"DBSIZE"})->integer, 0);
 }
 
 TEST_F(RedisTokenBucketTest, NoErrorTellsThePassword) {
