@@ -77,9 +77,9 @@ bool IsTrue(const Json& object, std::string_view key) { return Text(object, key)
 
 // An object's member that is an array or an object; empty if it is neither.
 const Json& Members(const Json& object, std::string_view key) {
-  static const Json kNone = Json::array();
+  static const Json none = Json::array();
   const auto found = object.find(key);
-  return found != object.end() && found->is_structured() ? *found : kNone;
+  return found != object.end() && found->is_structured() ? *found : none;
 }
 
 void TellFailure(const Address& server, const httplib::Response& response) {
