@@ -1,4 +1,5 @@
-// Wires the daemon together, runs it, and ends it on SIGTERM or SIGINT.
+// Wires the daemon together, runs it, reads the limits file again on SIGHUP, and
+// ends on SIGTERM or SIGINT.
 
 #include <pthread.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -17,6 +19,7 @@
 #include "ratelimiter/base/duration.h"
 #include "ratelimiter/base/log.h"
 #include "ratelimiter/config/limits_file.h"
+#include "ratelimiter/config/limits_reloader.h"
 #include "ratelimiter/config/settings.h"
 #include "ratelimiter/limiter/limiter.h"
 #include "ratelimiter/memory/memory_token_bucket.h"
@@ -35,18 +38,25 @@ constexpr std::chrono::seconds kShutdownGrace{5};
 // start (locks, I/O) is not for a signal handler.
 class EndSignals {
  public:
-  // Blocks them in this thread and those that it starts: to be called first.
+  // Blocks them, and SIGHUP, in this thread and those that it starts: to be
+  // called first.
   EndSignals() {
     sigemptyset(&signals_);
     sigaddset(&signals_, SIGTERM);
     sigaddset(&signals_, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+    with_hangup_ = signals_;
+    sigaddset(&with_hangup_, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &with_hangup_, nullptr);
   }
 
-  int Wait() const {
-    int signal = 0;
-    sigwait(&signals_, &signal);
-    return signal;
+  // Does `on_hangup` at each SIGHUP that comes meanwhile.
+  int Wait(const std::function<void()>& on_hangup) const {
+    while (true) {
+      int signal = 0;
+      sigwait(&with_hangup_, &signal);
+      if (signal != SIGHUP) return signal;
+      on_hangup();
+    }
   }
 
   // Whether one came within `time`.
@@ -59,6 +69,7 @@ class EndSignals {
 
  private:
   sigset_t signals_{};
+  sigset_t with_hangup_{};
 };
 
 std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings, const Clock& clock,
@@ -96,6 +107,32 @@ std::string DescribeLimits(const Settings& settings, const LimitSet& limits) {
                      quota.refill_tokens, FormatDuration(quota.refill_interval));
 }
 
+void ShowInMetrics(const LimitSet& limits, Metrics& metrics) {
+  for (const Limit& limit : limits.limits()) metrics.decisions().Show(limit.name);
+}
+
+// nullptr: there is no limits file.
+std::unique_ptr<LimitsReloader> MakeReloader(const Settings& settings, LimitsFile in_force,
+                                             Limiter& limiter, Metrics& metrics,
+                                             std::shared_ptr<spdlog::logger> logger) {
+  if (settings.limits_file.empty()) return nullptr;
+  auto reloader = std::make_unique<LimitsReloader>(
+      settings.limits_file, std::move(in_force),
+      [&](std::shared_ptr<const LimitSet> limits) {
+        ShowInMetrics(*limits, metrics);
+        limiter.SetLimits(std::move(limits));
+      },
+      std::move(logger));
+  metrics.PublishReloads([&reloader = *reloader] {
+    const ReloadState state = reloader.state();
+    return Reloads{.succeeded = state.succeeded,
+                   .failed = state.failed,
+                   .last_succeeded = state.errors.empty(),
+                   .loaded_at = state.loaded_at};
+  });
+  return reloader;
+}
+
 // Ends the process at once if another end signal comes before `work` is done.
 void RunUnlessSignalled(const EndSignals& signals, const std::function<void()>& work) {
   std::jthread impatience([&](const std::stop_token& done) {
@@ -113,9 +150,9 @@ int Run(const Settings& settings) {
   std::signal(SIGPIPE, SIG_IGN);
 
   const auto logger = MakeLogger(settings.log_level, settings.log_format);
-  const LimitsFile file = settings.limits_file.empty()
-                              ? LimitsFile{.limits = DefaultLimits(settings.quota)}
-                              : ReadLimitsFile(settings.limits_file);
+  LimitsFile file = settings.limits_file.empty()
+                        ? LimitsFile{.limits = DefaultLimits(settings.quota)}
+                        : ReadLimitsFile(settings.limits_file);
   for (const std::string& error : file.errors) std::cerr << error << '\n';
   if (!file.errors.empty()) return kExitConfig;
   for (const std::string& warning : file.warnings) logger->warn("{}", warning);
@@ -124,7 +161,8 @@ int Run(const Settings& settings) {
   Metrics metrics(settings.metrics_max_users, RATELIMITER_VERSION);
   const std::unique_ptr<TokenBucketStore> store = MakeStore(settings, clock, metrics);
   Limiter limiter(file.limits, *store);
-  for (const Limit& limit : file.limits->limits()) metrics.decisions().Show(limit.name);
+  ShowInMetrics(*file.limits, metrics);
+  const auto reloader = MakeReloader(settings, std::move(file), limiter, metrics, logger);
 
   auto exposer = MetricsExposer::Start(settings.metrics_bind, settings.metrics_port, metrics);
   if (!exposer.ok()) {
@@ -141,9 +179,16 @@ int Run(const Settings& settings) {
   }
   logger->info("ratelimiterd {}: gRPC on {} port {}, metrics on {} port {}, store {}, {}",
                RATELIMITER_VERSION, settings.bind, (*server)->port(), settings.metrics_bind,
-               exposer->port(), DescribeStore(settings), DescribeLimits(settings, *file.limits));
+               exposer->port(), DescribeStore(settings),
+               DescribeLimits(settings, *limiter.limits()));
 
-  const int signal = signals.Wait();
+  const int signal = signals.Wait([&] {
+    if (reloader != nullptr) {
+      reloader->Reload();
+    } else {
+      logger->info("SIGHUP: there is no limits file to read again (LIMITS_FILE)");
+    }
+  });
   logger->info("signal {}: draining for {}, then ending; another one ends at once", signal,
                FormatDuration(settings.drain_time));
   (*server)->StopServing();

@@ -214,6 +214,13 @@ def error_of(call, *args, **fields) -> grpc.RpcError:
     raise AssertionError(f"{answer} came, and no error")
 
 
+def at_once(action, count: int):
+    """Runs action(0), action(1), … on `count` threads at once, and waits for them."""
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        for done in [pool.submit(action, number) for number in range(count)]:
+            done.result()
+
+
 Outcome = collections.namedtuple("Outcome", "begun ended error")
 
 

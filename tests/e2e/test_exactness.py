@@ -12,7 +12,6 @@ import dataclasses
 import json
 import random
 import tempfile
-import threading
 import time
 
 import pytest
@@ -34,9 +33,7 @@ class Limit:
 
     def settings(self) -> dict:
         return {"CAPACITY": self.capacity, "REFILL_TOKENS": self.refill_tokens,
-                "REFILL_INTERVAL": self.refill_interval,
-                # No call may fail, however busy the machine is.
-                "REDIS_TIMEOUT": "20s"}
+                "REFILL_INTERVAL": self.refill_interval}
 
 
 @dataclasses.dataclass
@@ -60,34 +57,44 @@ class Witness:
         with open(self.log.name, encoding="utf-8") as text:
             return text.read()
 
-    def runs(self, limit) -> dict:
-        """By key, in the order of Redis, which shows a command when it is done."""
+    def transactions(self, limit_of) -> list:
+        """Every run of the script by the keys it was given, in the order of Redis, which
+        shows a command when it is done. `limit_of` a key tells its limit."""
         self.redis.cli("ECHO", "the end")
         harness.wait_until(lambda: "the end" in self._text(), what="the end of MONITOR")
-        by_key = collections.defaultdict(list)
-        before = begun = 0
+        transactions = []
+        before = 0
         for line in self._text().splitlines()[1:]:
             stamp, words = line.split("] ", 1)
             now = int(stamp.split(" ")[0].replace(".", ""))
             words = [json.loads(word) for word in words.split(" ")] if "lua" in stamp else [None]
             if words == ["TIME"]:
                 begun = before
+                transactions.append({})
             elif words[0] == "HMGET":
-                by_key[words[1]].append(Run(False, begun))
+                transactions[-1][words[1]] = Run(False, begun)
             elif words[0] == "HSET":
                 _, key, _, tokens, _, time_us, _, part = words
-                level = int(tokens) * limit.interval_us + int(part)
-                by_key[key][-1] = Run(True, int(time_us), level)
+                level = int(tokens) * limit_of(key).interval_us + int(part)
+                transactions[-1][key] = Run(True, int(time_us), level)
             before = now
-        by_key.pop(READINESS, None)
+        return [keys for keys in transactions if READINESS not in keys]
+
+    def runs(self, limit_of) -> dict:
+        """The same by key."""
+        by_key = collections.defaultdict(list)
+        for keys in self.transactions(limit_of):
+            for key, run in keys.items():
+                by_key[key].append(run)
         return by_key
 
 
 @contextlib.contextmanager
-def fleet(limit):
+def fleet(**settings):
     with contextlib.ExitStack() as stack:
         redis = stack.enter_context(harness.redis_server())
-        daemons = [stack.enter_context(harness.daemon(REDIS_URL=redis.url, **limit.settings()))
+        daemons = [stack.enter_context(harness.daemon(
+            REDIS_URL=redis.url, REDIS_TIMEOUT="20s", **settings))  # No call may fail.
                    for _ in range(INSTANCES)]
         log = stack.enter_context(tempfile.NamedTemporaryFile(prefix="monitor-"))
         witness = Witness(redis, log)
@@ -95,7 +102,7 @@ def fleet(limit):
         yield daemons, witness
 
 
-def hammer(daemons, users, seconds) -> collections.Counter:
+def hammer(daemons, users, seconds, paths=("/",)) -> collections.Counter:
     """CALLERS callers at once, each calling all daemons in turn. How often each
     user was allowed; under None how often any was refused."""
     stop_at = time.monotonic() + seconds
@@ -107,14 +114,10 @@ def hammer(daemons, users, seconds) -> collections.Counter:
             if time.monotonic() > stop_at:
                 return
             user = choose.choice(users)
-            answer = daemons[turn % len(daemons)].allow(user, timeout=30)
+            answer = daemons[turn % len(daemons)].allow(user, choose.choice(paths), timeout=30)
             counts[caller][user if answer["allowed"] else None] += 1
 
-    threads = [threading.Thread(target=call, args=(caller,)) for caller in range(CALLERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    harness.at_once(call, CALLERS)
     return sum(counts, collections.Counter())
 
 
@@ -151,9 +154,9 @@ def check(runs, limit):
 @pytest.mark.parametrize("limit", [Limit(5, 1, "2s", 2_000_000), Limit(50, 7, "30ms", 30_000)],
                          ids=["the default", "7 per 30ms"])
 def test_one_user_through_three_instances(limit, record_property):
-    with fleet(limit) as (daemons, witness):
+    with fleet(**limit.settings()) as (daemons, witness):
         answers = hammer(daemons, ["user123"], seconds=4)
-        (runs,) = witness.runs(limit).values()
+        (runs,) = witness.runs(lambda key: limit).values()
     check(runs, limit)
     assert answers == {"user123": sum(run.admitted for run in runs),
                        None: sum(not run.admitted for run in runs)}
@@ -164,9 +167,9 @@ def test_one_user_through_three_instances(limit, record_property):
 def test_a_thousand_users_through_three_instances(record_property):
     limit = Limit(3, 1, "2s", 2_000_000)
     users = [f"user-{number}" for number in range(1_000)]
-    with fleet(limit) as (daemons, witness):
+    with fleet(**limit.settings()) as (daemons, witness):
         answers = hammer(daemons, users, seconds=8)
-        by_key = witness.runs(limit)
+        by_key = witness.runs(lambda key: limit)
     assert answers[None] > 0
     for user in users:
         runs = by_key.pop(f"rl:1:default:{{{user}}}", [])
@@ -176,6 +179,60 @@ def test_a_thousand_users_through_three_instances(record_property):
     assert not by_key
     record_property("admitted", answers.total() - answers[None])
     record_property("refused", answers[None])
+
+
+# About as tight as each other for twelve users and three paths, so that each refuses.
+LIMITS = {"user": Limit(4, 3, "300ms", 300_000), "path": Limit(10, 7, "200ms", 200_000),
+          "all": Limit(20, 1, "9ms", 9_000)}
+LIMITS_FILE = """
+hash_by: global
+limits:
+  - {name: user, by: [user], capacity: 4, refill: 3 per 300ms}
+  - {name: path, by: [path], capacity: 10, refill: 7 per 200ms}
+  - {name: all, by: [], capacity: 20, refill: 1 per 9ms}
+"""
+
+
+def test_three_limits_at_once_through_three_instances(tmp_path, record_property):
+    """Each limit keeps its own bound, and no token is missing where another refused."""
+    (tmp_path / "limits.yaml").write_text(LIMITS_FILE)
+    users, paths = [f"user-{number}" for number in range(12)], ["/a", "/b", "/c"]
+
+    def limit_of(key):
+        return LIMITS[key.split(":")[2]]
+
+    with fleet(LIMITS_FILE=tmp_path / "limits.yaml") as (daemons, witness):
+        answers = hammer(daemons, users, seconds=6, paths=paths)
+        transactions = witness.transactions(limit_of)
+
+    levels = {}  # By key: what was left when it was last written, and when that was.
+    admissions = collections.defaultdict(list)
+    refused_by = collections.Counter()
+    for keys in transactions:
+        assert sorted(key.split(":")[2] for key in keys) == ["all", "path", "user"]
+        admitted = {run.admitted for run in keys.values()}
+        assert len(admitted) == 1, "all pay, or none does"
+        lacking = []
+        for key, run in keys.items():
+            limit = limit_of(key)
+            full = limit.capacity * limit.interval_us
+            level, before = levels.get(key, (full, run.time_us))
+            refilled = min(full, level + max(run.time_us - before, 0) * limit.refill_tokens)
+            if run.admitted:
+                assert run.level == refilled - limit.interval_us, "no more and no less is taken"
+                levels[key] = (run.level, run.time_us)
+                admissions[key].append(run.time_us)
+            elif refilled < limit.interval_us:
+                lacking.append(key.split(":")[2])
+        if not admitted.pop():
+            assert lacking, "a call is refused only where a limit has no token"
+            refused_by.update(lacking)
+    for key, times in admissions.items():
+        assert within_the_bound(times, limit_of(key)), key
+    assert set(refused_by) == set(LIMITS), "each limit refused at times"
+    assert len(transactions) == answers.total()
+    record_property("admitted", answers.total() - answers[None])
+    record_property("refused", dict(refused_by))
 
 
 def test_the_check_is_the_promise_for_every_pair_of_admissions():
