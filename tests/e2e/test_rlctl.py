@@ -5,6 +5,7 @@ import http.server
 import json
 import os
 import pty
+import random
 import re
 import select
 import subprocess
@@ -469,6 +470,64 @@ def test_no_admin_server():
         "ratelimiterd there (--admin-target, ADMIN_PORT)?")
 
 
+@contextlib.contextmanager
+def administered(limits: str, directory, **settings):
+    """The environment of a caller whose daemon has these limits and an admin server."""
+    file = directory / "limits.yaml"
+    file.write_text(limits)
+    settings = {"STORE": "memory"} | settings
+    with harness.daemon(LIMITS_FILE=file, ADMIN_PORT=0, **settings) as daemon:
+        yield {"PORT": daemon.port, "ADMIN_PORT": daemon.admin_port}
+
+
+MANY = """
+hash_by: global
+limits:
+  - {name: user, capacity: 9, refill: 1 per 1d, overrides: [{user: ann, unlimited: true}]}
+  - {name: api, path: /api/*, by: [path], capacity: 9, refill: 1 per 1d}
+  - name: login
+    path: /login
+    by: [user, path]
+    capacity: 9
+    refill: 1 per 1d
+    overrides: [{user: ben, capacity: 0}, {path: /login, user: ann, unlimited: true}]
+  - {name: free, attributes: {plan: free}, by: [], capacity: 9, refill: 1 per 1d, cost: 3}
+  - name: tenant
+    by: [attributes.tenant]
+    capacity: 9
+    refill: 1 per 1d
+    overrides: [{attributes: {tenant: ours}, unlimited: true}]
+  - name: trial
+    path: /api/v1/*
+    attributes: {plan: trial}
+    by: [user, attributes.tenant]
+    capacity: 9
+    refill: 1 per 1d
+    shadow: true
+"""
+
+
+def test_explain_agrees_with_what_is_decided(tmp_path):
+    chance = random.Random(1)
+    seen = set()
+    with administered(MANY, tmp_path) as environment:
+        for _ in range(100):
+            words = [chance.choice(["ann", "ben", "cem"]),
+                     chance.choice(["", "/login", "/login/", "/api/v1/x", "/api/", "/api"])]
+            for key, values in {"plan": ["free", "trial", "Free"], "tenant": ["ours", "a"]}.items():
+                if chance.random() < 0.6:
+                    words += ["--attribute", f"{key}={chance.choice(values)}"]
+            explained = json.loads(printed("explain", *words, "--json", **environment))["limits"]
+            done = rlctl("check", *words, "--dry-run", "--json", **environment)
+            decided = json.loads(done.stdout)
+            names = [limit["name"] for limit in decided.get("limits", [])]
+            assert names == [limit["name"] for limit in explained
+                             if limit["applies"] and not limit["unlimited"]], words
+            assert done.returncode == (0 if decided["allowed"] else 3)
+            seen.add(tuple(names))
+    assert len(seen) > 10
+
+
 # --- Limits files ---
 
 
@@ -513,13 +572,45 @@ def test_warnings_are_told_and_no_errors(tmp_path):
     assert told["valid"] and told["warnings"] == [warning.removeprefix("warning: ")]
 
 
+# --- The page about it ---
+
+
+def test_the_page_shows_what_is_printed(tmp_path):
+    page = (harness.ROOT / "docs" / "rlctl.md").read_text()
+    (limits,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (console,) = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
+    path = f"{harness.RLCTL.parent}:{os.environ['PATH']}"
+    transcript = ""
+    with harness.redis_server() as redis, administered(
+            limits, tmp_path, STORE="redis", REDIS_URL=redis.url) as environment:
+        for command in re.findall(r"^\$ (.*)$", console, re.MULTILINE):
+            done = subprocess.run(["bash", "-c", command], cwd=tmp_path, timeout=20, text=True,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  env=harness.clean_environment(**environment) | {"PATH": path})
+            transcript += f"$ {command}\n{done.stdout}"
+    transcript = transcript.replace(f"{tmp_path}/", "/etc/ratelimiter/")
+    transcript = re.sub(r"loaded [^,]*,", "loaded 2026-01-02T03:04:05Z,", transcript)
+    assert transcript == console
+
+
+def test_the_page_lists_every_command():
+    page = (harness.ROOT / "docs" / "rlctl.md").read_text()
+    listed = re.findall(r"^\| `(\w+)", page, re.MULTILINE)
+    assert sorted(set(listed)) == commands_of_help()
+
+
 # --- Help and completion ---
 
 
+def commands_of_help() -> list:
+    return sorted(re.findall(r"^  (\w+) ", printed("--help").split("Subcommands:")[1],
+                             re.MULTILINE))
+
+
 def test_every_command_tells_its_help():
-    commands = re.findall(r"^  (\w+) ", printed("--help").split("Subcommands:")[1], re.MULTILINE)
-    assert sorted(commands) == ["check", "completion", "explain", "healthcheck", "limits", "refund",
-                                "reload", "reset", "usage"]
+    commands = commands_of_help()
+    assert commands == ["check", "completion", "explain", "healthcheck", "limits", "refund",
+                        "reload", "reset", "usage"]
     for command in commands:
         assert f"rlctl {command} " in printed(command, "--help")
 
