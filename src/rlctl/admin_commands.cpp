@@ -192,9 +192,10 @@ void PrintBuckets(const Json& answer) {
 void PrintLimits(const Json& answer) {
   const Json& limits = Members(answer, "limits");
   const std::string file = Text(answer, "file");
-  PrintLine(file.empty() ? "The limit of the settings"
-                         : fmt::format("{} of {}, loaded {}, hashed by {}", limits.size(), file,
-                                       Text(answer, "loaded_at"), Text(answer, "hash_by")));
+  PrintLine(file.empty()
+                ? "The limit of the settings"
+                : fmt::format("{} of {}, loaded {}, hashed by {}", CountedLimits(limits.size()),
+                              file, Text(answer, "loaded_at"), Text(answer, "hash_by")));
   if (!file.empty()) PrintReloads(answer);
   PrintLine("");
   Table table({"LIMIT", "PATH", "ATTRIBUTES", "BY", "CAPACITY", "REFILL", "COST", "OVERRIDES"});

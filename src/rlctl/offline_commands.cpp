@@ -22,15 +22,11 @@ struct FilesArguments {
   bool json = false;
 };
 
-std::string Counted(std::size_t count) {
-  return fmt::format("{} {}", count, count == 1 ? "limit" : "limits");
-}
-
 void PrintFindings(const std::string& name, const LimitsFile& file) {
   for (const std::string& error : file.errors) TellError(error);
   for (const std::string& warning : file.warnings) TellError("warning: " + warning);
   if (file.errors.empty()) {
-    PrintLine(fmt::format("{}: valid, {}", name, Counted(file.limits->limits().size())));
+    PrintLine(fmt::format("{}: valid, {}", name, CountedLimits(file.limits->limits().size())));
   }
 }
 

@@ -3,7 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <iostream>
 #include <utility>
@@ -85,6 +85,10 @@ void Table::Print() const {
     }
     PrintLine(line, row.style);
   }
+}
+
+std::string CountedLimits(std::size_t count) {
+  return fmt::format("{} {}", count, count == 1 ? "limit" : "limits");
 }
 
 std::string DescribeWait(std::chrono::microseconds wait) {

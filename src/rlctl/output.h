@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -41,6 +42,9 @@ class Table {
 
   std::vector<Row> rows_;
 };
+
+// "1 limit", "2 limits".
+std::string CountedLimits(std::size_t count);
 
 // How long to wait, for people: 250us, 12ms, 1.5s, 2m 3s, 5h 10m, 29d 23h.
 // Rounded up, for after that time the wait is to be over.
