@@ -507,25 +507,101 @@ limits:
 """
 
 
-def test_explain_agrees_with_what_is_decided(tmp_path):
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    with administered(MANY, tmp_path_factory.mktemp("many")) as environment:
+        yield environment
+
+
+def test_explain_agrees_with_what_is_decided(many):
     chance = random.Random(1)
     seen = set()
-    with administered(MANY, tmp_path) as environment:
-        for _ in range(100):
-            words = [chance.choice(["ann", "ben", "cem"]),
-                     chance.choice(["", "/login", "/login/", "/api/v1/x", "/api/", "/api"])]
-            for key, values in {"plan": ["free", "trial", "Free"], "tenant": ["ours", "a"]}.items():
-                if chance.random() < 0.6:
-                    words += ["--attribute", f"{key}={chance.choice(values)}"]
-            explained = json.loads(printed("explain", *words, "--json", **environment))["limits"]
-            done = rlctl("check", *words, "--dry-run", "--json", **environment)
-            decided = json.loads(done.stdout)
-            names = [limit["name"] for limit in decided.get("limits", [])]
-            assert names == [limit["name"] for limit in explained
-                             if limit["applies"] and not limit["unlimited"]], words
-            assert done.returncode == (0 if decided["allowed"] else 3)
-            seen.add(tuple(names))
+    for _ in range(100):
+        words = [chance.choice(["ann", "ben", "cem"]),
+                 chance.choice(["", "/login", "/login/", "/api/v1/x", "/api/", "/api"])]
+        for key, values in {"plan": ["free", "trial", "Free"], "tenant": ["ours", "a"]}.items():
+            if chance.random() < 0.6:
+                words += ["--attribute", f"{key}={chance.choice(values)}"]
+        explained = json.loads(printed("explain", *words, "--json", **many))["limits"]
+        done = rlctl("check", *words, "--dry-run", "--json", **many)
+        decided = json.loads(done.stdout)
+        names = [limit["name"] for limit in decided.get("limits", [])]
+        assert names == [limit["name"] for limit in explained
+                         if limit["applies"] and not limit["unlimited"]], words
+        assert done.returncode == (0 if decided["allowed"] else 3)
+        seen.add(tuple(names))
     assert len(seen) > 10
+
+
+def test_the_limit_of_the_settings():
+    with harness.daemon(STORE="memory", ADMIN_PORT=0, REFILL_INTERVAL="30d") as daemon:
+        environment = {"ADMIN_PORT": daemon.admin_port}
+        assert printed("limits", "list", **environment) == """
+The limit of the settings
+
+LIMIT    PATH  ATTRIBUTES  BY    CAPACITY  REFILL     COST  OVERRIDES
+default  *     -           user  5         1 per 30d  1     -
+"""
+        error = refused("reload", **environment)
+        assert error.startswith(f"rlctl: localhost:{daemon.admin_port} answers FAILED_PRECONDITION")
+        assert "LIMITS_FILE" in error
+
+
+def test_limits_are_listed_whole(many):
+    listed = printed("limits", "list", **many).splitlines()
+    assert re.fullmatch(r"6 limits of \S+/limits.yaml, loaded \S+Z, hashed by global", listed[1])
+    assert "\n".join(listed[2:]) == """\
+Reloads: 0 succeeded, 0 failed
+
+LIMIT           PATH       ATTRIBUTES  BY                       CAPACITY  REFILL    COST  OVERRIDES
+user            *          -           user                     9         1 per 1d  1     1
+api             /api/*     -           path                     9         1 per 1d  1     -
+login           /login     -           user, path               9         1 per 1d  1     2
+free            *          plan=free   all                      9         1 per 1d  3     -
+tenant          *          -           attributes.tenant        9         1 per 1d  1     1
+trial (shadow)  /api/v1/*  plan=trial  user, attributes.tenant  9         1 per 1d  1     -"""
+    answer = json.loads(printed("limits", "list", "--json", **many))
+    assert [len(limit["overrides"]) for limit in answer["limits"]] == [1, 0, 2, 0, 1, 0]
+
+
+def test_refund_and_reset(many):
+    words = ["eve", "/login", "--attribute", "plan=free"]
+    printed("check", *words, "--cost", "3", **many)
+    assert printed("refund", *words, "--cost", "2", "--limit", "user", **many) == """
+LIMIT  LEFT  CAPACITY
+user   8     9
+"""
+    assert printed("refund", *words, **many) == """
+LIMIT  LEFT  CAPACITY
+user   9     9
+login  7     9
+free   3     9
+"""
+    # What others pay to as well is made full only where it is named.
+    assert json.loads(printed("reset", *words, "--json", **many)) == {"limits": [
+        {"name": "user", "remaining": 9, "limit": 9},
+        {"name": "login", "remaining": 9, "limit": 9}]}
+    assert printed("reset", *words, "--limit", "free", **many) == """
+LIMIT  LEFT  CAPACITY
+free   9     9
+"""
+    assert printed("reset", "ann", **many) == (
+        "\nNo bucket was changed: none is this request's, or none is its user's own.\n")
+    assert "answers NOT_FOUND: no limit \"api\" applies" in refused(
+        "reset", *words, "--limit", "api", **many)
+
+
+def test_reload(tmp_path):
+    with administered(MANY, tmp_path) as environment:
+        assert printed("reload", **environment) == "\nReloads: 1 succeeded, 0 failed\n"
+        (tmp_path / "limits.yaml").write_text("limits: 1\nsurprise: 2\n")
+        done = rlctl("reload", **environment)
+        assert (done.returncode, done.stdout) == (1, "")
+        what, *errors = done.stderr.splitlines()
+        assert "answers INVALID_ARGUMENT: " in what and len(errors) == 2
+        assert all(error.startswith(f"{tmp_path}/limits.yaml:") for error in errors)
+        listed = printed("limits", "list", **environment).splitlines()
+        assert listed[3:5] == errors and len(listed) == 2 + 1 + 2 + 1 + 1 + 6
 
 
 # --- Limits files ---
@@ -536,7 +612,8 @@ def files(tmp_path):
     """A valid file, one with two errors, and one that is not there."""
     good, bad, missing = (tmp_path / name for name in ("good.yaml", "bad.yaml", "missing.yaml"))
     good.write_text(LIMITS)
-    bad.write_text("limits:\n  - name: a\n    capacity: -1\n    refill: 1 per 1s\n    surprise: 1\n")
+    bad.write_text("limits:\n  - name: a\n    capacity: -1\n    refill: 1 per 1s\n"
+                   "    surprise: 1\n")
     return good, bad, missing
 
 
@@ -603,8 +680,9 @@ def test_the_page_lists_every_command():
 
 
 def commands_of_help() -> list:
-    return sorted(re.findall(r"^  (\w+) ", printed("--help").split("Subcommands:")[1],
-                             re.MULTILINE))
+    # The heading is in capitals in newer releases of CLI11.
+    listed = re.split("Subcommands:", printed("--help"), flags=re.IGNORECASE)[1]
+    return sorted(re.findall(r"^  (\w+) ", listed, re.MULTILINE))
 
 
 def test_every_command_tells_its_help():
@@ -662,5 +740,6 @@ def test_the_tab_key_completes():
     "check", "usage", "healthcheck", "explain", "reset", "refund", "reload", "limits list",
     "limits validate"])
 def test_bash_completes_every_option(command):
-    options = re.findall(r"(--[\w-]+)", printed(*command.split(), "--help").split("Options:")[1])
+    listed = re.split("\nOptions:", printed(*command.split(), "--help"), flags=re.IGNORECASE)[1]
+    options = re.findall(r"--[\w-]+", listed)
     assert completed("rlctl", *command.split(), "--") == list(dict.fromkeys(options))
