@@ -9,10 +9,13 @@
 #include <iostream>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <thread>
 
+#include <absl/status/statusor.h>
 #include <fmt/format.h>
 
+#include "ratelimiter/admin/admin_server.h"
 #include "ratelimiter/base/clock.h"
 #include "ratelimiter/base/duration.h"
 #include "ratelimiter/base/log.h"
@@ -96,6 +99,32 @@ std::string DescribeLimits(const Settings& settings, const LimitSet& limits) {
                      quota.refill_tokens, FormatDuration(quota.refill_interval));
 }
 
+// What the store calls a bucket.
+std::string KeyOf(const TokenBucketStore& store, std::string_view limit, std::string_view subject) {
+  if (const auto* const redis = dynamic_cast<const RedisTokenBucket*>(&store); redis != nullptr) {
+    return redis->Key(limit, subject);
+  }
+  return fmt::format("{}:{}", limit, subject);
+}
+
+// nullptr: none is wanted.
+absl::StatusOr<std::unique_ptr<AdminServer>> StartAdmin(const Settings& settings, Limiter& limiter,
+                                                        const TokenBucketStore& store,
+                                                        const Server& server) {
+  if (!settings.admin_port.has_value()) return nullptr;
+  return AdminServer::Start(
+      settings,
+      {.limiter = limiter,
+       .ready = [&server] { return server.ready(); },
+       .key = [&store](std::string_view limit,
+                       std::string_view subject) { return KeyOf(store, limit, subject); }});
+}
+
+std::string DescribeAdmin(const Settings& settings, const AdminServer* admin) {
+  if (admin == nullptr) return "";
+  return fmt::format(", admin on {} port {}", settings.admin_bind, admin->port());
+}
+
 // Ends the process at once if another end signal comes before `work` is done.
 void RunUnlessSignalled(const EndSignals& signals, const std::function<void()>& work) {
   std::jthread impatience([&](const std::stop_token& done) {
@@ -136,19 +165,28 @@ int Run(const Settings& settings) {
     logger->error("{}", std::string(server.status().message()));
     return kExitRuntime;
   }
+  auto admin = StartAdmin(settings, limiter, *store, **server);
+  if (!admin.ok()) {
+    logger->error("{} (ADMIN_PORT, ADMIN_BIND)", std::string(admin.status().message()));
+    return kExitRuntime;
+  }
   if (settings.store == StoreKind::kMemory) {
     logger->warn("STORE=memory: quotas are this process's alone, not shared with other instances");
   }
-  logger->info("ratelimiterd {}: gRPC on {} port {}, metrics on {} port {}, store {}, {}",
+  logger->info("ratelimiterd {}: gRPC on {} port {}, metrics on {} port {}{}, store {}, {}",
                RATELIMITER_VERSION, settings.bind, (*server)->port(), settings.metrics_bind,
-               exposer->port(), DescribeStore(settings), DescribeLimits(settings, *file.limits));
+               exposer->port(), DescribeAdmin(settings, admin->get()), DescribeStore(settings),
+               DescribeLimits(settings, *file.limits));
 
   const int signal = signals.Wait();
   logger->info("signal {}: draining for {}, then ending; another one ends at once", signal,
                FormatDuration(settings.drain_time));
   (*server)->StopServing();
   if (signals.WaitFor(settings.drain_time)) _exit(kExitRuntime);
-  RunUnlessSignalled(signals, [&] { (*server)->Shutdown(kShutdownGrace); });
+  RunUnlessSignalled(signals, [&] {
+    admin->reset();  // It asks the server whether it is ready.
+    (*server)->Shutdown(kShutdownGrace);
+  });
   logger->info("ended");
   return kExitOk;
 }
