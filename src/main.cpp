@@ -1,4 +1,5 @@
-// Wires the daemon together, runs it, and ends it on SIGTERM or SIGINT.
+// Wires the daemon together, runs it, reads the limits file again on SIGHUP, and
+// ends on SIGTERM or SIGINT.
 
 #include <pthread.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 
 #include <absl/status/statusor.h>
 #include <fmt/format.h>
@@ -20,6 +22,7 @@
 #include "ratelimiter/base/duration.h"
 #include "ratelimiter/base/log.h"
 #include "ratelimiter/config/limits_file.h"
+#include "ratelimiter/config/limits_reloader.h"
 #include "ratelimiter/config/settings.h"
 #include "ratelimiter/limiter/limiter.h"
 #include "ratelimiter/memory/memory_token_bucket.h"
@@ -38,18 +41,25 @@ constexpr std::chrono::seconds kShutdownGrace{5};
 // start (locks, I/O) is not for a signal handler.
 class EndSignals {
  public:
-  // Blocks them in this thread and those that it starts: to be called first.
+  // Blocks them, and SIGHUP, in this thread and those that it starts: to be
+  // called first.
   EndSignals() {
     sigemptyset(&signals_);
     sigaddset(&signals_, SIGTERM);
     sigaddset(&signals_, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+    with_hangup_ = signals_;
+    sigaddset(&with_hangup_, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &with_hangup_, nullptr);
   }
 
-  int Wait() const {
-    int signal = 0;
-    sigwait(&signals_, &signal);
-    return signal;
+  // Does `on_hangup` at each SIGHUP that comes meanwhile.
+  int Wait(const std::function<void()>& on_hangup) const {
+    while (true) {
+      int signal = 0;
+      sigwait(&with_hangup_, &signal);
+      if (signal != SIGHUP) return signal;
+      on_hangup();
+    }
   }
 
   // Whether one came within `time`.
@@ -62,6 +72,7 @@ class EndSignals {
 
  private:
   sigset_t signals_{};
+  sigset_t with_hangup_{};
 };
 
 std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings, const Clock& clock,
@@ -99,6 +110,32 @@ std::string DescribeLimits(const Settings& settings, const LimitSet& limits) {
                      quota.refill_tokens, FormatDuration(quota.refill_interval));
 }
 
+void ShowInMetrics(const LimitSet& limits, Metrics& metrics) {
+  for (const Limit& limit : limits.limits()) metrics.decisions().Show(limit.name);
+}
+
+// nullptr: there is no limits file.
+std::unique_ptr<LimitsReloader> MakeReloader(const Settings& settings, LimitsFile in_force,
+                                             Limiter& limiter, Metrics& metrics,
+                                             std::shared_ptr<spdlog::logger> logger) {
+  if (settings.limits_file.empty()) return nullptr;
+  auto reloader = std::make_unique<LimitsReloader>(
+      settings.limits_file, std::move(in_force),
+      [&](std::shared_ptr<const LimitSet> limits) {
+        ShowInMetrics(*limits, metrics);
+        limiter.SetLimits(std::move(limits));
+      },
+      std::move(logger));
+  metrics.PublishReloads([&reloader = *reloader] {
+    const ReloadState state = reloader.state();
+    return Reloads{.succeeded = state.succeeded,
+                   .failed = state.failed,
+                   .last_succeeded = state.errors.empty(),
+                   .loaded_at = state.loaded_at};
+  });
+  return reloader;
+}
+
 // What the store calls a bucket.
 std::string KeyOf(const TokenBucketStore& store, std::string_view limit, std::string_view subject) {
   if (const auto* const redis = dynamic_cast<const RedisTokenBucket*>(&store); redis != nullptr) {
@@ -107,17 +144,22 @@ std::string KeyOf(const TokenBucketStore& store, std::string_view limit, std::st
   return fmt::format("{}:{}", limit, subject);
 }
 
-// nullptr: none is wanted.
+// nullptr: none is wanted. `reloader`: nullptr without a limits file.
 absl::StatusOr<std::unique_ptr<AdminServer>> StartAdmin(const Settings& settings, Limiter& limiter,
+                                                        LimitsReloader* reloader,
                                                         const TokenBucketStore& store,
                                                         const Server& server) {
   if (!settings.admin_port.has_value()) return nullptr;
-  return AdminServer::Start(
-      settings,
-      {.limiter = limiter,
-       .ready = [&server] { return server.ready(); },
-       .key = [&store](std::string_view limit,
-                       std::string_view subject) { return KeyOf(store, limit, subject); }});
+  AdminBackend backend = {
+      .limiter = limiter,
+      .ready = [&server] { return server.ready(); },
+      .key = [&store](std::string_view limit,
+                      std::string_view subject) { return KeyOf(store, limit, subject); }};
+  if (reloader != nullptr) {
+    backend.reload = [reloader] { return reloader->Reload(); };
+    backend.reload_state = [reloader] { return reloader->state(); };
+  }
+  return AdminServer::Start(settings, std::move(backend));
 }
 
 std::string DescribeAdmin(const Settings& settings, const AdminServer* admin) {
@@ -142,9 +184,9 @@ int Run(const Settings& settings) {
   std::signal(SIGPIPE, SIG_IGN);
 
   const auto logger = MakeLogger(settings.log_level, settings.log_format);
-  const LimitsFile file = settings.limits_file.empty()
-                              ? LimitsFile{.limits = DefaultLimits(settings.quota)}
-                              : ReadLimitsFile(settings.limits_file);
+  LimitsFile file = settings.limits_file.empty()
+                        ? LimitsFile{.limits = DefaultLimits(settings.quota)}
+                        : ReadLimitsFile(settings.limits_file);
   for (const std::string& error : file.errors) std::cerr << error << '\n';
   if (!file.errors.empty()) return kExitConfig;
   for (const std::string& warning : file.warnings) logger->warn("{}", warning);
@@ -153,7 +195,8 @@ int Run(const Settings& settings) {
   Metrics metrics(settings.metrics_max_users, RATELIMITER_VERSION);
   const std::unique_ptr<TokenBucketStore> store = MakeStore(settings, clock, metrics);
   Limiter limiter(file.limits, *store);
-  for (const Limit& limit : file.limits->limits()) metrics.decisions().Show(limit.name);
+  ShowInMetrics(*file.limits, metrics);
+  const auto reloader = MakeReloader(settings, std::move(file), limiter, metrics, logger);
 
   auto exposer = MetricsExposer::Start(settings.metrics_bind, settings.metrics_port, metrics);
   if (!exposer.ok()) {
@@ -165,7 +208,7 @@ int Run(const Settings& settings) {
     logger->error("{}", std::string(server.status().message()));
     return kExitRuntime;
   }
-  auto admin = StartAdmin(settings, limiter, *store, **server);
+  auto admin = StartAdmin(settings, limiter, reloader.get(), *store, **server);
   if (!admin.ok()) {
     logger->error("{} (ADMIN_PORT, ADMIN_BIND)", std::string(admin.status().message()));
     return kExitRuntime;
@@ -176,9 +219,15 @@ int Run(const Settings& settings) {
   logger->info("ratelimiterd {}: gRPC on {} port {}, metrics on {} port {}{}, store {}, {}",
                RATELIMITER_VERSION, settings.bind, (*server)->port(), settings.metrics_bind,
                exposer->port(), DescribeAdmin(settings, admin->get()), DescribeStore(settings),
-               DescribeLimits(settings, *file.limits));
+               DescribeLimits(settings, *limiter.limits()));
 
-  const int signal = signals.Wait();
+  const int signal = signals.Wait([&] {
+    if (reloader != nullptr) {
+      reloader->Reload();
+    } else {
+      logger->info("SIGHUP: there is no limits file to read again (LIMITS_FILE)");
+    }
+  });
   logger->info("signal {}: draining for {}, then ending; another one ends at once", signal,
                FormatDuration(settings.drain_time));
   (*server)->StopServing();

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -135,17 +134,20 @@ std::optional<Refill> ReadRefill(const YamlField& field) {
   constexpr std::string_view kPer = " per ";
   const auto text = field.Text(kRefillForm);
   if (!text.has_value()) return std::nullopt;
-  const std::size_t per = std::min(text->find(kPer), text->size());
-  Refill refill;
-  const auto [rest, error] = std::from_chars(text->data(), text->data() + per, refill.tokens);
-  const bool tokens_read = error == std::errc() && rest == text->data() + per && per < text->size();
-  const auto interval =
-      tokens_read ? ParseDuration(std::string_view(*text).substr(per + kPer.size())) : std::nullopt;
-  if (!interval.has_value()) {
+  const std::size_t per = text->find(kPer);
+  const auto tokens = ParsePlainNumber(std::string_view(*text).substr(0, per));
+  const auto interval = per == std::string::npos
+                            ? std::nullopt
+                            : ParseDuration(std::string_view(*text).substr(per + kPer.size()));
+  if (!tokens.has_value() || !interval.has_value()) {
     field.Reject(kRefillForm);
     return std::nullopt;
   }
-  refill.interval = *interval;
+  if (*tokens > kMaxTokens) {
+    field.Tell(fmt::format("refill tokens is {}", *tokens), fmt::format("1 to {}", kMaxTokens));
+    return std::nullopt;
+  }
+  const Refill refill = {*tokens, *interval};
   // With the least capacity, so that only what is wrong with the refill is told.
   if (const absl::Status valid = Validate({1, refill.tokens, refill.interval}); !valid.ok()) {
     field.findings().Add(field.place(), std::string(valid.message()));
@@ -179,8 +181,8 @@ std::optional<Quota> QuotaOf(const YamlField& where, const Numbers& given, const
     return std::nullopt;
   }
   if (!refill.has_value()) {
-    // That the limit's could not be read is told there.
-    if (limits.read()) {
+    // That a limit lacks its own is told once.
+    if (limits.read() && (&given == &limits || limits.capacity == 0)) {
       where.Tell(fmt::format("{} has a capacity and no refill", where.name()),
                  fmt::format("refill, {}", kRefillForm));
     }

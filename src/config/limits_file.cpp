@@ -114,13 +114,14 @@ void CheckMeetings(const ReadLimits& read, Findings& findings) {
     const Limit* const other = (limit.by.user ? shared : by_user).First(limit);
     (limit.by.user ? by_user : shared).Add(limit);
     if (other == nullptr) continue;
+    const Place where = read.places[static_cast<std::size_t>(other - read.limits.data())];
     findings.Add(read.places[i],
-                 fmt::format("\"{}\" is {}by user and \"{}\", at line {}, is {}, and a request may "
-                             "be subject to both, but not with hash_by user; accepted: hash_by "
-                             "global, or paths or attributes that keep the two apart",
-                             limit.name, limit.by.user ? "" : "not ", other->name,
-                             read.places[static_cast<std::size_t>(other - read.limits.data())].line,
-                             other->by.user ? "so" : "not"));
+                 fmt::format("limit \"{}\" {} by user, limit \"{}\" at line {} {}, and a request "
+                             "may be subject to both, whose keys may then lie on different nodes; "
+                             "accepted: hash_by global, or paths or attributes that keep the two "
+                             "apart",
+                             limit.name, limit.by.user ? "counts" : "does not count", other->name,
+                             where.line, limit.by.user ? "does not" : "does"));
   }
 }
 
@@ -172,7 +173,8 @@ LimitsFile ParseLimits(std::string_view yaml, std::string_view name) {
       findings.Add(PlaceOf(error.mark),
                    "lists or maps are nested too deep; accepted: as documented");
     } catch (const YAML::Exception& error) {
-      findings.Add(PlaceOf(error.mark), fmt::format("{}; accepted: YAML", error.msg));
+      findings.Add(PlaceOf(error.mark),
+                   fmt::format("this is not YAML: {}; accepted: YAML", error.msg));
     }
   }
   if (findings.size() > 0) limits = nullptr;
@@ -199,7 +201,9 @@ LimitsFile ReadLimitsFile(const std::string& path) {
     if (size < part.size()) break;
   }
   if (std::ferror(file.get()) != 0) return fail();
-  return ParseLimits(yaml, path);
+  LimitsFile limits = ParseLimits(yaml, path);
+  limits.text = std::move(yaml);
+  return limits;
 }
 
 std::shared_ptr<const LimitSet> DefaultLimits(const Quota& quota) {

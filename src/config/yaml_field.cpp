@@ -13,6 +13,15 @@ Place PlaceOf(const YAML::Mark& mark) {
   return {static_cast<std::size_t>(mark.line) + 1, static_cast<std::size_t>(mark.column) + 1};
 }
 
+std::optional<std::uint64_t> ParsePlainNumber(std::string_view text) {
+  if (text.starts_with('0') && text != "0") return std::nullopt;
+  std::uint64_t number = 0;
+  const char* const end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, number);
+  if (error != std::errc() || rest != end) return std::nullopt;
+  return number;
+}
+
 std::string Listed(std::span<const std::string_view> names) {
   return fmt::format("{}", fmt::join(names, ", "));
 }
@@ -26,7 +35,7 @@ std::string YamlField::Described() const {
     case YAML::NodeType::Map:
       return "a map";
     default:
-      return "empty";
+      return "null";
   }
 }
 
@@ -35,7 +44,9 @@ void YamlField::Tell(std::string_view found, std::string_view accepted) const {
 }
 
 void YamlField::Reject(std::string_view accepted) const {
-  Tell(fmt::format("{} is {}", name_, Described()), accepted);
+  Tell(node_.IsNull() ? fmt::format("{} has no value", name_)
+                      : fmt::format("{} is {}", name_, Described()),
+       accepted);
 }
 
 std::optional<std::string> YamlField::Text(std::string_view accepted) const {
@@ -53,17 +64,8 @@ std::optional<std::string> YamlField::Text(std::size_t least, std::size_t most) 
 }
 
 std::optional<std::uint64_t> YamlField::Number(std::uint64_t least, std::uint64_t most) const {
-  std::uint64_t number = 0;
-  if (node_.IsScalar()) {
-    const std::string& text = node_.Scalar();
-    const char* const end = text.data() + text.size();
-    const auto [rest, error] = std::from_chars(text.data(), end, number);
-    // YAML may take a zero before other digits for the sign of an octal number.
-    const bool plain = text == "0" || !text.starts_with('0');
-    if (error == std::errc() && rest == end && plain && number >= least && number <= most) {
-      return number;
-    }
-  }
+  const auto number = node_.IsScalar() ? ParsePlainNumber(node_.Scalar()) : std::nullopt;
+  if (number.has_value() && *number >= least && *number <= most) return number;
   Reject(fmt::format("a whole number, {} to {}", least, most));
   return std::nullopt;
 }
@@ -94,7 +96,7 @@ std::optional<std::vector<YamlField>> YamlField::List(std::string_view what, std
 
 std::optional<YamlFields> YamlField::Map(std::span<const std::string_view> keys) const {
   if (!node_.IsMap()) {
-    Reject(keys.empty() ? "a map" : fmt::format("a map with {}", Listed(keys)));
+    Reject(keys.empty() ? "a map of names to texts" : fmt::format("a map with {}", Listed(keys)));
     return std::nullopt;
   }
   std::vector<YamlField> fields;
@@ -106,7 +108,8 @@ std::optional<YamlFields> YamlField::Map(std::span<const std::string_view> keys)
     const Place place = PlaceOf(value.IsNull() ? key.Mark() : value.Mark());
     const YamlField key_field("a key", PlaceOf(key.Mark()), key, *findings_);
     if (!key.IsScalar()) {
-      key_field.Reject(keys.empty() ? "text" : Listed(keys));
+      key_field.Tell(fmt::format("a key is {}", key_field.Described()),
+                     keys.empty() ? "text" : Listed(keys));
     } else if (!keys.empty() && std::ranges::find(keys, key.Scalar()) == keys.end()) {
       key_field.Tell(fmt::format("there is no key {} here", key_field.Described()), Listed(keys));
     } else if (std::ranges::find(fields, key.Scalar(), &YamlField::name) != fields.end()) {

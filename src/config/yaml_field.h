@@ -34,7 +34,7 @@ class YamlField {
   std::optional<std::string> Text(std::string_view accepted) const;
   // The same, of so many bytes.
   std::optional<std::string> Text(std::size_t least, std::size_t most) const;
-  // A plain decimal, from `least` to `most`.
+  // A plain number, from `least` to `most`.
   std::optional<std::uint64_t> Number(std::uint64_t least, std::uint64_t most) const;
   // true or false.
   std::optional<bool> Switch() const;
@@ -76,6 +76,10 @@ class YamlFields {
 };
 
 Place PlaceOf(const YAML::Mark& mark);
+
+// A plain decimal and nothing else. YAML may take a zero before other digits for
+// the sign of an octal number: so that is none.
+std::optional<std::uint64_t> ParsePlainNumber(std::string_view text);
 
 // "a, b, c"
 std::string Listed(std::span<const std::string_view> names);

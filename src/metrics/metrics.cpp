@@ -39,6 +39,43 @@ class ReadAtScrape final : public prometheus::Collectable {
   const std::function<double()> read_;
 };
 
+class ReloadsAtScrape final : public prometheus::Collectable {
+ public:
+  explicit ReloadsAtScrape(std::function<Reloads()> read) : read_(std::move(read)) {}
+
+  std::vector<prometheus::MetricFamily> Collect() const override {
+    const Reloads reloads = read_();
+    const std::chrono::duration<double> loaded_at = reloads.loaded_at.time_since_epoch();
+    return {{"rate_limiter_config_reloads_total",
+             "Reloads of the limits file (LIMITS_FILE), by result (success, failure)",
+             prometheus::MetricType::Counter,
+             {Count("success", reloads.succeeded), Count("failure", reloads.failed)}},
+            {"rate_limiter_config_last_reload_successful",
+             "1, or 0 while the limits file is not what is in force",
+             prometheus::MetricType::Gauge,
+             {Value(reloads.last_succeeded ? 1 : 0)}},
+            {"rate_limiter_config_loaded_timestamp_seconds",
+             "When the limits in force were read",
+             prometheus::MetricType::Gauge,
+             {Value(loaded_at.count())}}};
+  }
+
+ private:
+  static prometheus::ClientMetric Count(const char* result, std::uint64_t count) {
+    prometheus::ClientMetric metric;
+    metric.label = {{"result", result}};
+    metric.counter.value = static_cast<double>(count);
+    return metric;
+  }
+  static prometheus::ClientMetric Value(double value) {
+    prometheus::ClientMetric metric;
+    metric.gauge.value = value;
+    return metric;
+  }
+
+  const std::function<Reloads()> read_;
+};
+
 prometheus::Histogram& BuildRedisLatency(prometheus::Registry& registry) {
   return prometheus::BuildHistogram()
       .Name("redis_latency_seconds")
@@ -99,6 +136,10 @@ void Metrics::PublishMemoryStore(std::function<std::size_t()> buckets,
       "Requests answered with an error because all buckets in memory were in use",
       prometheus::MetricType::Counter,
       [read = std::move(rejected)] { return static_cast<double>(read()); }));
+}
+
+void Metrics::PublishReloads(std::function<Reloads()> read) {
+  collectables_.push_back(std::make_shared<ReloadsAtScrape>(std::move(read)));
 }
 
 absl::StatusOr<MetricsExposer> MetricsExposer::Start(const std::string& bind, std::uint16_t port,

@@ -19,6 +19,8 @@ struct LimitsFile {
   std::vector<std::string> errors{};
   // What is accepted, but may surprise; in the same form.
   std::vector<std::string> warnings{};
+  // What ReadLimitsFile read, if it could: the file's bytes.
+  std::string text{};
 };
 
 // Reads the YAML of a limits file; docs/limits.md describes it. `name` is what

@@ -17,6 +17,15 @@
 
 namespace ratelimiter {
 
+// How reloads of the limits file went.
+struct Reloads {
+  std::uint64_t succeeded = 0;
+  std::uint64_t failed = 0;
+  bool last_succeeded = true;
+  // When the limits in force were read.
+  std::chrono::system_clock::time_point loaded_at{};
+};
+
 // Every metric of the daemon, by name. README.md has the table.
 //
 // Thread-safe. The handles are resolved once, here, never on a request's way.
@@ -35,6 +44,9 @@ class Metrics {
   // must be callable for as long as anything scrapes.
   void PublishMemoryStore(std::function<std::size_t()> buckets,
                           std::function<std::uint64_t()> rejected);
+
+  // The same for the limits file.
+  void PublishReloads(std::function<Reloads()> read);
 
   // What an exposer serves.
   const std::vector<std::shared_ptr<prometheus::Collectable>>& collectables() const {

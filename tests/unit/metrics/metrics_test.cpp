@@ -101,6 +101,27 @@ TEST(MetricsTest, ReadTheMemoryStoreAtEachScrape) {
   EXPECT_EQ(Only(families.at("rate_limiter_memory_rejected_total")).counter.value, 4);
 }
 
+TEST(MetricsTest, TellHowReloadsWent) {
+  Metrics metrics(10, "1.2.3");
+  Reloads reloads;
+  metrics.PublishReloads([&] { return reloads; });
+  reloads = {.succeeded = 3,
+             .failed = 1,
+             .last_succeeded = false,
+             .loaded_at = std::chrono::system_clock::time_point(1'700'000'000'500ms)};
+  const auto families = Families(metrics);
+  const MetricFamily& counts = families.at("rate_limiter_config_reloads_total");
+  EXPECT_EQ(counts.type, prometheus::MetricType::Counter);
+  ASSERT_EQ(counts.metric.size(), 2U);
+  EXPECT_EQ(counts.metric[0].label.at(0).value, "success");
+  EXPECT_EQ(counts.metric[0].counter.value, 3);
+  EXPECT_EQ(counts.metric[1].label.at(0).value, "failure");
+  EXPECT_EQ(counts.metric[1].counter.value, 1);
+  EXPECT_EQ(Only(families.at("rate_limiter_config_last_reload_successful")).gauge.value, 0);
+  EXPECT_EQ(Only(families.at("rate_limiter_config_loaded_timestamp_seconds")).gauge.value,
+            1'700'000'000.5);
+}
+
 TEST(MetricsTest, CountTrackedUsersUpToTheBound) {
   Metrics metrics(2, "1.2.3");
   for (const char* user : {"a", "b", "c"}) metrics.requests().Count(user, RequestStatus::kAllowed);

@@ -1,0 +1,158 @@
+#include "ratelimiter/limiter/limit.h"
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
+
+#include "support/any_limits.h"
+
+namespace ratelimiter {
+namespace {
+
+using testing::AnyLimit;
+using testing::Choose;
+
+Choose RapidChoice() {
+  return [](std::size_t n) { return *rc::gen::inRange<std::size_t>(0, n); };
+}
+
+bool Matches(std::string pattern, std::string_view path) {
+  return PathPattern(std::move(pattern)).Matches(path);
+}
+
+TEST(PathPatternTest, OneWithoutAStarMatchesThatPathAlone) {
+  EXPECT_TRUE(Matches("/login", "/login"));
+  EXPECT_FALSE(Matches("/login", "/login/"));
+  EXPECT_FALSE(Matches("/login", "/Login"));
+  EXPECT_FALSE(Matches("/login", "/logi"));
+  EXPECT_FALSE(Matches("/login", ""));
+  EXPECT_TRUE(Matches("", ""));
+  EXPECT_FALSE(Matches("", "/"));
+}
+
+TEST(PathPatternTest, APrefixMatchesWhatBeginsWithIt) {
+  EXPECT_TRUE(Matches("/api/*", "/api/"));
+  EXPECT_TRUE(Matches("/api/*", "/api/a"));
+  EXPECT_TRUE(Matches("/api/*", "/api/a/b"));
+  EXPECT_FALSE(Matches("/api/*", "/api"));
+  EXPECT_FALSE(Matches("/api/*", "/apis"));
+  EXPECT_FALSE(Matches("/api/*", "/v1/api/"));
+  EXPECT_TRUE(Matches("/*", "/"));
+  EXPECT_FALSE(Matches("/*", "a"));
+}
+
+TEST(PathPatternTest, AStarMatchesAnyPath) {
+  EXPECT_TRUE(Matches("*", ""));
+  EXPECT_TRUE(Matches("*", "/a"));
+  EXPECT_TRUE(PathPattern().any());
+}
+
+TEST(PathPatternTest, OverlapsWhatSomePathMatchesToo) {
+  const std::vector<std::string> patterns = {"*", "/*", "/a/*", "/a/b/*", "/b/*", "",
+                                             "/", "/a", "/a/",  "/a/b",   "/b/c", "/a/b/c"};
+  for (const std::string& one : patterns) {
+    for (const std::string& other : patterns) {
+      const PathPattern a(one);
+      const PathPattern b(other);
+      // Of two that meet, one's own text is a path of both, or all are.
+      const bool meet = std::ranges::any_of(
+          std::vector<std::string>{"", std::string(a.literal()), std::string(b.literal())},
+          [&](const std::string& path) { return a.Matches(path) && b.Matches(path); });
+      EXPECT_EQ(a.Overlaps(b), meet) << one << " and " << other;
+    }
+  }
+}
+
+TEST(LimitTest, RequiresTheAttributesOfItsConditionsAndOfWhatItCountsBy) {
+  const Limit limit = {.name = "l",
+                       .attributes = {{"plan", "free"}, {"zone", "eu"}},
+                       .by = {.attributes = {"plan", "tenant"}}};
+  EXPECT_EQ(limit.RequiredAttributes(), (std::vector<std::string>{"plan", "tenant", "zone"}));
+}
+
+TEST(LimitTest, MeetsAnotherIfSomeRequestIsSubjectToBoth) {
+  EXPECT_TRUE(rc::check([] {
+    const Limit one = AnyLimit("one", RapidChoice());
+    const Limit other = AnyLimit("other", RapidChoice());
+    // If there is such a request, there is one with the attributes that the two
+    // ask for, and a path that one of them names.
+    auto wanted = one.attributes;
+    wanted.insert(other.attributes.begin(), other.attributes.end());
+    for (const Limit* const limit : {&one, &other}) {
+      for (const std::string& key : limit->by.attributes) wanted.emplace(key, "any");
+    }
+    std::vector<AttributeView> attributes;
+    for (const auto& [key, value] : wanted) attributes.push_back({key, value});
+    bool meet = false;
+    for (const std::string_view path : {one.path.literal(), other.path.literal()}) {
+      const Request request = {.user_id = "u", .path = path, .attributes = attributes};
+      meet = meet || (one.AppliesTo(request) && other.AppliesTo(request));
+    }
+    RC_ASSERT(CanMeet(one, other) == meet);
+    RC_ASSERT(CanMeet(other, one) == meet);
+  }));
+}
+
+std::string SubjectOf(const Limit& limit, HashBy hash_by, const Request& request) {
+  std::string subject;
+  AppendSubject(limit, hash_by, request, subject);
+  return subject;
+}
+
+TEST(SubjectTest, HoldsTheValuesThatAreCountedBy) {
+  const std::vector<AttributeView> attributes = {{"zone", "eu:1"}, {"plan", "%"}};
+  const Request request = {.user_id = "a}b%c{d:", .path = "/x:y}", .attributes = attributes};
+  const Limit all = {.name = "l", .by = {.path = true, .attributes = {"plan", "zone"}}};
+  EXPECT_EQ(SubjectOf(all, HashBy::kUser, request), "{a%7Db%25c{d:}:/x%3Ay}:%25:eu%3A1");
+  EXPECT_EQ(SubjectOf(all, HashBy::kGlobal, request), "{%all}:a}b%25c{d%3A:/x%3Ay}:%25:eu%3A1");
+  const Limit none = {.name = "l", .by = {.user = false}};
+  EXPECT_EQ(SubjectOf(none, HashBy::kUser, request), "{%all}");
+  EXPECT_EQ(SubjectOf({.name = "l"}, HashBy::kUser, {.user_id = "%all"}), "{%25all}");
+}
+
+// Text that would break out of a tag, or pass for another's, if it were not escaped.
+std::string HostileText(std::size_t least) {
+  const auto letters = rc::gen::container<std::string>(
+      rc::gen::element('{', '}', '%', ':', '2', '5', '7', 'D', '3', 'A', 'a', 'l'));
+  return *rc::gen::suchThat(rc::gen::resize(6, letters),
+                            [least](const std::string& text) { return text.size() >= least; });
+}
+
+TEST(SubjectTest, DiffersWhereWhatIsCountedByDiffers) {
+  EXPECT_TRUE(rc::check([] {
+    Limit limit = {
+        .name = "l",
+        .by = {.user = *rc::gen::arbitrary<bool>(), .path = *rc::gen::arbitrary<bool>()}};
+    if (*rc::gen::arbitrary<bool>()) limit.by.attributes.emplace_back("k");
+    if (*rc::gen::arbitrary<bool>()) limit.by.attributes.emplace_back("l");
+    const HashBy hash_by = *rc::gen::element(HashBy::kUser, HashBy::kGlobal);
+    std::vector<std::vector<std::string>> counted(2);
+    std::vector<std::string> subjects;
+    for (auto& values : counted) {
+      const std::string user = HostileText(1);
+      const std::string path = HostileText(0);
+      const std::string k = HostileText(0);
+      const std::string l = HostileText(0);
+      const std::vector<AttributeView> attributes = {{"k", k}, {"l", l}};
+      if (limit.by.user) values.push_back(user);
+      if (limit.by.path) values.push_back(path);
+      for (const std::string& key : limit.by.attributes) values.push_back(key == "k" ? k : l);
+      subjects.push_back(
+          SubjectOf(limit, hash_by, {.user_id = user, .path = path, .attributes = attributes}));
+    }
+    RC_ASSERT((subjects[0] == subjects[1]) == (counted[0] == counted[1]));
+    for (const std::string& subject : subjects) {
+      const std::size_t end = subject.find('}');
+      RC_ASSERT(subject.starts_with('{'));
+      RC_ASSERT(end != std::string::npos && end > 1U);
+      RC_ASSERT(end + 1 == subject.size() || subject[end + 1] == ':');
+    }
+  }));
+}
+
+}  // namespace
+}  // namespace ratelimiter
