@@ -31,10 +31,16 @@ Readiness::~Readiness() {
   thread_.join();
 }
 
+bool Readiness::ready() const {
+  const std::lock_guard lock(mutex_);
+  return serving_;
+}
+
 void Readiness::StopServing() {
   const std::lock_guard lock(mutex_);
   if (stopped_) return;
   stopped_ = true;
+  serving_ = false;
   health_.Shutdown();
   stopping_.notify_all();
 }
@@ -48,6 +54,7 @@ void Readiness::Ask() {
 
   const std::lock_guard lock(mutex_);
   if (stopped_) return;
+  serving_ = ready_;
   SetServing(health_, ready_);
   if (ready_) {
     if (!first) logger_->info("ready");  // At first the start line is enough.

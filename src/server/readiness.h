@@ -25,6 +25,9 @@ class Readiness {
   Readiness(const Readiness&) = delete;
   Readiness& operator=(const Readiness&) = delete;
 
+  // Whether health says SERVING. Thread-safe.
+  bool ready() const;
+
   // NOT_SERVING from now on, whatever the store says. Thread-safe.
   void StopServing();
 
@@ -36,9 +39,11 @@ class Readiness {
   grpc::HealthCheckServiceInterface& health_;
   const std::shared_ptr<spdlog::logger> logger_;
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable stopping_;
-  bool stopped_ = false;  // Guarded by mutex_.
+  // Guarded by mutex_.
+  bool stopped_ = false;
+  bool serving_ = false;
 
   // Of the asking thread alone.
   bool ready_ = false;
