@@ -13,11 +13,14 @@
 #include <iostream>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 
+#include <absl/status/statusor.h>
 #include <fmt/format.h>
 
+#include "ratelimiter/admin/admin_server.h"
 #include "ratelimiter/base/clock.h"
 #include "ratelimiter/base/duration.h"
 #include "ratelimiter/base/log.h"
@@ -148,6 +151,37 @@ std::unique_ptr<LimitsReloader> MakeReloader(const Settings& settings, LimitsFil
   return reloader;
 }
 
+// What the store calls a bucket.
+std::string KeyOf(const TokenBucketStore& store, std::string_view limit, std::string_view subject) {
+  if (const auto* const redis = dynamic_cast<const RedisTokenBucket*>(&store); redis != nullptr) {
+    return redis->Key(limit, subject);
+  }
+  return fmt::format("{}:{}", limit, subject);
+}
+
+// nullptr: none is wanted. `reloader`: nullptr without a limits file.
+absl::StatusOr<std::unique_ptr<AdminServer>> StartAdmin(const Settings& settings, Limiter& limiter,
+                                                        LimitsReloader* reloader,
+                                                        const TokenBucketStore& store,
+                                                        const Server& server) {
+  if (!settings.admin_port.has_value()) return nullptr;
+  AdminBackend backend = {
+      .limiter = limiter,
+      .ready = [&server] { return server.ready(); },
+      .key = [&store](std::string_view limit,
+                      std::string_view subject) { return KeyOf(store, limit, subject); }};
+  if (reloader != nullptr) {
+    backend.reload = [reloader] { return reloader->Reload(); };
+    backend.reload_state = [reloader] { return reloader->state(); };
+  }
+  return AdminServer::Start(settings, std::move(backend));
+}
+
+std::string DescribeAdmin(const Settings& settings, const AdminServer* admin) {
+  if (admin == nullptr) return "";
+  return fmt::format(", admin on {} port {}", settings.admin_bind, admin->port());
+}
+
 // Ends the process at once if another end signal comes before `work` is done.
 void RunUnlessSignalled(const EndSignals& signals, const std::function<void()>& work) {
   std::jthread impatience([&](const std::stop_token& done) {
@@ -194,13 +228,18 @@ int Run(const Settings& settings) {
     start_logger->error("{} (METRICS_PORT, METRICS_BIND)", std::string(exposer.status().message()));
     return kExitRuntime;
   }
+  auto admin = StartAdmin(settings, limiter, reloader.get(), *store, **server);
+  if (!admin.ok()) {
+    start_logger->error("{} (ADMIN_PORT, ADMIN_BIND)", std::string(admin.status().message()));
+    return kExitRuntime;
+  }
   if (settings.store == StoreKind::kMemory) {
     logger->warn("STORE=memory: quotas are this process's alone, not shared with other instances");
   }
   (quiet ? logger : start_logger)
-      ->info("ratelimiterd {}: gRPC on {} port {}, metrics on {} port {}, store {}, {}",
+      ->info("ratelimiterd {}: gRPC on {} port {}, metrics on {} port {}{}, store {}, {}",
              RATELIMITER_VERSION, settings.bind, (*server)->port(), settings.metrics_bind,
-             exposer->port(), DescribeStore(settings),
+             exposer->port(), DescribeAdmin(settings, admin->get()), DescribeStore(settings),
              DescribeLimits(settings, *limiter.limits()));
 
   const int signal = signals.Wait([&] {
@@ -214,7 +253,10 @@ int Run(const Settings& settings) {
                FormatDuration(settings.drain_time));
   (*server)->StopServing();
   if (signals.WaitFor(settings.drain_time)) _exit(kExitRuntime);
-  RunUnlessSignalled(signals, [&] { (*server)->Shutdown(ShutdownGrace(settings)); });
+  RunUnlessSignalled(signals, [&] {
+    admin->reset();  // It asks the server whether it is ready.
+    (*server)->Shutdown(ShutdownGrace(settings));
+  });
   logger->info("ended");
   return kExitOk;
 }

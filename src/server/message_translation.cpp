@@ -8,57 +8,22 @@
 
 #include <fmt/format.h>
 
-#include "ratelimiter/base/text.h"
-
 namespace ratelimiter {
 namespace {
 
-std::string TooLong(std::string_view what, std::size_t bytes, std::size_t most) {
-  return fmt::format("{} is {} bytes long; accepted: at most {} bytes", what, bytes, most);
-}
-
 // protobuf has checked that strings are valid UTF-8.
-absl::Status CheckUserId(std::string_view user_id) {
-  if (!user_id.empty() && user_id.size() <= kMaxUserIdBytes) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      user_id.empty() ? fmt::format("user_id is empty; accepted: 1 to {} bytes", kMaxUserIdBytes)
-                      : fmt::format("user_id is {} bytes long; accepted: 1 to {} bytes",
-                                    user_id.size(), kMaxUserIdBytes));
-}
-
-absl::Status CheckPath(std::string_view path) {
-  if (path.size() <= kMaxPathBytes) return absl::OkStatus();
-  return absl::InvalidArgumentError(TooLong("path", path.size(), kMaxPathBytes));
-}
-
-absl::Status TranslateAttributes(const auto& message, TranslatedRequest& translated) {
-  if (message.size() > kMaxAttributes) {
-    return absl::InvalidArgumentError(fmt::format("there are {} attributes; accepted: at most {}",
-                                                  message.size(), kMaxAttributes));
-  }
-  for (const auto& [key, value] : message) {
-    if (key.empty() || key.size() > kMaxAttributeKeyBytes) {
-      return absl::InvalidArgumentError(
-          fmt::format("an attribute's key is {} bytes long; accepted: 1 to {} bytes", key.size(),
-                      kMaxAttributeKeyBytes));
-    }
-    if (value.size() > kMaxAttributeValueBytes) {
-      return absl::InvalidArgumentError(
-          TooLong(fmt::format("attribute \"{}\"", Printable(key, kMaxAttributeKeyBytes)),
-                  value.size(), kMaxAttributeValueBytes));
-    }
+absl::Status TranslateCommon(const auto& message, TranslatedRequest& translated) {
+  Request& request = translated.request;
+  request.user_id = message.user_id();
+  request.path = message.path();
+  for (const auto& [key, value] : message.attributes()) {
     translated.attributes.push_back({key, value});
   }
-  translated.request.attributes = translated.attributes;
-  return absl::OkStatus();
-}
-
-absl::Status TranslateCommon(const auto& message, TranslatedRequest& translated) {
-  if (absl::Status valid = CheckUserId(message.user_id()); !valid.ok()) return valid;
-  translated.request.user_id = message.user_id();
-  if (absl::Status valid = CheckPath(message.path()); !valid.ok()) return valid;
-  translated.request.path = message.path();
-  return TranslateAttributes(message.attributes(), translated);
+  request.attributes = translated.attributes;
+  absl::Status valid = Validate(request);
+  // It could have no bucket, and so is counted as nobody's.
+  if (request.user_id.size() > kMaxUserIdBytes) request.user_id = {};
+  return valid;
 }
 
 // Counts are 32-bit on the wire, for JSON shows 64-bit integers as strings.

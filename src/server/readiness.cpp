@@ -34,10 +34,16 @@ Readiness::~Readiness() {
   thread_.join();
 }
 
+bool Readiness::ready() const {
+  const std::lock_guard lock(mutex_);
+  return serving_;
+}
+
 void Readiness::StopServing() {
   const std::lock_guard lock(mutex_);
   if (stopped_) return;
   stopped_ = true;
+  serving_ = false;
   health_.Shutdown();
   changed_.notify_all();
 }
@@ -49,7 +55,9 @@ void Readiness::Ask() {
 
   const std::lock_guard lock(mutex_);
   const bool first = !std::exchange(answered_, true);
-  if (stopped_ || (!first && !changed)) return;
+  if (stopped_) return;
+  serving_ = ready_;
+  if (!first && !changed) return;
   SetServing(health_, ready_);
   if (!ready_) {
     logger_->warn("not ready: {}", std::string(status.message()));

@@ -28,6 +28,9 @@ class Readiness {
   Readiness(const Readiness&) = delete;
   Readiness& operator=(const Readiness&) = delete;
 
+  // Whether health says SERVING. Thread-safe.
+  bool ready() const;
+
   // NOT_SERVING from now on, whatever the store says. Thread-safe.
   void StopServing();
 
@@ -39,11 +42,12 @@ class Readiness {
   grpc::HealthCheckServiceInterface& health_;
   const std::shared_ptr<spdlog::logger> logger_;
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
   // Guarded by mutex_.
   bool stopped_ = false;
   bool answered_ = false;
+  bool serving_ = false;
   bool slow_ = false;  // It had not answered when the constructor returned.
 
   bool ready_ = false;  // Of the asking thread alone.

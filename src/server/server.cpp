@@ -69,6 +69,8 @@ class GrpcServer final : public Server {
 
   std::uint16_t port() const override { return port_; }
 
+  bool ready() const override { return readiness_->ready(); }
+
   void StopServing() override { readiness_->StopServing(); }
 
   void Shutdown(std::chrono::milliseconds grace) override {

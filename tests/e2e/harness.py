@@ -144,6 +144,7 @@ class Daemon:
         words = self.start_line.replace(",", "").split()
         ports = [int(words[i + 1]) for i, word in enumerate(words) if word == "port"]
         self.port, self.metrics_port = ports[:2]
+        self.admin_port = ports[2] if " admin on " in self.start_line else None
         self.address = f"127.0.0.1:{self.port}"
         self.channel = grpc.insecure_channel(self.address)
 

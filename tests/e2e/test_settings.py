@@ -306,13 +306,11 @@ def test_readme_lists_the_settings():
                        name, (default, accepted, meaning) in settings_in_help().items()]
 
 
-def published(limits_file) -> set:
-    """Every metric of a daemon on Redis and of one in memory with a limits file, as
-    (name, type, labels)."""
-    limits_file.write_text("limits: [{name: a, capacity: 5, refill: 1 per 1s}]")
+def published() -> set:
+    """Every metric of a daemon on Redis and of one in memory, as (name, type, labels)."""
     found = set()
     with harness.redis_server() as redis:
-        for settings in ({"REDIS_URL": redis.url}, {"STORE": "memory", "LIMITS_FILE": limits_file}):
+        for settings in ({"REDIS_URL": redis.url}, {"STORE": "memory"}):
             with harness.daemon(**settings) as daemon:
                 daemon.allow("user")
                 scrape = daemon.metrics()
@@ -325,10 +323,10 @@ def published(limits_file) -> set:
     return found
 
 
-def test_readme_lists_the_metrics(tmp_path):
+def test_readme_lists_the_metrics():
     header, *rows = table("Metrics")
     assert header == ["Metric", "Type", "Labels", "Meaning"]
     written = {(name.strip("`"), kind, frozenset(re.findall(r"`(\w+)`", labels)))
                for name, kind, labels, _ in rows}
     assert len(written) == len(rows) and all(row[3] for row in rows)
-    assert written == published(tmp_path / "limits.yaml")
+    assert written == published()

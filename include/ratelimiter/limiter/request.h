@@ -7,6 +7,8 @@
 #include <span>
 #include <string_view>
 
+#include <absl/status/status.h>
+
 namespace ratelimiter {
 
 // What a request may hold, in bytes; attributes by number as well. A limit that
@@ -43,5 +45,10 @@ struct Request {
     return found->value;
   }
 };
+
+// OK if the request holds what it may: then it has a user id, and no string is too
+// long. Otherwise INVALID_ARGUMENT, which says what came and what is accepted.
+// That the strings are UTF-8 is for whoever reads them to check.
+absl::Status Validate(const Request& request);
 
 }  // namespace ratelimiter

@@ -31,6 +31,9 @@ class Server {
 
   virtual std::uint16_t port() const = 0;
 
+  // Whether health says SERVING. Not to be called during Shutdown or after it.
+  virtual bool ready() const = 0;
+
   // Health says NOT_SERVING from now on; calls are still answered.
   virtual void StopServing() = 0;
 

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include <absl/status/statusor.h>
+
+#include "ratelimiter/config/limits_reloader.h"
+#include "ratelimiter/config/settings.h"
+#include "ratelimiter/limiter/limiter.h"
+
+namespace ratelimiter {
+
+// What the admin server shows and changes. The functions are called from many
+// threads at once, and must be callable for as long as the server lives.
+struct AdminBackend {
+  Limiter& limiter;
+  // Whether the daemon takes calls.
+  std::function<bool()> ready;
+  // What the store calls a bucket.
+  std::function<std::string(std::string_view limit, std::string_view subject)> key;
+  // Reads the limits file, and how that went up to now. Both empty: there is none.
+  std::function<ReloadState()> reload{};
+  std::function<ReloadState()> reload_state{};
+};
+
+// The admin API in JSON over HTTP, which docs/admin-api.yaml describes, and the
+// probes /healthz and /readyz: from threads of its own until it is destroyed,
+// which waits for requests in flight.
+//
+// Whoever can connect may use it; what a browser can be made to send by another
+// site's page is refused. A connection is bounded in time and in bytes, and serves
+// one request.
+class AdminServer {
+ public:
+  // Listens on settings.admin_bind and settings.admin_port, which must have a
+  // value; 0 picks a free port. UNAVAILABLE if it cannot listen there.
+  static absl::StatusOr<std::unique_ptr<AdminServer>> Start(const Settings& settings,
+                                                            AdminBackend backend);
+
+  virtual ~AdminServer() = default;
+
+  virtual std::uint16_t port() const = 0;
+};
+
+}  // namespace ratelimiter

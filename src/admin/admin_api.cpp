@@ -1,0 +1,333 @@
+#include "admin_api.h"
+
+#include <chrono>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <utility>
+
+#include <absl/container/inlined_vector.h>
+#include <absl/strings/str_join.h>
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "ratelimiter/base/duration.h"
+#include "ratelimiter/base/text.h"
+
+namespace ratelimiter {
+namespace {
+
+// Members stay in the order in which they are written.
+using Json = nlohmann::ordered_json;
+
+constexpr std::chrono::seconds kStoreTime{2};
+constexpr std::size_t kMaxShownBytes = 200;
+// As wide as on the wire of gRPC.
+constexpr std::uint64_t kMaxCost = std::numeric_limits<std::uint32_t>::max();
+
+// What is not UTF-8 does not throw: it is replaced.
+std::string Dump(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+int HttpStatus(absl::StatusCode code) {
+  switch (code) {
+    case absl::StatusCode::kInvalidArgument:
+      return 400;
+    case absl::StatusCode::kPermissionDenied:
+      return 403;
+    case absl::StatusCode::kNotFound:
+      return 404;
+    case absl::StatusCode::kUnimplemented:
+      return 405;
+    case absl::StatusCode::kFailedPrecondition:
+      return 409;
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kResourceExhausted:
+      return 503;
+    case absl::StatusCode::kDeadlineExceeded:
+      return 504;
+    default:
+      return 500;
+  }
+}
+
+Json ToJson(const absl::Status& error) {
+  return {{"code", absl::StatusCodeToString(error.code())},
+          {"message", std::string(error.message())}};
+}
+
+Reply OkReply(const Json& json) { return {.body = Dump(json)}; }
+
+// --- What is asked ---
+
+constexpr std::string_view kExplainFields[] = {"user_id", "path", "attributes", "cost"};
+constexpr std::string_view kResetFields[] = {"user_id", "path", "attributes", "limit"};
+constexpr std::string_view kRefundFields[] = {"user_id", "path", "attributes", "limit", "cost"};
+
+// A request as a body describes it.
+struct AskedRequest {
+  AskedRequest() = default;
+  AskedRequest(const AskedRequest&) = delete;
+  AskedRequest& operator=(const AskedRequest&) = delete;
+
+  Json body{};  // What the others point into.
+  absl::InlinedVector<AttributeView, kMaxAttributes> attributes{};
+  Request request{};
+  std::string_view limit{};
+};
+
+absl::Status WrongType(std::string_view what, const Json& value, std::string_view accepted) {
+  return absl::InvalidArgumentError(
+      fmt::format("{} is of type {}; accepted: {}", what, value.type_name(), accepted));
+}
+
+// The object that a body is, with no members but `accepted`.
+absl::Status ParseObject(std::string_view text, std::span<const std::string_view> accepted,
+                         Json& object) {
+  try {
+    object = Json::parse(text);
+  } catch (const Json::parse_error& error) {
+    // Behind the library's own number of the error.
+    std::string_view what = error.what();
+    what.remove_prefix(what.find("] ") + 2);
+    return absl::InvalidArgumentError(fmt::format(
+        "the body is not JSON: {}; accepted: a JSON object", Printable(what, kMaxShownBytes)));
+  }
+  if (!object.is_object()) return WrongType("the body", object, "a JSON object");
+  for (const auto& [name, value] : object.items()) {
+    if (std::ranges::find(accepted, name) == accepted.end()) {
+      return absl::InvalidArgumentError(fmt::format(
+          "there is no field \"{}\" here; accepted: {}", Printable(name, kMaxShownBytes),
+          accepted.empty() ? "none" : fmt::format("{}", fmt::join(accepted, ", "))));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// A member that is a string; `result` stays as it is if it is missing.
+absl::Status ReadString(const Json& object, const char* name, std::string_view& result) {
+  const auto value = object.find(name);
+  if (value == object.end()) return absl::OkStatus();
+  if (!value->is_string()) return WrongType(name, *value, "a string");
+  result = value->get_ref<const std::string&>();
+  return absl::OkStatus();
+}
+
+absl::Status ReadCost(const Json& object, std::uint64_t& result) {
+  const auto value = object.find("cost");
+  if (value == object.end()) return absl::OkStatus();
+  if (!value->is_number_unsigned() || value->get<std::uint64_t>() > kMaxCost) {
+    return absl::InvalidArgumentError(fmt::format("cost is {}; accepted: a whole number, 0 to {}",
+                                                  Printable(Dump(*value), kMaxShownBytes),
+                                                  kMaxCost));
+  }
+  result = value->get<std::uint64_t>();
+  return absl::OkStatus();
+}
+
+absl::Status ReadAttributes(AskedRequest& asked) {
+  const auto attributes = asked.body.find("attributes");
+  if (attributes == asked.body.end()) return absl::OkStatus();
+  if (!attributes->is_object()) {
+    return WrongType("attributes", *attributes, "an object of strings");
+  }
+  for (const auto& [key, value] : attributes->items()) {
+    if (!value.is_string()) {
+      return WrongType(fmt::format("attribute \"{}\"", Printable(key, kMaxShownBytes)), value,
+                       "a string");
+    }
+    asked.attributes.push_back({key, value.get_ref<const std::string&>()});
+  }
+  asked.request.attributes = asked.attributes;
+  return absl::OkStatus();
+}
+
+absl::Status ReadRequest(std::string_view text, std::span<const std::string_view> accepted,
+                         AskedRequest& asked) {
+  absl::Status valid = ParseObject(text, accepted, asked.body);
+  if (valid.ok()) valid = ReadString(asked.body, "user_id", asked.request.user_id);
+  if (valid.ok()) valid = ReadString(asked.body, "path", asked.request.path);
+  if (valid.ok()) valid = ReadString(asked.body, "limit", asked.limit);
+  if (valid.ok()) valid = ReadCost(asked.body, asked.request.cost);
+  if (valid.ok()) valid = ReadAttributes(asked);
+  if (valid.ok()) valid = Validate(asked.request);
+  return valid;
+}
+
+// --- What is answered ---
+
+// The members "capacity" and "refill" of a limit or an override.
+void AddQuota(const Quota& quota, Json& json) {
+  json["capacity"] = quota.capacity;
+  if (quota.capacity == 0) {
+    json["refill"] = nullptr;
+  } else {
+    json["refill"] = {{"tokens", quota.refill_tokens},
+                      {"interval", FormatDuration(quota.refill_interval)}};
+  }
+}
+
+Json ToJson(const std::map<std::string, std::string, std::less<>>& attributes) {
+  Json json = Json::object();
+  for (const auto& [key, value] : attributes) json[key] = value;
+  return json;
+}
+
+Json ToJson(const CountBy& by) {
+  Json json = Json::array();
+  if (by.user) json.push_back("user");
+  if (by.path) json.push_back("path");
+  for (const std::string& key : by.attributes) json.push_back("attributes." + key);
+  return json;
+}
+
+Json ToJson(const Override& override) {
+  Json json = Json::object();
+  if (override.user.has_value()) json["user"] = *override.user;
+  if (override.path.has_value()) json["path"] = *override.path;
+  if (!override.attributes.empty()) json["attributes"] = ToJson(override.attributes);
+  if (override.quota.has_value()) {
+    AddQuota(*override.quota, json);
+  } else {
+    json["unlimited"] = true;
+  }
+  return json;
+}
+
+Json ToJson(const Limit& limit) {
+  Json json = {{"name", limit.name},
+               {"path", limit.path.text()},
+               {"attributes", ToJson(limit.attributes)},
+               {"by", ToJson(limit.by)}};
+  AddQuota(limit.quota, json);
+  json["cost"] = limit.cost;
+  json["shadow"] = limit.shadow;
+  json["overrides"] = Json::array();
+  for (const Override& override : limit.overrides) json["overrides"].push_back(ToJson(override));
+  return json;
+}
+
+Json ToJson(const ReloadState& state) {
+  return {{"succeeded", state.succeeded}, {"failed", state.failed}, {"errors", state.errors}};
+}
+
+std::string ToUtc(std::chrono::system_clock::time_point time) {
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
+                     fmt::gmtime(std::chrono::system_clock::to_time_t(time)));
+}
+
+// The buckets that a change was made to, as they are now.
+Reply ToReply(const absl::StatusOr<Answer>& answer) {
+  if (!answer.ok()) return ErrorReply(answer.status());
+  Json limits = Json::array();
+  for (const LimitState& state : answer->states) {
+    limits.push_back({{"name", state.limit->name},
+                      {"remaining", state.decision.remaining},
+                      {"limit", state.quota.capacity}});
+  }
+  return OkReply({{"limits", limits}});
+}
+
+Deadline StoreDeadline() { return std::chrono::steady_clock::now() + kStoreTime; }
+
+}  // namespace
+
+Reply ErrorReply(int status, const absl::Status& error) {
+  return {.status = status, .body = Dump({{"error", ToJson(error)}})};
+}
+
+Reply ErrorReply(const absl::Status& error) { return ErrorReply(HttpStatus(error.code()), error); }
+
+AdminApi::AdminApi(AdminBackend backend, std::string limits_file)
+    : backend_(std::move(backend)), limits_file_(std::move(limits_file)) {}
+
+Reply AdminApi::Health(std::string_view /*body*/) const { return OkReply({{"status", "ok"}}); }
+
+Reply AdminApi::Readiness(std::string_view /*body*/) const {
+  if (backend_.ready()) return OkReply({{"status", "ready"}});
+  return {.status = 503, .body = Dump({{"status", "not ready"}})};
+}
+
+Reply AdminApi::Version(std::string_view /*body*/) const {
+  return OkReply({{"version", RATELIMITER_VERSION}});
+}
+
+Reply AdminApi::Limits(std::string_view /*body*/) const {
+  // In this order: limits may be a little newer than what is said of their file.
+  Json json = {{"hash_by", nullptr}, {"file", nullptr}, {"loaded_at", nullptr}};
+  ReloadState state;
+  if (!limits_file_.empty()) json["file"] = limits_file_;
+  if (backend_.reload_state) {
+    state = backend_.reload_state();
+    json["loaded_at"] = ToUtc(state.loaded_at);
+  }
+  json["reloads"] = ToJson(state);
+  const std::shared_ptr<const LimitSet> limits = backend_.limiter.limits();
+  json["hash_by"] = limits->hash_by() == HashBy::kUser ? "user" : "global";
+  json["limits"] = Json::array();
+  for (const Limit& limit : limits->limits()) json["limits"].push_back(ToJson(limit));
+  return OkReply(json);
+}
+
+Reply AdminApi::Explain(std::string_view body) const {
+  AskedRequest asked;
+  if (absl::Status valid = ReadRequest(body, kExplainFields, asked); !valid.ok()) {
+    return ErrorReply(valid);
+  }
+  const std::shared_ptr<const LimitSet> limits = backend_.limiter.limits();
+  Json explanations = Json::array();
+  for (const Explanation& explanation : Limiter::Explain(*limits, asked.request)) {
+    const Limit& limit = *explanation.limit;
+    Json& json = explanations.emplace_back(Json{{"name", limit.name},
+                                                {"shadow", limit.shadow},
+                                                {"applies", explanation.applies},
+                                                {"why", explanation.why}});
+    if (!explanation.applies) continue;
+    json["unlimited"] = !explanation.quota.has_value();
+    if (!explanation.quota.has_value()) continue;
+    AddQuota(*explanation.quota, json);
+    json["key"] = backend_.key(limit.name, explanation.subject);
+    json["cost"] = asked.request.cost * limit.cost;
+  }
+  return OkReply({{"limits", explanations}});
+}
+
+Reply AdminApi::Reset(std::string_view body) const {
+  AskedRequest asked;
+  if (absl::Status valid = ReadRequest(body, kResetFields, asked); !valid.ok()) {
+    return ErrorReply(valid);
+  }
+  return ToReply(backend_.limiter.Reset(asked.request, asked.limit, StoreDeadline()));
+}
+
+Reply AdminApi::Refund(std::string_view body) const {
+  AskedRequest asked;
+  if (absl::Status valid = ReadRequest(body, kRefundFields, asked); !valid.ok()) {
+    return ErrorReply(valid);
+  }
+  return ToReply(backend_.limiter.Refund(asked.request, asked.limit, StoreDeadline()));
+}
+
+Reply AdminApi::Reload(std::string_view body) const {
+  Json nothing;
+  // It has nothing to say, and so may be empty as well.
+  if (!body.empty()) {
+    if (absl::Status valid = ParseObject(body, {}, nothing); !valid.ok()) return ErrorReply(valid);
+  }
+  if (!backend_.reload) {
+    return ErrorReply(absl::FailedPreconditionError(
+        "there is no limits file: the daemon was started without LIMITS_FILE"));
+  }
+  const ReloadState state = backend_.reload();
+  if (state.errors.empty()) return OkReply({{"reloads", ToJson(state)}});
+  constexpr int kUnprocessable = 422;
+  return {.status = kUnprocessable,
+          .body = Dump({{"error", ToJson(absl::InvalidArgumentError(
+                                      "the limits file is not accepted, and the limits stay as "
+                                      "they were; reloads.errors says why"))},
+                        {"reloads", ToJson(state)}})};
+}
+
+}  // namespace ratelimiter

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <httplib.h>
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <span>
+#include <string>
+
+namespace ratelimiter {
+
+// One connection of the admin server, as httplib reads and writes it. httplib
+// bounds each read by itself, not all of them together, and not how long a line
+// of a header may be: so whoever drips bytes could hold a thread, and whoever
+// pours them could fill the memory.
+class Connection final : public httplib::Stream {
+ public:
+  // In it all is read and written, and the store asked.
+  static constexpr std::chrono::seconds kTime{5};
+  // Room for the headers and for a body that is too long but still read, so that
+  // its sender hears about it.
+  static constexpr std::size_t kMaxInput = std::size_t{1024} * 1024;
+
+  // Takes the socket, and closes it at last.
+  explicit Connection(int socket) : socket_(socket) {}
+  ~Connection() override;
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  // Sends no more, and reads what still comes: a socket that is closed with
+  // something unread takes back what was sent.
+  void Finish();
+
+  bool is_readable() const override;
+  bool is_writable() const override;
+  // -1: the connection, its time or its input is over.
+  ssize_t read(char* data, std::size_t size) override;
+  ssize_t write(const char* data, std::size_t size) override;
+  // Nobody asks for addresses here.
+  void get_remote_ip_and_port(std::string& /*ip*/, int& /*port*/) const override {}
+  void get_local_ip_and_port(std::string& /*ip*/, int& /*port*/) const override {}
+  socket_t socket() const override { return socket_; }
+
+ private:
+  // Whether the socket is fit for `events` (poll's) before the time is over.
+  bool Await(short events) const;
+
+  const int socket_;
+  const std::chrono::steady_clock::time_point end_ = std::chrono::steady_clock::now() + kTime;
+  std::size_t input_left_ = kMaxInput;
+  // httplib reads headers byte by byte.
+  std::array<char, 4096> buffer_{};
+  std::span<const char> unread_{};
+};
+
+}  // namespace ratelimiter

@@ -1,0 +1,587 @@
+#include "ratelimiter/admin/admin_server.h"
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "ratelimiter/memory/memory_token_bucket.h"
+#include "support/manual_clock.h"
+#include "support/status.h"
+#include "support/tcp.h"
+
+namespace ratelimiter {
+namespace {
+
+using namespace std::chrono_literals;
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+using testing::FailsWith;
+using testing::ManualClock;
+using testing::Socket;
+using testing::Succeeds;
+
+using Json = nlohmann::json;
+
+struct HttpAnswer {
+  int status = 0;
+  std::string head{};  // Status line and headers.
+  std::string text{};
+  Json body{};
+};
+
+HttpAnswer Exchange(std::uint16_t port, std::string_view request) {
+  const Socket socket = Socket::Connect("127.0.0.1", port);
+  socket.Write(request);
+  const std::string all = socket.ReadToEnd();
+  const std::size_t end = all.find("\r\n\r\n");
+  HttpAnswer answer = {.head = all.substr(0, end)};
+  if (end == std::string::npos) return answer;
+  answer.text = all.substr(end + 4);
+  answer.status = std::stoi(answer.head.substr(answer.head.find(' ')));
+  answer.body = Json::parse(answer.text, nullptr, false);
+  return answer;
+}
+
+// A store that answers with an error, whatever it is asked.
+class FailingStore final : public TokenBucketStore {
+ public:
+  explicit FailingStore(absl::Status status) : status_(std::move(status)) {}
+  void Decide(std::span<Transaction> transactions, Deadline /*deadline*/) override {
+    for (Transaction& transaction : transactions) transaction.status = status_;
+  }
+  absl::Status Check(Deadline /*deadline*/) override { return status_; }
+
+ private:
+  const absl::Status status_;
+};
+
+std::shared_ptr<const LimitSet> TwoLimits() {
+  std::vector<Limit> limits;
+  limits.push_back({.name = "user",
+                    .quota = {5, 1, 2s},
+                    .overrides = {{.user = "root"}, {.user = "eve", .quota = Quota{}}}});
+  limits.push_back({.name = "tenant",
+                    .path = PathPattern("/api/*"),
+                    .attributes = {{"plan", "free"}},
+                    .by = {.user = false, .attributes = {"tenant"}},
+                    .quota = {10, 3, 1min},
+                    .cost = 2,
+                    .shadow = true});
+  return std::make_shared<LimitSet>(std::move(limits), HashBy::kGlobal);
+}
+
+class AdminServerTest : public ::testing::Test {
+ protected:
+  AdminServerTest() {
+    settings_.admin_bind = "127.0.0.1";
+    settings_.admin_port = 0;
+    settings_.admin_hosts = {"Admin.example", "10.0.0.7"};
+  }
+
+  AdminBackend Backend() {
+    return {.limiter = limiter_,
+            .ready = [this] { return ready_.load(); },
+            .key =
+                [](std::string_view limit, std::string_view subject) {
+                  return fmt::format("key of {} and {}", limit, subject);
+                }};
+  }
+
+  void Start(AdminBackend backend) {
+    auto server = AdminServer::Start(settings_, std::move(backend));
+    ASSERT_THAT(server, Succeeds());
+    server_ = *std::move(server);
+  }
+  void Start() { Start(Backend()); }
+
+  std::uint16_t port() const { return server_->port(); }
+
+  // `headers`: each with its line's end.
+  HttpAnswer Get(std::string_view path, std::string_view headers = "Host: localhost\r\n") {
+    return Exchange(port(), fmt::format("GET {} HTTP/1.1\r\n{}\r\n", path, headers));
+  }
+  HttpAnswer Post(std::string_view path, std::string_view body, std::string_view headers = "") {
+    return Exchange(port(), fmt::format("POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+                                        "application/json\r\nContent-Length: {}\r\n{}\r\n{}",
+                                        path, body.size(), headers, body));
+  }
+
+  void Take(std::string_view user, std::uint64_t cost) {
+    ASSERT_THAT(limiter_.Allow({.user_id = user, .cost = cost}, Deadline::max()), Succeeds());
+  }
+  std::uint64_t Left(std::string_view user) {
+    return limiter_.GetUsage({.user_id = user}, "", Deadline::max())->states[0].decision.remaining;
+  }
+
+  Settings settings_;
+  ManualClock clock_{1h};
+  MemoryTokenBucket store_{100, clock_};
+  Limiter limiter_{TwoLimits(), store_};
+  std::atomic<bool> ready_ = true;
+  std::unique_ptr<AdminServer> server_;
+};
+
+void ExpectError(const HttpAnswer& answer, int status, std::string_view code,
+                 const ::testing::Matcher<std::string>& message) {
+  EXPECT_EQ(answer.status, status) << answer.head << answer.text;
+  ASSERT_TRUE(answer.body.is_object()) << answer.text;
+  ASSERT_TRUE(answer.body.contains("error")) << answer.text;
+  EXPECT_EQ(answer.body["error"]["code"], code);
+  EXPECT_THAT(answer.body["error"]["message"].get<std::string>(), message);
+}
+
+// --- Answers ---
+
+TEST_F(AdminServerTest, TheProbesAnswerAnyHostAndReadinessFollows) {
+  Start();
+  for (const char* headers : {"Host: localhost\r\n", "Host: evil.com\r\n", "",
+                              "Host: a\r\nHost: b\r\nOrigin: null\r\n"}) {
+    EXPECT_EQ(Get("/healthz", headers).text, R"({"status":"ok"})") << headers;
+    ready_ = true;
+    HttpAnswer readiness = Get("/readyz", headers);
+    EXPECT_EQ(readiness.status, 200);
+    EXPECT_EQ(readiness.text, R"({"status":"ready"})");
+    ready_ = false;
+    readiness = Get("/readyz", headers);
+    EXPECT_EQ(readiness.status, 503);
+    EXPECT_EQ(readiness.text, R"({"status":"not ready"})");
+    EXPECT_EQ(Get("/healthz", headers).status, 200);
+  }
+}
+
+TEST_F(AdminServerTest, EveryAnswerIsJsonThatNobodyKeeps) {
+  Start();
+  for (const HttpAnswer& answer :
+       {Get("/healthz"), Get("/api/v1/limits"), Get("/nothing"), Get("/", "Host: evil.com\r\n"),
+        Post("/api/v1/reset", "{"), Exchange(port(), "nonsense\r\n\r\n")}) {
+    EXPECT_THAT(answer.head, AllOf(HasSubstr("\r\nContent-Type: application/json"),
+                                   HasSubstr("\r\nCache-Control: no-store"),
+                                   HasSubstr("\r\nX-Content-Type-Options: nosniff"),
+                                   HasSubstr("\r\nConnection: close")));
+    EXPECT_TRUE(answer.body.is_object()) << answer.text;
+  }
+}
+
+TEST_F(AdminServerTest, TheLimitsInForceAreShownWhole) {
+  Start();
+  EXPECT_EQ(Get("/api/v1/limits").text,
+            R"({"hash_by":"global","file":null,"loaded_at":null,"reloads":{"succeeded":0,)"
+            R"("failed":0,"errors":[]},"limits":[{"name":"user","path":"*","attributes":{},)"
+            R"("by":["user"],"capacity":5,"refill":{"tokens":1,"interval":"2s"},"cost":1,)"
+            R"("shadow":false,"overrides":[{"user":"root","unlimited":true},{"user":"eve",)"
+            R"("capacity":0,"refill":null}]},{"name":"tenant","path":"/api/*","attributes":)"
+            R"({"plan":"free"},"by":["attributes.tenant"],"capacity":10,"refill":{"tokens":3,)"
+            R"("interval":"1m"},"cost":2,"shadow":true,"overrides":[]}]})");
+  limiter_.SetLimits(std::make_shared<LimitSet>(std::vector<Limit>{}, HashBy::kUser));
+  EXPECT_EQ(Get("/api/v1/limits").body["limits"], Json::array());
+}
+
+TEST_F(AdminServerTest, AnExplanationTellsKeysAndNumbersAndTakesNothing) {
+  Start();
+  EXPECT_EQ(
+      Post(
+          "/api/v1/explain",
+          R"({"user_id":"ann","path":"/api/x","attributes":{"plan":"free","tenant":"t"},"cost":3})")
+          .text,
+      R"({"limits":[{"name":"user","shadow":false,"applies":true,"why":"any path",)"
+      R"("unlimited":false,"capacity":5,"refill":{"tokens":1,"interval":"2s"},)"
+      R"("key":"key of user and {%all}:ann","cost":3},{"name":"tenant","shadow":true,)"
+      R"("applies":true,"why":"path \"/api/*\", plan is \"free\"","unlimited":false,)"
+      R"("capacity":10,"refill":{"tokens":3,"interval":"1m"},)"
+      R"("key":"key of tenant and {%all}:t","cost":6}]})");
+  const Json limits = Post("/api/v1/explain", R"({"user_id":"root"})").body["limits"];
+  EXPECT_EQ(limits[0]["unlimited"], true);
+  EXPECT_FALSE(limits[0].contains("key"));
+  EXPECT_EQ(limits[1]["applies"], false);
+  EXPECT_EQ(limits[1]["why"], R"(path is ""; the limit applies to "/api/*")");
+  EXPECT_EQ(Left("ann"), 5U);
+}
+
+TEST_F(AdminServerTest, AResetMakesTheUsersBucketsFull) {
+  Start();
+  Take("ann", 5);
+  Take("bob", 2);
+  EXPECT_EQ(Post("/api/v1/reset", R"({"user_id":"ann"})").text,
+            R"({"limits":[{"name":"user","remaining":5,"limit":5}]})");
+  EXPECT_EQ(Left("ann"), 5U);
+  EXPECT_EQ(Left("bob"), 3U);
+}
+
+TEST_F(AdminServerTest, ANamedLimitIsResetAloneWhateverItCountsBy) {
+  Start();
+  Take("ann", 5);
+  EXPECT_EQ(Post("/api/v1/reset", R"({"user_id":"ann","path":"/api/x","limit":"tenant",)"
+                                  R"("attributes":{"plan":"free","tenant":"t"}})")
+                .text,
+            R"({"limits":[{"name":"tenant","remaining":10,"limit":10}]})");
+  EXPECT_EQ(Left("ann"), 0U);
+}
+
+TEST_F(AdminServerTest, ARefundGivesBackTheCostUpToTheCapacity) {
+  Start();
+  Take("ann", 5);
+  EXPECT_EQ(Post("/api/v1/refund", R"({"user_id":"ann"})").body["limits"][0]["remaining"], 1);
+  EXPECT_EQ(Post("/api/v1/refund", R"({"user_id":"ann","cost":3})").body["limits"][0]["remaining"],
+            4);
+  EXPECT_EQ(Post("/api/v1/refund", R"({"user_id":"ann","cost":4294967295})").body["limits"][0],
+            (Json{{"name", "user"}, {"remaining", 5}, {"limit", 5}}));
+}
+
+TEST_F(AdminServerTest, ReloadsAreDoneAndShown) {
+  settings_.limits_file = "/etc/limits.yaml";
+  ReloadState state = {.loaded_at = std::chrono::system_clock::time_point(1767323045s),
+                       .succeeded = 3,
+                       .failed = 1,
+                       .errors = {}};
+  AdminBackend backend = Backend();
+  backend.reload_state = [&] { return state; };
+  backend.reload = [&] {
+    ++(state.errors.empty() ? state.succeeded : state.failed);
+    return state;
+  };
+  Start(std::move(backend));
+
+  EXPECT_EQ(Post("/api/v1/reload", "").text,
+            R"({"reloads":{"succeeded":4,"failed":1,"errors":[]}})");
+  const Json limits = Get("/api/v1/limits").body;
+  EXPECT_EQ(limits["file"], "/etc/limits.yaml");
+  EXPECT_EQ(limits["loaded_at"], "2026-01-02T03:04:05Z");
+  EXPECT_EQ(limits["reloads"]["succeeded"], 4);
+
+  state.errors = {"limits.yaml:3:1: bad\xFF"};
+  const HttpAnswer failed = Post("/api/v1/reload", "{}");
+  ExpectError(failed, 422, "INVALID_ARGUMENT", HasSubstr("the limits stay as they were"));
+  EXPECT_EQ(failed.body["reloads"],
+            (Json{{"succeeded", 4}, {"failed", 2}, {"errors", {"limits.yaml:3:1: bad\uFFFD"}}}));
+}
+
+TEST_F(AdminServerTest, WithoutALimitsFileThereIsNothingToReload) {
+  Start();
+  ExpectError(Post("/api/v1/reload", "{}"), 409, "FAILED_PRECONDITION", HasSubstr("LIMITS_FILE"));
+}
+
+TEST_F(AdminServerTest, TheStoresErrorsHaveTheirStatuses) {
+  for (const auto& [error, status, code] :
+       {std::tuple{absl::UnavailableError("why"), 503, "UNAVAILABLE"},
+        std::tuple{absl::ResourceExhaustedError("why"), 503, "RESOURCE_EXHAUSTED"},
+        std::tuple{absl::DeadlineExceededError("why"), 504, "DEADLINE_EXCEEDED"},
+        std::tuple{absl::InternalError("why"), 500, "INTERNAL"}}) {
+    FailingStore store(error);
+    Limiter limiter(TwoLimits(), store);
+    AdminBackend backend = Backend();
+    Start({.limiter = limiter, .ready = backend.ready, .key = backend.key});
+    for (const char* path : {"/api/v1/reset", "/api/v1/refund"}) {
+      ExpectError(Post(path, R"({"user_id":"ann"})"), status, code, "why");
+    }
+    EXPECT_EQ(Post("/api/v1/explain", R"({"user_id":"ann"})").status, 200);
+    server_.reset();
+  }
+}
+
+TEST_F(AdminServerTest, AnExceptionIsAnInternalError) {
+  AdminBackend backend = Backend();
+  backend.reload = []() -> ReloadState { throw std::runtime_error("secret"); };
+  Start(std::move(backend));
+  ExpectError(Post("/api/v1/reload", ""), 500, "INTERNAL", "the request failed");
+  EXPECT_EQ(Get("/healthz").status, 200);
+}
+
+// --- What is not accepted ---
+
+TEST_F(AdminServerTest, ABodyThatIsNotAcceptedIsToldWhatIs) {
+  Start();
+  const std::string path = "/api/v1/refund";
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"", "not JSON: parse error at line 1, column 1: "},
+      {"{\"user_id\":\n x}", "parse error at line 2, column 2: "},
+      {"{\"user_id\":\"\xFF\"}", "ill-formed UTF-8"},
+      {"{\"user_id\":\"\xED\xA0\x80\"}", "ill-formed UTF-8"},
+      {"[]", "the body is of type array; accepted: a JSON object"},
+      {"{}", "user_id is empty; accepted: 1 to 256 bytes"},
+      {R"({"user_id":""})", "user_id is empty; accepted: 1 to 256 bytes"},
+      {R"({"user_id":7})", "user_id is of type number; accepted: a string"},
+      {R"({"user_id":null})", "user_id is of type null; accepted: a string"},
+      {R"({"user_id":")" + std::string(257, 'u') + R"("})",
+       "user_id is 257 bytes long; accepted: 1 to 256 bytes"},
+      {R"({"user_id":"u","path":")" + std::string(1025, 'p') + R"("})",
+       "path is 1025 bytes long; accepted: at most 1024 bytes"},
+      {R"({"user_id":"u","pth":"/"})",
+       "no field \"pth\" here; accepted: user_id, path, attributes, limit, cost"},
+      {R"({"user_id":"u","cost":-1})", "cost is -1; accepted: a whole number, 0 to 4294967295"},
+      {R"({"user_id":"u","cost":1.0})", "cost is 1.0; accepted"},
+      {R"({"user_id":"u","cost":"1"})", "cost is \"1\"; accepted"},
+      {R"({"user_id":"u","cost":4294967296})", "cost is 4294967296; accepted"},
+      {R"({"user_id":"u","limit":[]})", "limit is of type array; accepted: a string"},
+      {R"({"user_id":"u","attributes":"a"})", "accepted: an object of strings"},
+      {R"({"user_id":"u","attributes":{"a":1}})",
+       "attribute \"a\" is of type number; accepted: a string"},
+      {R"({"user_id":"u","attributes":{"":"1"}})", "key is 0 bytes long; accepted: 1 to 64 bytes"},
+      {R"({"user_id":"u","attributes":{"a":")" + std::string(257, 'v') + R"("}})",
+       "attribute \"a\" is 257 bytes long; accepted: at most 256 bytes"}};
+  for (const auto& [body, message] : cases) {
+    ExpectError(Post(path, body), 400, "INVALID_ARGUMENT", HasSubstr(message));
+  }
+  std::string many = R"({"user_id":"u","attributes":{)";
+  for (int i = 0; i < 17; ++i) many += fmt::format("{}\"k{}\":\"\"", i == 0 ? "" : ",", i);
+  ExpectError(Post(path, many + "}}"), 400, "INVALID_ARGUMENT",
+              HasSubstr("there are 17 attributes; accepted: at most 16"));
+  ExpectError(Post("/api/v1/reset", R"({"user_id":"u","cost":1})"), 400, "INVALID_ARGUMENT",
+              HasSubstr("accepted: user_id, path, attributes, limit"));
+  ExpectError(Post("/api/v1/reload", R"({"now":1})"), 400, "INVALID_ARGUMENT",
+              HasSubstr("accepted: none"));
+}
+
+TEST_F(AdminServerTest, ALimitThatDoesNotApplyIsNotFound) {
+  Start();
+  for (const char* path : {"/api/v1/reset", "/api/v1/refund"}) {
+    ExpectError(Post(path, R"({"user_id":"u","limit":"tenant"})"), 404, "NOT_FOUND",
+                HasSubstr("those that do: user"));
+  }
+}
+
+TEST_F(AdminServerTest, AnUnknownPathIsNotFoundAndAnotherMethodIsToldWhichOnesAre) {
+  Start();
+  for (const char* path : {"/", "/metrics", "/api/v1", "/api/v1/limits/", "/api/v1//limits",
+                           "http://localhost/api/v1/limits", "/healthz/x"}) {
+    ExpectError(Get(path), 404, "NOT_FOUND", HasSubstr(path));
+  }
+  for (const char* method : {"DELETE", "PUT", "PATCH", "OPTIONS", "HEAD"}) {
+    const HttpAnswer answer = Exchange(
+        port(), fmt::format("{} /api/v1/reset HTTP/1.1\r\nHost: localhost\r\n\r\n", method));
+    EXPECT_EQ(answer.status, 405) << method;
+    EXPECT_THAT(answer.head, HasSubstr("\r\nAllow: POST\r\n"));
+  }
+  const HttpAnswer post = Post("/api/v1/limits", "{}");
+  ExpectError(post, 405, "UNIMPLEMENTED", "the method is POST; accepted: GET, HEAD");
+  EXPECT_THAT(post.head, HasSubstr("\r\nAllow: GET, HEAD\r\n"));
+  const HttpAnswer head =
+      Exchange(port(), "HEAD /api/v1/version HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  EXPECT_EQ(head.status, 200);
+  EXPECT_EQ(head.text, "");
+}
+
+TEST_F(AdminServerTest, ABodyThatIsNotJsonByItsHeadersIsNotRead) {
+  Start();
+  for (const char* headers :
+       {"", "Content-Type: text/plain\r\n", "Content-Type: application/jsonx\r\n",
+        "Content-Type: application/x-www-form-urlencoded\r\n",
+        "Content-Type: multipart/form-data; boundary=x\r\n",
+        "Content-Type: text/plain; application/json\r\n",
+        "Content-Type: application/json\r\nContent-Type: text/plain\r\n",
+        "Content-Type: application/json\r\nContent-Encoding: gzip\r\n"}) {
+    ExpectError(Exchange(port(), fmt::format("POST /api/v1/reset HTTP/1.1\r\nHost: localhost\r\n"
+                                             "{}Content-Length: 17\r\n\r\n{{\"user_id\":\"ann\"}}",
+                                             headers)),
+                415, "INVALID_ARGUMENT", HasSubstr("accepted: application/json"));
+  }
+  for (const char* type : {"application/json", "APPLICATION/JSON ;charset=utf-8"}) {
+    EXPECT_EQ(Exchange(port(), fmt::format("POST /api/v1/reset HTTP/1.1\r\nHost: localhost\r\n"
+                                           "Content-Type: {}\r\nContent-Length: 17\r\n\r\n"
+                                           "{{\"user_id\":\"ann\"}}",
+                                           type))
+                  .status,
+              200);
+  }
+}
+
+TEST_F(AdminServerTest, BodiesAreBounded) {
+  Start();
+  std::string body = R"({"user_id":"ann"})";
+  body.resize(std::size_t{64} * 1024, ' ');
+  EXPECT_EQ(Post("/api/v1/reset", body).status, 200);
+  ExpectError(Post("/api/v1/reset", body + " "), 413, "INVALID_ARGUMENT",
+              HasSubstr("at most 65536 bytes"));
+  ExpectError(Exchange(port(),
+                       "POST /api/v1/reset HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+                       "application/json\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"),
+              411, "INVALID_ARGUMENT", HasSubstr("Content-Length"));
+}
+
+TEST_F(AdminServerTest, HeadersAreBounded) {
+  Start();
+  // Far more than a connection takes; the answer may be lost, the server may not.
+  const Socket socket = Socket::Connect("127.0.0.1", port());
+  const std::string much(std::size_t{1024} * 1024, 'x');
+  socket.Write("GET /healthz HTTP/1.1\r\nX: ");
+  for (int i = 0; i < 64 && socket.Write(much); ++i) {
+  }
+  EXPECT_EQ(Get("/healthz").status, 200);
+  EXPECT_EQ(Get("/" + std::string(10'000, 'x')).status, 414);
+}
+
+TEST_F(AdminServerTest, RangesAndCompressionAreNotServed) {
+  Start();
+  EXPECT_EQ(Get("/api/v1/limits",
+                "Host: localhost\r\nRange: bytes=0-,0-,0-\r\n"
+                "Accept-Encoding: gzip, br\r\n")
+                .text,
+            Get("/api/v1/limits").text);
+}
+
+// --- Other sites ---
+
+TEST_F(AdminServerTest, HostsThatAreThisMachineAreServed) {
+  Start();
+  for (const char* host :
+       {"localhost", "LocalHost:80", "localhost:65535", "127.0.0.1", "127.0.0.1:1", "127.9.8.7",
+        "[::1]", "[::1]:8080", "admin.EXAMPLE", "Admin.example:443", "10.0.0.7:80"}) {
+    EXPECT_EQ(Get("/api/v1/version", fmt::format("Host: {}\r\n", host)).status, 200) << host;
+    for (const char* scheme : {"http", "https"}) {
+      EXPECT_EQ(
+          Get("/api/v1/version", fmt::format("Host: {}\r\nOrigin: {}://{}\r\n", host, scheme, host))
+              .status,
+          200)
+          << host;
+    }
+  }
+}
+
+TEST_F(AdminServerTest, HostsThatMayBeAnotherSitesAreRefused) {
+  Start();
+  for (const std::string host : {"evil.com",
+                                 "localhost.evil.com",
+                                 "127.0.0.1.evil.com",
+                                 "localhost.",
+                                 "127.0.0.1.",
+                                 "localhost@evil.com",
+                                 "evil.com@localhost",
+                                 "evil.com:80@localhost",
+                                 "localhost:80:80",
+                                 "localhost:",
+                                 "localhost:port",
+                                 "localhost:+80",
+                                 "localhost:999999",
+                                 "127.1",
+                                 "2130706433",
+                                 "0x7f.0.0.1",
+                                 "0177.0.0.1",
+                                 "127.0.0.1.1",
+                                 "128.0.0.1",
+                                 "0.0.0.0",
+                                 "10.0.0.8",
+                                 "::1",
+                                 "[::1",
+                                 "[::1]x",
+                                 "[::1]evil.com",
+                                 "[::1]:",
+                                 "[::2]",
+                                 "[::ffff:127.0.0.1]",
+                                 "[::1%25lo]",
+                                 "",
+                                 ":80",
+                                 "localhost evil.com",
+                                 "localhost,evil.com",
+                                 "localhost/",
+                                 "xadmin.example",
+                                 "admin.example.evil.com",
+                                 "localhost%00.evil.com",
+                                 "http://localhost"}) {
+    for (const char* path : {"/api/v1/version", "/", "/api/v1/reset"}) {
+      ExpectError(Get(path, fmt::format("Host: {}\r\n", host)), 403, "PERMISSION_DENIED",
+                  StartsWith("Host is "));
+    }
+    ExpectError(
+        Get("/api/v1/version", fmt::format("Host: localhost\r\nOrigin: http://{}\r\n", host)), 403,
+        "PERMISSION_DENIED", StartsWith("Origin is "));
+  }
+  for (const char* headers : {"", "X-Host: localhost\r\n", "Host: localhost\r\nHost: localhost\r\n",
+                              "Host: localhost\r\nHost: evil.com\r\n", "Host : localhost\r\n"}) {
+    EXPECT_EQ(Get("/api/v1/version", headers).status, 403) << headers;
+  }
+}
+
+TEST_F(AdminServerTest, OriginsThatMayBeAnotherSitesAreRefused) {
+  Start();
+  for (const char* origin :
+       {"null", "localhost", "//localhost", "file://", "file://localhost", "ftp://localhost",
+        "HTTP://localhost", "http://localhost/", "http://localhost/x", "http:// localhost",
+        "chrome-extension://localhost", "http://localhost\r\nOrigin: http://localhost"}) {
+    ExpectError(Get("/api/v1/version", fmt::format("Host: localhost\r\nOrigin: {}\r\n", origin)),
+                403, "PERMISSION_DENIED", StartsWith("Origin is "));
+  }
+  for (const auto& [site, status] :
+       {std::pair{"cross-site", 403}, std::pair{"CROSS-SITE", 403}, std::pair{"same-origin", 200},
+        std::pair{"same-site", 200}, std::pair{"none", 200}}) {
+    EXPECT_EQ(Get("/api/v1/version", fmt::format("Host: localhost\r\nSec-Fetch-Site: {}\r\n", site))
+                  .status,
+              status)
+        << site;
+  }
+}
+
+TEST_F(AdminServerTest, TheBodyOfARefusedRequestIsNoRequest) {
+  Start();
+  Take("ann", 5);
+  const std::string hidden =
+      "POST /api/v1/reset HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+      "Content-Length: 17\r\n\r\n{\"user_id\":\"ann\"}";
+  for (const char* type : {"text/plain", "application/json"}) {
+    const HttpAnswer answer = Exchange(
+        port(), fmt::format("POST /api/v1/reset HTTP/1.1\r\nHost: localhost\r\nOrigin: "
+                            "http://evil.com\r\nConnection: keep-alive\r\nContent-Type: {}\r\n"
+                            "Content-Length: {}\r\n\r\n{}",
+                            type, hidden.size(), hidden));
+    EXPECT_EQ(answer.status, 403);
+    EXPECT_EQ(answer.text.find("HTTP/1.1"), std::string::npos);
+  }
+  EXPECT_EQ(Left("ann"), 0U);
+}
+
+// --- The server itself ---
+
+TEST_F(AdminServerTest, SilentConnectionsHoldUpNobody) {
+  Start();
+  std::vector<Socket> silent;
+  for (int i = 0; i < 6; ++i) {
+    silent.push_back(Socket::Connect("127.0.0.1", port()));
+    if (i % 2 == 0) silent.back().Write("GET /healthz HTTP/1.1\r\n");
+  }
+  const auto begun = std::chrono::steady_clock::now();
+  EXPECT_EQ(Get("/healthz").status, 200);
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, 4s);
+}
+
+TEST_F(AdminServerTest, ATakenPortIsAnErrorThatNamesIt) {
+  const Socket taken = Socket::Listen("127.0.0.1");
+  settings_.admin_port = taken.port();
+  for (const char* bind : {"127.0.0.1", "0.0.0.0"}) {
+    settings_.admin_bind = bind;
+    EXPECT_THAT(
+        AdminServer::Start(settings_, Backend()),
+        FailsWith(absl::StatusCode::kUnavailable,
+                  HasSubstr(fmt::format("{} port {} for the admin server", bind, taken.port()))));
+  }
+}
+
+TEST_F(AdminServerTest, NeverSharesItsPortAndFreesItWhenItEnds) {
+  Start();
+  settings_.admin_port = port();
+  EXPECT_THAT(AdminServer::Start(settings_, Backend()),
+              FailsWith(absl::StatusCode::kUnavailable, HasSubstr("is the port taken")));
+  server_.reset();
+  Start();
+  EXPECT_EQ(Get("/healthz").status, 200);
+}
+
+TEST_F(AdminServerTest, AnAddressOfAnotherMachineIsAnError) {
+  settings_.admin_bind = "192.0.2.1";
+  EXPECT_THAT(AdminServer::Start(settings_, Backend()),
+              FailsWith(absl::StatusCode::kUnavailable, HasSubstr("192.0.2.1 port 0")));
+}
+
+}  // namespace
+}  // namespace ratelimiter
