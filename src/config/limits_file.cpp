@@ -222,13 +222,9 @@ LimitsFile ReadLimitsFile(const std::string& path) {
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "re"),
                                                              std::fclose);
   if (file == nullptr) return fail();
-  std::string yaml;
-  std::array<char, 65'536> part{};
-  std::size_t size = part.size();
-  while (size == part.size() && yaml.size() <= kMaxFileBytes) {
-    size = std::fread(part.data(), 1, part.size(), file.get());
-    yaml.append(part.data(), size);
-  }
+  // A byte more than is accepted tells a file that is too large.
+  std::string yaml(kMaxFileBytes + 1, '\0');
+  yaml.resize(std::fread(yaml.data(), 1, yaml.size(), file.get()));
   if (std::ferror(file.get()) != 0) return fail();
   LimitsFile limits = ParseLimits(yaml, path);
   limits.text = std::move(yaml);

@@ -138,19 +138,21 @@ void CheckMatching(const LimitSet& limits, std::string_view bytes) {
   }
 }
 
-}  // namespace
-}  // namespace ratelimiter
-
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  using namespace ratelimiter;
-  const std::string bytes(data, data + size);
+void CheckFile(const std::string& bytes) {
   const LimitsFile file = ParseLimits(bytes, "f");
   CheckLines(file.errors);
   CheckLines(file.warnings);
   Require((file.limits == nullptr) == !file.errors.empty(), "there are limits, or errors");
-  if (file.limits == nullptr) return 0;
+  if (file.limits == nullptr) return;
   Require(!file.limits->limits().empty(), "an accepted file has limits");
   for (const Limit& limit : file.limits->limits()) CheckLimit(limit);
   CheckMatching(*file.limits, bytes);
+}
+
+}  // namespace
+}  // namespace ratelimiter
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  ratelimiter::CheckFile({data, data + size});
   return 0;
 }
