@@ -3,11 +3,17 @@
 #include <httplib.h>
 
 #include <charconv>
+#include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
+#include <system_error>
+#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
@@ -108,6 +114,14 @@ std::optional<Json> Ask(const AdminArguments& arguments, const std::string& path
   client.set_connection_timeout(arguments.answer.timeout);
   client.set_read_timeout(arguments.answer.timeout);
   client.set_write_timeout(arguments.answer.timeout);
+  // Those hold for each read: a server that drips could hold it up for ever.
+  const std::jthread alarm([&](const std::stop_token& answered) {
+    std::mutex mutex;
+    std::condition_variable_any condition;
+    std::unique_lock lock(mutex);
+    condition.wait_for(lock, answered, arguments.answer.timeout, [] { return false; });
+    if (!answered.stop_requested()) client.stop();
+  });
   // By itself it leaves the brackets of an IPv6 address out.
   const httplib::Headers headers = {{"Host", server->text}};
   const httplib::Result result = body.has_value()
@@ -116,7 +130,7 @@ std::optional<Json> Ask(const AdminArguments& arguments, const std::string& path
   if (!result) {
     const bool connected = result.error() != httplib::Error::Connection &&
                            result.error() != httplib::Error::ConnectionTimeout;
-    const std::string why = connected ? fmt::format("no HTTP came within {} (--timeout)",
+    const std::string why = connected ? fmt::format("no whole answer came within {} (--timeout)",
                                                     FormatDuration(arguments.answer.timeout))
                                       : "no connection";
     TellError(

@@ -10,11 +10,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # What only those named may use. Generated code and gRPC are the module `proto`.
 RESERVED = {
     "hiredis": (re.compile(r"#include <hiredis/"), ["redis"]),
+    "httplib": (re.compile(r"#include <httplib\.h>"), ["admin", "rlctl"]),
     "prometheus-cpp": (re.compile(r"#include <prometheus/"), ["metrics"]),
     # rlctl is a program of its own, with flags and variables of its own.
     "the environment": (re.compile(r"\b(secure_)?getenv\b|\benviron\b|#include <CLI/"),
                         ["config", "rlctl"]),
-    "cpp-httplib": (re.compile(r"#include <httplib\.h>"), ["admin", "rlctl"]),
 }
 INCLUDE = re.compile(r'^\s*#include ([<"])([^>"]+)', re.MULTILINE)
 PROTO = re.compile(r"^(grpc|grpcpp|google/protobuf)/|\.pb\.h$")
@@ -83,6 +83,7 @@ def test_every_module_of_the_table_exists():
     ("src/limiter/a.cpp", '#include "limiter/limiter.pb.h"', "limiter may not use proto"),
     ("src/limiter/a.cpp", "#include <grpcpp/server.h>", "limiter may not use proto"),
     ("src/limiter/a.cpp", "#include <hiredis/hiredis.h>", "only redis may use hiredis"),
+    ("src/limiter/a.cpp", "#include <httplib.h>", "only admin and rlctl may use httplib"),
     ("src/limiter/a.cpp", "#include <prometheus/counter.h>", "only metrics may use prometheus-cpp"),
     ("src/limiter/a.cpp", 'auto home = std::getenv("HOME");',
      "only config and rlctl may use the environment"),
@@ -90,7 +91,6 @@ def test_every_module_of_the_table_exists():
     ("src/main.cpp", "#include <hiredis/hiredis.h>", "only redis may use hiredis"),
     ("src/main.cpp", 'auto home = std::getenv("HOME");',
      "only config and rlctl may use the environment"),
-    ("src/limiter/a.cpp", "#include <httplib.h>", "only admin and rlctl may use cpp-httplib"),
     ("src/a.cpp", "", "the table has no module a"),
     ("include/ratelimiter/a.h", "", "the table has no module ratelimiter"),
     ("src/surprise/a.cpp", "", "the table has no module surprise"),
