@@ -10,6 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # What only those named may use. Generated code and gRPC are the module `proto`.
 RESERVED = {
     "hiredis": (re.compile(r"#include <hiredis/"), ["redis"]),
+    "httplib": (re.compile(r"#include <httplib\.h>"), ["admin", "rlctl"]),
     "prometheus-cpp": (re.compile(r"#include <prometheus/"), ["metrics"]),
     # rlctl is a program of its own, and knows nothing of the daemon's settings.
     "the environment": (re.compile(r"\b(secure_)?getenv\b|\benviron\b|#include <CLI/"),
@@ -82,6 +83,7 @@ def test_every_module_of_the_table_exists():
     ("src/limiter/a.cpp", '#include "limiter/limiter.pb.h"', "limiter may not use proto"),
     ("src/limiter/a.cpp", "#include <grpcpp/server.h>", "limiter may not use proto"),
     ("src/limiter/a.cpp", "#include <hiredis/hiredis.h>", "only redis may use hiredis"),
+    ("src/limiter/a.cpp", "#include <httplib.h>", "only admin and rlctl may use httplib"),
     ("src/limiter/a.cpp", "#include <prometheus/counter.h>", "only metrics may use prometheus-cpp"),
     ("src/limiter/a.cpp", 'auto home = std::getenv("HOME");',
      "only config and rlctl may use the environment"),
