@@ -88,8 +88,9 @@ absl::Status ParseObject(std::string_view text, std::span<const std::string_view
                          Json& object) {
   try {
     object = Json::parse(text);
-  } catch (const Json::parse_error& error) {
-    // Behind the library's own number of the error.
+  } catch (const Json::exception& error) {
+    // Of its form, or of a number that is out of range. Behind the library's own number of the
+    // error.
     std::string_view what = error.what();
     what.remove_prefix(what.find("] ") + 2);
     return absl::InvalidArgumentError(fmt::format(

@@ -288,9 +288,10 @@ class HttpServer final : public AdminServer, private httplib::Server {
 absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const Settings& settings,
                                                                 AdminBackend backend) {
   auto server = std::make_unique<HttpServer>(settings, std::move(backend));
-  const absl::Status listening =
-      server->Listen(settings.admin_bind, settings.admin_port.value_or(0));
-  if (!listening.ok()) return listening;
+  if (absl::Status status = server->Listen(settings.admin_bind, settings.admin_port.value_or(0));
+      !status.ok()) {
+    return status;
+  }
   return server;
 }
 

@@ -140,6 +140,47 @@ const std::vector<Setting>& AllSettings() {
        "30d",
        [](const Settings& settings) { return FormatDuration(settings.quota.refill_interval); },
        {"0", "999us", "31d", "2", "2 s"}},
+      {"LIMITS_FILE",
+       "--limits-file",
+       "",
+       "limits.yaml",
+       "/etc/a b.yaml",
+       [](const Settings& settings) { return settings.limits_file; },
+       {}},
+      {"RATELIMIT_HEADERS",
+       "--ratelimit-headers",
+       "off",
+       "on",
+       "off",
+       [](const Settings& settings) -> std::string {
+         return settings.ratelimit_headers ? "on" : "off";
+       },
+       {"true", "ON", "on,off"}},
+      {"ADMIN_PORT",
+       "--admin-port",
+       "off",
+       "0",
+       "65535",
+       [](const Settings& settings) {
+         return settings.admin_port.has_value() ? std::to_string(*settings.admin_port) : "off";
+       },
+       {"65536", "-1", "OFF", "none"}},
+      {"ADMIN_BIND",
+       "--admin-bind",
+       "127.0.0.1",
+       "::",
+       "::1",
+       [](const Settings& settings) { return settings.admin_bind; },
+       {"localhost", "[::1]"}},
+      {"ADMIN_HOSTS",
+       "--admin-hosts",
+       "",
+       "admin.example",
+       "a,10.0.0.7,b_c-d.e",
+       [](const Settings& settings) {
+         return fmt::format("{}", fmt::join(settings.admin_hosts, ","));
+       },
+       {",", "a,", ",a", "a,,b", "a b", "a:80", "http://a", "[::1]", "é"}},
       {"MEMORY_MAX_BUCKETS",
        "--memory-max-buckets",
        "1000000",
@@ -284,11 +325,13 @@ TEST_F(SettingsTest, ABadValueIsToldWordForWord) {
 }
 
 TEST_F(SettingsTest, AllBadValuesAreToldAtOnce) {
-  for (const Setting& setting : AllSettings()) {
+  std::vector<Setting> settings = AllSettings();
+  std::erase_if(settings, [](const Setting& setting) { return setting.not_accepted.empty(); });
+  for (const Setting& setting : settings) {
     environment_.Set(setting.variable, setting.not_accepted.front());
   }
   const SettingsResult result = Read();
-  for (const Setting& setting : AllSettings()) {
+  for (const Setting& setting : settings) {
     EXPECT_THAT("\n" + result.message, HasSubstr("\n" + setting.variable + ": \""));
   }
   EXPECT_EQ(result.exit_code, 78);
@@ -386,7 +429,7 @@ TEST_F(SettingsTest, TheHelpListsEverySettingWithItsDefault) {
   EXPECT_FALSE(result.settings.has_value());
   for (const Setting& setting : AllSettings()) {
     EXPECT_THAT(result.message,
-                ContainsRegex("  " + setting.flag + "[ =]\\[?" + setting.by_default +
+                ContainsRegex("  " + setting.flag + "[ =]?\\[?" + setting.by_default +
                               "]? +\\(Env:" + setting.variable + "\\)"));
   }
 }
