@@ -136,9 +136,9 @@ std::unique_ptr<LimitsReloader> MakeReloader(const Settings& settings, LimitsFil
   if (settings.limits_file.empty()) return nullptr;
   auto reloader = std::make_unique<LimitsReloader>(
       settings.limits_file, std::move(in_force),
-      [&](std::shared_ptr<const LimitSet> limits) {
+      [&](const std::shared_ptr<const LimitSet>& limits) {
         ShowInMetrics(*limits, metrics);
-        limiter.SetLimits(std::move(limits));
+        limiter.SetLimits(limits);
       },
       std::move(logger));
   metrics.PublishReloads([&reloader = *reloader] {

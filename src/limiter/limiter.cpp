@@ -61,8 +61,8 @@ std::string Why(const Limit& limit, const Request& request) {
 
 }  // namespace
 
-Limiter::Limiter(std::shared_ptr<const LimitSet> limits, TokenBucketStore& store)
-    : limits_(std::move(limits)), store_(store) {}
+Limiter::Limiter(const std::shared_ptr<const LimitSet>& limits, TokenBucketStore& store)
+    : limits_(limits), store_(store) {}
 
 absl::StatusOr<Answer> Limiter::Allow(const Request& request, Deadline deadline) {
   Inquiry inquiry(limits(), request);

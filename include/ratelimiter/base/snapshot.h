@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <memory>
 #include <mutex>
-#include <utility>
 
 namespace ratelimiter {
 
@@ -17,7 +16,7 @@ namespace ratelimiter {
 template <typename T>
 class Snapshot {
  public:
-  explicit Snapshot(std::shared_ptr<const T> value) { Set(std::move(value)); }
+  explicit Snapshot(const std::shared_ptr<const T>& value) { Set(value); }
 
   std::shared_ptr<const T> Get() const {
     static std::atomic<std::size_t> threads{0};
@@ -27,7 +26,7 @@ class Snapshot {
     return copy.value;
   }
 
-  void Set(std::shared_ptr<const T> value) {
+  void Set(const std::shared_ptr<const T>& value) {
     for (Copy& copy : copies_) {
       // What was there is let go outside the lock: it may be much to destroy.
       std::shared_ptr<const T> replaced = value;

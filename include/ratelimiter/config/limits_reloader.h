@@ -42,7 +42,7 @@ struct ReloadState {
 class LimitsReloader {
  public:
   // Makes limits the ones in force. Called by one thread at a time.
-  using Apply = std::function<void(std::shared_ptr<const LimitSet>)>;
+  using Apply = std::function<void(const std::shared_ptr<const LimitSet>&)>;
 
   // `in_force`: what was read, without errors, from the file at `path`. Watches
   // from now on; a change since it was read is noticed too. Where the system has

@@ -69,12 +69,12 @@ struct Explanation {
 // Thread-safe. The store must outlive it.
 class Limiter {
  public:
-  Limiter(std::shared_ptr<const LimitSet> limits, TokenBucketStore& store);
+  Limiter(const std::shared_ptr<const LimitSet>& limits, TokenBucketStore& store);
 
   // The limits in force. Calls that began before a SetLimits end by those they
   // began with.
   std::shared_ptr<const LimitSet> limits() const { return limits_.Get(); }
-  void SetLimits(std::shared_ptr<const LimitSet> limits) { limits_.Set(std::move(limits)); }
+  void SetLimits(const std::shared_ptr<const LimitSet>& limits) { limits_.Set(limits); }
 
   // INVALID_ARGUMENT if the cost is above the capacity of a limit that is not a
   // shadow: it could never pass. Other errors: TokenBucketStore::Decide's.

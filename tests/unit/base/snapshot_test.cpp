@@ -5,7 +5,6 @@
 #include <atomic>
 #include <cstddef>
 #include <memory>
-#include <utility>
 
 #include <gtest/gtest.h>
 
@@ -44,7 +43,8 @@ TEST(SnapshotTest, AReaderKeepsItsVersionWhileItNeedsIt) {
 TEST(SnapshotTest, LetsGoWhatWasReplaced) {
   auto first = Make(1);
   const std::weak_ptr<const Version> watched = first;
-  Snapshot<Version> snapshot(std::move(first));
+  Snapshot<Version> snapshot(first);
+  first.reset();
   EXPECT_FALSE(watched.expired());
   snapshot.Set(Make(2));
   EXPECT_TRUE(watched.expired());

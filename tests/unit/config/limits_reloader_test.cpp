@@ -90,10 +90,14 @@ class LimitsReloaderTest : public ::testing::Test {
     logger->set_pattern("%l %v");
     reloader_.emplace(
         path_, std::move(file),
-        [this](std::shared_ptr<const LimitSet> limits) { in_force_.Set(std::move(limits)); },
+        [this](const std::shared_ptr<const LimitSet>& limits) { in_force_.Set(limits); },
         std::move(logger));
   }
-  void Start() { Start(ReadLimitsFile(path_)); }
+  // What comes next is noticed by events alone.
+  void Start() {
+    Start(ReadLimitsFile(path_));
+    AwaitSettled();
+  }
   void StartWith(const std::vector<std::string>& names) {
     Write(path_, Yaml(names));
     Start();
@@ -187,7 +191,6 @@ TEST_F(LimitsReloaderTest, AnEditorMayMoveTheOldFileAwayFirst) {
 
 TEST_F(LimitsReloaderTest, HalfAFileIsNeverRead) {
   StartWith({"a"});
-  AwaitSettled();
   const std::string whole = Yaml({"b", "c"});
   const std::size_t half = Yaml({"b"}).size();
   std::ofstream file(path_);
@@ -204,7 +207,6 @@ TEST_F(LimitsReloaderTest, HalfAFileIsNeverRead) {
 
 TEST_F(LimitsReloaderTest, HalfANewFileIsNeverRead) {
   StartWith({"a"});
-  AwaitSettled();
   const std::string whole = Yaml({"b", "c"});
   fs::remove(path_);
   std::ofstream file(path_);
@@ -480,7 +482,7 @@ TEST_F(LimitsReloaderTest, EndsWhileTheFileChanges) {
   testing::OnThreads(2, [&](std::size_t thread) {
     if (thread == 0) {
       for (int i = 0; i < 100; ++i) {
-        Start();
+        Start(ReadLimitsFile(path_));
         reloader_.reset();
       }
       over = true;
