@@ -4,6 +4,9 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <ctime>
 #include <functional>
@@ -33,9 +36,13 @@
 namespace ratelimiter {
 namespace {
 
-// How long calls that are in flight when no more are accepted may take: far
-// above what the store waits.
-constexpr std::chrono::seconds kShutdownGrace{5};
+// How long calls that are in flight when no more are accepted may take: above
+// what the store waits, to send a command and for its reply.
+std::chrono::milliseconds ShutdownGrace(const Settings& settings) {
+  constexpr std::chrono::milliseconds kLeast{5000};
+  constexpr std::chrono::milliseconds kMargin{1000};
+  return std::max(kLeast, 2 * settings.redis_timeout + kMargin);
+}
 
 // The signals that end the daemon, waited for instead of handled: what they
 // start (locks, I/O) is not for a signal handler.
@@ -64,10 +71,16 @@ class EndSignals {
 
   // Whether one came within `time`.
   bool WaitFor(std::chrono::milliseconds time) const {
-    const auto seconds = std::chrono::floor<std::chrono::seconds>(time);
-    const timespec timeout = {.tv_sec = seconds.count(),
-                              .tv_nsec = std::chrono::nanoseconds(time - seconds).count()};
-    return sigtimedwait(&signals_, nullptr, &timeout) > 0;
+    const auto end = std::chrono::steady_clock::now() + time;
+    while (true) {
+      const std::chrono::nanoseconds left =
+          std::max(end - std::chrono::steady_clock::now(), std::chrono::nanoseconds(0));
+      const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
+      const timespec timeout = {.tv_sec = seconds.count(), .tv_nsec = (left - seconds).count()};
+      if (sigtimedwait(&signals_, nullptr, &timeout) > 0) return true;
+      // A process that is stopped and continued comes back too early.
+      if (errno != EINTR) return false;
+    }
   }
 
  private:
@@ -98,7 +111,9 @@ std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings, const Cloc
 std::string DescribeStore(const Settings& settings) {
   if (settings.store == StoreKind::kMemory) return "memory";
   const RedisUrl& url = settings.redis_url;
-  return fmt::format("redis at {}:{}/{}", url.host, url.port, url.database);
+  const bool ipv6 = url.host.find(':') != std::string::npos;
+  return fmt::format("redis at {}:{}/{}", ipv6 ? "[" + url.host + "]" : url.host, url.port,
+                     url.database);
 }
 
 std::string DescribeLimits(const Settings& settings, const LimitSet& limits) {
@@ -191,6 +206,10 @@ int Run(const Settings& settings) {
   if (!file.errors.empty()) return kExitConfig;
   for (const std::string& warning : file.warnings) logger->warn("{}", warning);
 
+  // For what a start must tell whatever LOG_LEVEL says: why it failed, and, unless
+  // the log is off, what it has started and on which ports.
+  const auto start_logger = MakeLogger(spdlog::level::info, settings.log_format);
+  const bool quiet = settings.log_level == spdlog::level::off;
   const SteadyClock clock;
   Metrics metrics(settings.metrics_max_users, RATELIMITER_VERSION);
   const std::unique_ptr<TokenBucketStore> store = MakeStore(settings, clock, metrics);
@@ -198,28 +217,30 @@ int Run(const Settings& settings) {
   ShowInMetrics(*file.limits, metrics);
   const auto reloader = MakeReloader(settings, std::move(file), limiter, metrics, logger);
 
-  auto exposer = MetricsExposer::Start(settings.metrics_bind, settings.metrics_port, metrics);
-  if (!exposer.ok()) {
-    logger->error("{} (METRICS_PORT, METRICS_BIND)", std::string(exposer.status().message()));
-    return kExitRuntime;
-  }
+  // gRPC first, for an exposer takes seconds to end.
   auto server = Server::Start(settings, limiter, *store, metrics, logger);
   if (!server.ok()) {
-    logger->error("{}", std::string(server.status().message()));
+    start_logger->error("{} (PORT, BIND)", std::string(server.status().message()));
+    return kExitRuntime;
+  }
+  auto exposer = MetricsExposer::Start(settings.metrics_bind, settings.metrics_port, metrics);
+  if (!exposer.ok()) {
+    start_logger->error("{} (METRICS_PORT, METRICS_BIND)", std::string(exposer.status().message()));
     return kExitRuntime;
   }
   auto admin = StartAdmin(settings, limiter, reloader.get(), *store, **server);
   if (!admin.ok()) {
-    logger->error("{} (ADMIN_PORT, ADMIN_BIND)", std::string(admin.status().message()));
+    start_logger->error("{} (ADMIN_PORT, ADMIN_BIND)", std::string(admin.status().message()));
     return kExitRuntime;
   }
   if (settings.store == StoreKind::kMemory) {
     logger->warn("STORE=memory: quotas are this process's alone, not shared with other instances");
   }
-  logger->info("ratelimiterd {}: gRPC on {} port {}, metrics on {} port {}{}, store {}, {}",
-               RATELIMITER_VERSION, settings.bind, (*server)->port(), settings.metrics_bind,
-               exposer->port(), DescribeAdmin(settings, admin->get()), DescribeStore(settings),
-               DescribeLimits(settings, *limiter.limits()));
+  (quiet ? logger : start_logger)
+      ->info("ratelimiterd {}: gRPC on {} port {}, metrics on {} port {}{}, store {}, {}",
+             RATELIMITER_VERSION, settings.bind, (*server)->port(), settings.metrics_bind,
+             exposer->port(), DescribeAdmin(settings, admin->get()), DescribeStore(settings),
+             DescribeLimits(settings, *limiter.limits()));
 
   const int signal = signals.Wait([&] {
     if (reloader != nullptr) {
@@ -234,7 +255,7 @@ int Run(const Settings& settings) {
   if (signals.WaitFor(settings.drain_time)) _exit(kExitRuntime);
   RunUnlessSignalled(signals, [&] {
     admin->reset();  // It asks the server whether it is ready.
-    (*server)->Shutdown(kShutdownGrace);
+    (*server)->Shutdown(ShutdownGrace(settings));
   });
   logger->info("ended");
   return kExitOk;

@@ -24,13 +24,13 @@ std::vector<std::string> Findings::Lines(std::string_view file) const {
   constexpr std::size_t kMaxLineBytes = 8'192;
   std::vector<Finding> sorted = findings_;
   std::ranges::stable_sort(sorted, {}, &Finding::place);
-  const auto repeated = std::ranges::unique(sorted);
-  sorted.erase(repeated.begin(), repeated.end());
 
   std::vector<std::string> lines;
+  lines.reserve(sorted.size() + 1);
   for (const auto& [place, text] : sorted) {
-    lines.push_back(Printable(fmt::format("{}:{}:{}: {}", file, place.line, place.column, text),
-                              kMaxLineBytes));
+    std::string line =
+        Printable(fmt::format("{}:{}:{}: {}", file, place.line, place.column, text), kMaxLineBytes);
+    if (lines.empty() || lines.back() != line) lines.push_back(std::move(line));
   }
   if (full()) {
     lines.push_back(Printable(

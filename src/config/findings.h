@@ -40,8 +40,6 @@ class Findings {
   struct Finding {
     Place place;
     std::string text;
-
-    friend auto operator<=>(const Finding&, const Finding&) = default;
   };
 
   std::vector<Finding> findings_;

@@ -288,6 +288,7 @@ void CheckReached(const Limit& limit, const std::vector<Place>& places, Findings
   for (std::size_t i = 0; i < indexed.overrides.size(); ++i) {
     const Override& override = indexed.overrides[i];
     std::vector<AttributeView> attributes;
+    attributes.reserve(override.attributes.size());
     for (const auto& [key, value] : override.attributes) attributes.push_back({key, value});
     // A request of what it names, and of what none does: a user is never empty,
     // and a path of an override never has a *.

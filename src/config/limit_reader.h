@@ -8,8 +8,8 @@
 
 namespace ratelimiter {
 
-// Overrides that a file may hold: more than a limit for each of the users that
-// one would name, and few enough to read at once.
+// Overrides that a file may hold. An alias may repeat a long list of them for
+// every limit.
 inline constexpr std::size_t kMaxOverrides = 1'000'000;
 
 // Reads one limit. What is not accepted is told by the field; nothing comes of a

@@ -6,12 +6,14 @@
 #include <cstddef>
 #include <cstdio>
 #include <optional>
+#include <sstream>
 #include <system_error>
 #include <utility>
 
 #include <absl/container/flat_hash_map.h>
 #include <fmt/format.h>
 #include <yaml-cpp/depthguard.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include "findings.h"
@@ -28,16 +30,18 @@ using std::string_view_literals::operator""sv;
 constexpr std::size_t kMaxFileBytes = std::size_t{16} << 20U;
 constexpr std::array kFileKeys = {"hash_by"sv, "limits"sv};
 
+// Of those that YAML does not know.
+bool IsControl(char c) {
+  return (c >= 0 && c < ' ' && c != '\t' && c != '\n' && c != '\r') || c == '\x7F';
+}
+
 // Tells of the first byte that is not text. False: there is one.
 //
-// YAML knows no control characters but these, and its reader takes some for the
-// end of the file.
+// The reader of YAML takes some control characters for the end of the file.
 bool CheckText(std::string_view yaml, Findings& findings) {
-  const std::size_t valid = ValidUtf8Prefix(yaml, yaml.size()).size();
-  const auto control = std::ranges::find_if(yaml.substr(0, valid), [](char c) {
-    return (c >= 0 && c < ' ' && c != '\t' && c != '\n' && c != '\r') || c == '\x7F';
-  });
-  const auto bad = static_cast<std::size_t>(control - yaml.begin());
+  const std::string_view valid = ValidUtf8Prefix(yaml, yaml.size());
+  std::size_t bad = 0;
+  while (bad < valid.size() && !IsControl(valid[bad])) ++bad;
   if (bad == yaml.size()) return true;
   const std::string_view before = yaml.substr(0, bad);
   const auto line = static_cast<std::size_t>(std::ranges::count(before, '\n'));
@@ -47,19 +51,44 @@ bool CheckText(std::string_view yaml, Findings& findings) {
   return false;
 }
 
+// Reads over a document, and notes where it begins.
+class Skimmer : public YAML::EventHandler {
+ public:
+  Place begin() const { return begin_; }
+
+  void OnDocumentStart(const YAML::Mark& mark) override { begin_ = PlaceOf(mark); }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& /*mark*/, YAML::anchor_t /*anchor*/) override {}
+  void OnAlias(const YAML::Mark& /*mark*/, YAML::anchor_t /*anchor*/) override {}
+  void OnScalar(const YAML::Mark& /*mark*/, const std::string& /*tag*/, YAML::anchor_t /*anchor*/,
+                const std::string& /*value*/) override {}
+  void OnSequenceStart(const YAML::Mark& /*mark*/, const std::string& /*tag*/,
+                       YAML::anchor_t /*anchor*/, YAML::EmitterStyle::value /*style*/) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark& /*mark*/, const std::string& /*tag*/, YAML::anchor_t /*anchor*/,
+                  YAML::EmitterStyle::value /*style*/) override {}
+  void OnMapEnd() override {}
+
+ private:
+  Place begin_;
+};
+
 // The file's one document. Nothing: that was told.
 std::optional<YAML::Node> Load(std::string_view yaml, Findings& findings) {
-  const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(yaml));
-  if (documents.empty()) {
+  const std::string text(yaml);
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  Skimmer skimmer;
+  if (!parser.HandleNextDocument(skimmer)) {
     findings.Add({}, "the file is empty; accepted: a map with limits");
     return std::nullopt;
   }
-  if (documents.size() > 1) {
-    findings.Add(PlaceOf(documents[1].Mark()),
-                 "a second document begins; accepted: one, without a --- in between");
+  // Not LoadAll, which takes a ',' behind a document for documents without end.
+  if (parser.HandleNextDocument(skimmer)) {
+    findings.Add(skimmer.begin(), "the file goes on behind its document; accepted: one document");
     return std::nullopt;
   }
-  return documents.front();
+  return YAML::Load(text);
 }
 
 // user or global; nothing: neither.
@@ -193,13 +222,9 @@ LimitsFile ReadLimitsFile(const std::string& path) {
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "re"),
                                                              std::fclose);
   if (file == nullptr) return fail();
-  std::string yaml;
-  std::array<char, 65'536> part{};
-  while (yaml.size() <= kMaxFileBytes) {
-    const std::size_t size = std::fread(part.data(), 1, part.size(), file.get());
-    yaml.append(part.data(), size);
-    if (size < part.size()) break;
-  }
+  // A byte more than is accepted tells a file that is too large.
+  std::string yaml(kMaxFileBytes + 1, '\0');
+  yaml.resize(std::fread(yaml.data(), 1, yaml.size(), file.get()));
   if (std::ferror(file.get()) != 0) return fail();
   LimitsFile limits = ParseLimits(yaml, path);
   limits.text = std::move(yaml);

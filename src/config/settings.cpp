@@ -291,8 +291,44 @@ constexpr const char* kDescription =
 
 constexpr const char* kFooter =
     "Flags go before environment variables, and those before defaults. Durations are a whole\n"
-    "number with a unit: us, ms, s, m, h, d. Exit codes: 0 ended as asked, 1 could not run,\n"
-    "2 a flag that does not exist, 78 a value that is not accepted.";
+    "number with a unit: us, ms, s, m, h, d. An empty environment variable counts as unset.\n"
+    "The start line is logged whatever LOG_LEVEL says, unless it is off; why a start failed is\n"
+    "always told. Exit codes: 0 ended as asked, 1 could not run, 2 a flag that does not exist,\n"
+    "78 a value that is not accepted.";
+
+// The arguments, last first, as CLI11 wants them. "--port=" becomes "--port" and an
+// empty argument, for CLI11 would say of the first that its value is missing.
+std::vector<std::string> ArgumentsInReverse(int argc, const char* const* argv) {
+  std::vector<std::string> arguments;
+  for (const char* const* argument = argv + 1; argument < argv + argc; ++argument) {
+    const bool empty_value = std::ranges::any_of(kSettings, [&](const Setting& setting) {
+      return FlagName(setting.name) + "=" == *argument;
+    });
+    arguments.emplace_back(*argument);
+    if (empty_value) {
+      arguments.back().pop_back();
+      arguments.emplace_back();
+    }
+  }
+  std::ranges::reverse(arguments);
+  return arguments;
+}
+
+// Why the two servers cannot have their ports; empty: they can.
+std::string PortConflict(const Settings& settings) {
+  const auto is_wildcard = [](const std::string& address) {
+    return address == "::" || address == "0.0.0.0";
+  };
+  if (settings.port == 0 || settings.port != settings.metrics_port) return {};
+  if (settings.bind != settings.metrics_bind && !is_wildcard(settings.bind) &&
+      !is_wildcard(settings.metrics_bind)) {
+    return {};
+  }
+  return fmt::format(
+      "PORT, METRICS_PORT: both are {}, at addresses that overlap (BIND {}, METRICS_BIND {}); "
+      "accepted: two ports, or addresses that do not overlap\n",
+      settings.port, settings.bind, settings.metrics_bind);
+}
 
 }  // namespace
 
@@ -315,7 +351,7 @@ SettingsResult ReadSettings(int argc, const char* const* argv) {
             ->default_str(std::string(setting.default_value)));
   }
   try {
-    app.parse(argc, argv);
+    app.parse(ArgumentsInReverse(argc, argv));
   } catch (const CLI::ParseError& error) {
     std::ostringstream out;
     const int code = app.exit(error, out, out);
@@ -341,6 +377,8 @@ SettingsResult ReadSettings(int argc, const char* const* argv) {
         "{}: is set beside LIMITS_FILE, which takes its place; accepted: one of the two\n",
         kSettings[i].name);
   }
+  // Between values that are accepted by themselves.
+  if (rejections.empty()) rejections += PortConflict(settings);
   const Quota& quota = settings.quota;
   // A number that was not accepted is still zero, and told already.
   if (quota.capacity > 0 && quota.refill_tokens > 0 && quota.refill_interval > 0us) {

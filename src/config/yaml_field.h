@@ -21,8 +21,8 @@ class YamlFields;
 class YamlField {
  public:
   // The findings must outlive it.
-  YamlField(std::string name, Place place, YAML::Node node, Findings& findings)
-      : name_(std::move(name)), place_(place), node_(std::move(node)), findings_(&findings) {}
+  YamlField(std::string name, Place place, const YAML::Node& node, Findings& findings)
+      : name_(std::move(name)), place_(place), node_(node), findings_(&findings) {}
 
   const std::string& name() const { return name_; }
   Place place() const { return place_; }

@@ -83,9 +83,11 @@ absl::StatusOr<Answer> Inquiry::Conclude(const absl::Status& status) {
 
 // Leaves what refuses without being asked.
 void Inquiry::AskNothing() {
-  const auto asked = std::ranges::remove_if(
-      answer_.states, [](const LimitState& state) { return state.quota.capacity != 0; });
-  answer_.states.erase(asked.begin(), asked.end());
+  decltype(answer_.states) refusing;
+  for (const LimitState& state : answer_.states) {
+    if (state.quota.capacity == 0) refusing.push_back(state);
+  }
+  answer_.states = std::move(refusing);
   charges_.clear();
 }
 

@@ -65,10 +65,10 @@ bool Limit::AppliesTo(const Request& request) const {
 
 std::vector<std::string> Limit::RequiredAttributes() const {
   std::vector<std::string> required = by.attributes;
-  for (const auto& [key, value] : attributes) required.push_back(key);
+  for (const auto& [key, value] : attributes) {
+    if (std::ranges::find(by.attributes, key) == by.attributes.end()) required.push_back(key);
+  }
   std::ranges::sort(required);
-  const auto repeated = std::ranges::unique(required);
-  required.erase(repeated.begin(), repeated.end());
   return required;
 }
 

@@ -1,9 +1,5 @@
 #include "ratelimiter/metrics/metrics.h"
 
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <exception>
 #include <utility>
 
@@ -11,6 +7,8 @@
 #include <prometheus/client_metric.h>
 #include <prometheus/gauge.h>
 #include <prometheus/metric_family.h>
+
+#include "ratelimiter/base/listen.h"
 
 namespace ratelimiter {
 namespace {
@@ -84,15 +82,10 @@ prometheus::Histogram& BuildRedisLatency(prometheus::Registry& registry) {
       .Add({}, kLatencyBuckets);
 }
 
-bool HasIpv6() {
-  const int descriptor = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (descriptor < 0) return false;
-  sockaddr_in6 any{};
-  any.sin6_family = AF_INET6;
-  const bool bound = bind(descriptor, reinterpret_cast<const sockaddr*>(&any), sizeof any) == 0;
-  close(descriptor);
-  return bound;
-}
+// A connection that sends nothing holds one of civetweb's threads: so many may at
+// once, for so long, before a scrape waits.
+constexpr int kHttpThreads = 16;
+constexpr std::chrono::milliseconds kHttpTimeout{5000};
 
 // civetweb's words for an address: "+port" is IPv4 and IPv6.
 std::string ListenAddress(const std::string& bind, std::uint16_t port) {
@@ -144,14 +137,19 @@ void Metrics::PublishReloads(std::function<Reloads()> read) {
 
 absl::StatusOr<MetricsExposer> MetricsExposer::Start(const std::string& bind, std::uint16_t port,
                                                      const Metrics& metrics) {
-  const std::string address = ListenAddress(bind, port);
+  const auto failure = [&](const std::string& why) {
+    return absl::UnavailableError(
+        fmt::format("cannot listen on {} port {} for metrics: {}", bind, port, why));
+  };
+  // civetweb does not say why it cannot.
+  if (const auto error = CheckListen(bind, port); error) return failure(error.message());
   std::unique_ptr<prometheus::Exposer> exposer;
   try {
-    exposer = std::make_unique<prometheus::Exposer>(address);
-  } catch (const std::exception& error) {  // civetweb's
-    return absl::UnavailableError(
-        fmt::format("cannot listen on {} port {} for metrics ({}); is the port taken?", bind, port,
-                    error.what()));
+    exposer = std::make_unique<prometheus::Exposer>(std::vector<std::string>{
+        "listening_ports", ListenAddress(bind, port), "num_threads", std::to_string(kHttpThreads),
+        "request_timeout_ms", std::to_string(kHttpTimeout.count())});
+  } catch (const std::exception& error) {
+    return failure(error.what());
   }
   for (const auto& collectable : metrics.collectables()) exposer->RegisterCollectable(collectable);
   return MetricsExposer(std::move(exposer), metrics.collectables());

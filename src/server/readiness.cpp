@@ -10,6 +10,8 @@ namespace ratelimiter {
 namespace {
 
 constexpr std::chrono::seconds kInterval{1};
+// Far above what a store that is well takes, on a busy machine too.
+constexpr std::chrono::seconds kFirstAnswer{1};
 
 void SetServing(grpc::HealthCheckServiceInterface& health, bool serving) {
   health.SetServingStatus("", serving);
@@ -22,8 +24,9 @@ Readiness::Readiness(TokenBucketStore& store, grpc::HealthCheckServiceInterface&
                      std::shared_ptr<spdlog::logger> logger)
     : store_(store), health_(health), logger_(std::move(logger)) {
   SetServing(health_, false);
-  Ask();
   thread_ = std::thread([this] { Run(); });
+  std::unique_lock lock(mutex_);
+  slow_ = !changed_.wait_for(lock, kFirstAnswer, [this] { return answered_; });
 }
 
 Readiness::~Readiness() {
@@ -42,34 +45,35 @@ void Readiness::StopServing() {
   stopped_ = true;
   serving_ = false;
   health_.Shutdown();
-  stopping_.notify_all();
+  changed_.notify_all();
 }
 
 void Readiness::Ask() {
   // The store's own bound is the only one.
   const absl::Status status = store_.Check(Deadline::max());
-  const bool first = !std::exchange(asked_, true);
   const bool changed = std::exchange(ready_, status.ok()) != ready_;
-  if (!first && !changed) return;
 
   const std::lock_guard lock(mutex_);
+  const bool first = !std::exchange(answered_, true);
   if (stopped_) return;
   serving_ = ready_;
+  if (!first && !changed) return;
   SetServing(health_, ready_);
-  if (ready_) {
-    if (!first) logger_->info("ready");  // At first the start line is enough.
-  } else {
+  if (!ready_) {
     logger_->warn("not ready: {}", std::string(status.message()));
+  } else if (!first || slow_) {  // Else the start line is enough.
+    logger_->info("ready");
   }
+  changed_.notify_all();
 }
 
 void Readiness::Run() {
   std::unique_lock lock(mutex_);
-  while (!stopping_.wait_for(lock, kInterval, [this] { return stopped_; })) {
+  do {
     lock.unlock();
     Ask();
     lock.lock();
-  }
+  } while (!changed_.wait_for(lock, kInterval, [this] { return stopped_; }));
 }
 
 }  // namespace ratelimiter

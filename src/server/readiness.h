@@ -13,12 +13,15 @@
 namespace ratelimiter {
 
 // Keeps gRPC health (of "" and of limiter.RateLimiter) at what the store can do:
-// asks it every second on a thread of its own, and logs each change.
+// asks it every second on a thread of its own, and logs each change. Until the
+// store has answered for the first time, health says NOT_SERVING.
 //
 // What it is given must outlive it.
 class Readiness {
  public:
-  // Returns once the store was asked for the first time.
+  // Returns when the store has answered for the first time, or is slow to: health
+  // is then right from the start of a daemon whose store is well, and a store that
+  // is not holds up neither the start nor the end.
   Readiness(TokenBucketStore& store, grpc::HealthCheckServiceInterface& health,
             std::shared_ptr<spdlog::logger> logger);
   ~Readiness();
@@ -40,14 +43,14 @@ class Readiness {
   const std::shared_ptr<spdlog::logger> logger_;
 
   mutable std::mutex mutex_;
-  std::condition_variable stopping_;
+  std::condition_variable changed_;
   // Guarded by mutex_.
   bool stopped_ = false;
+  bool answered_ = false;
   bool serving_ = false;
+  bool slow_ = false;  // It had not answered when the constructor returned.
 
-  // Of the asking thread alone.
-  bool ready_ = false;
-  bool asked_ = false;
+  bool ready_ = false;  // Of the asking thread alone.
 
   std::thread thread_;  // Last, for it uses the others.
 };

@@ -11,6 +11,7 @@
 
 #include "grpc/health/v1/health.pb.h"
 #include "grpc_logging.h"
+#include "ratelimiter/base/listen.h"
 #include "ratelimiter/server/rate_limiter_service.h"
 #include "readiness.h"
 #include "reflection_service.h"
@@ -27,6 +28,15 @@ class GrpcServer final : public Server {
 
   absl::Status Listen(const Settings& settings, TokenBucketStore& store,
                       std::shared_ptr<spdlog::logger> logger) {
+    const auto failure = [&](const std::string& why) {
+      return absl::UnavailableError(fmt::format("cannot listen on {} port {} for gRPC: {}",
+                                                settings.bind, settings.port, why));
+    };
+    // gRPC says why it cannot in its own log alone, and in many lines.
+    if (const auto error = CheckListen(settings.bind, settings.port); error) {
+      return failure(error.message());
+    }
+
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     // Health's description must be in this program, or listing the services by
@@ -49,12 +59,7 @@ class GrpcServer final : public Server {
     builder.RegisterService(&service_);
     builder.RegisterService(&reflection_);
     server_ = builder.BuildAndStart();
-    if (server_ == nullptr || selected_port == 0) {
-      return absl::UnavailableError(
-          fmt::format("cannot listen on {} port {} for gRPC; is the port taken (PORT), or the "
-                      "address not this machine's (BIND)?",
-                      settings.bind, settings.port));
-    }
+    if (server_ == nullptr || selected_port == 0) return failure("gRPC's log says why");
     port_ = static_cast<std::uint16_t>(selected_port);
     reflection_.Attach(server_->InProcessChannel({}));
     readiness_ =
@@ -72,7 +77,8 @@ class GrpcServer final : public Server {
     if (server_ == nullptr) return;
     server_->Shutdown(std::chrono::system_clock::now() + grace);
     server_->Wait();
-    readiness_.reset();  // Not before: it may be waiting for the store.
+    // Only now, for its thread may be waiting for the store, as calls may.
+    readiness_.reset();
     reflection_.Detach();
     server_.reset();
   }

@@ -4,6 +4,7 @@ recovery."""
 import concurrent.futures
 import contextlib
 import os
+import pathlib
 import re
 import select
 import signal
@@ -74,9 +75,20 @@ def test_starts_while_redis_is_away_and_heals():
         (errors,) = [sample.value for sample in daemon.samples("rate_limiter_requests_total")
                      if sample.labels == {"user": "user", "status": "error"}]
         assert errors == 1
+        assert daemon.log_text().count("not ready: ") == 1
         with harness.redis_server(port=port):
             wait_until_serving(daemon)
             assert daemon.allow("user")["remaining"] == 4
+
+
+def test_starts_while_redis_does_not_answer_and_heals(redis):
+    redis.process.send_signal(signal.SIGSTOP)
+    with harness.daemon(REDIS_URL=redis.url, **PATIENT) as daemon:
+        assert [daemon.health(service) for service in SERVICES] == ["NOT_SERVING"] * 2
+        redis.process.send_signal(signal.SIGCONT)
+        wait_until_serving(daemon)
+        assert '"message":"ready"' in daemon.log_text()
+        assert daemon.allow("user")["remaining"] == 4
 
 
 def test_redis_killed_and_restarted_under_load(redis):
@@ -308,9 +320,10 @@ def test_no_accepted_call_is_lost(end, drain, redis):
 
 
 @contextlib.contextmanager
-def calls_in_flight(daemon, redis, count=8):
-    """Calls that wait for Redis until it is unpaused, as readiness's next look does."""
-    redis.cli("CLIENT", "PAUSE", "60000", "WRITE")
+def calls_in_flight(daemon, redis, count=8, pause=60):
+    """Calls that wait for Redis until it is unpaused, or `pause` is over, in seconds, as
+    readiness's next look does."""
+    redis.cli("CLIENT", "PAUSE", f"{pause * 1000}", "WRITE")
     with concurrent.futures.ThreadPoolExecutor(count) as pool:
         calls = [pool.submit(daemon.allow, f"user-{number}") for number in range(count)]
         harness.wait_until(lambda: redis.cli("CLIENT", "LIST").count("cmd=evalsha") == count + 1,
@@ -331,6 +344,39 @@ def test_calls_in_flight_are_finished(redis):
             harness.wait_until(lambda: not accepts(daemon.port), what="the end of listening")
             redis.cli("CLIENT", "UNPAUSE")
             assert all(call.result()["allowed"] for call in calls)
+        assert daemon.process.wait(timeout=20) == 0
+
+
+def test_calls_in_flight_may_take_as_long_as_redis_may(redis):
+    with harness.daemon(REDIS_URL=redis.url, **PATIENT) as daemon:
+        # Longer than anything but calls is waited for.
+        with calls_in_flight(daemon, redis, pause=6) as calls:
+            daemon.process.send_signal(signal.SIGTERM)
+            assert all(call.result()["allowed"] for call in calls)
+        assert daemon.process.wait(timeout=20) == 0
+
+
+def test_listening_ends_while_redis_is_asked():
+    with harness.fake_server(silent) as port, harness.daemon(
+            REDIS_URL=f"redis://127.0.0.1:{port}", REDIS_TIMEOUT="1m") as daemon:
+        daemon.process.send_signal(signal.SIGTERM)
+        harness.wait_until(lambda: not accepts(daemon.port), what="the end of listening")
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(timeout=MARGIN) == 1
+
+
+def test_a_stop_does_not_cut_the_drain_short():
+    drain = 2.0
+    with harness.daemon(STORE="memory", DRAIN_TIME=f"{drain * 1000:.0f}ms") as daemon:
+        status = pathlib.Path(f"/proc/{daemon.process.pid}/status")
+        begun = time.monotonic()
+        daemon.process.send_signal(signal.SIGTERM)
+        harness.wait_until(lambda: daemon.health() == "NOT_SERVING", what="NOT_SERVING")
+        daemon.process.send_signal(signal.SIGSTOP)
+        harness.wait_until(lambda: "State:\tT" in status.read_text(), what="the stop")
+        daemon.process.send_signal(signal.SIGCONT)
+        harness.wait_until(lambda: not accepts(daemon.port), what="the end of listening")
+        assert time.monotonic() - begun >= drain
         assert daemon.process.wait(timeout=20) == 0
 
 

@@ -1,7 +1,9 @@
 """Settings: where they come from, what is said of a bad one, what they may not tell;
 and the README's tables, compared with the program."""
 
+import contextlib
 import re
+import socket
 
 import pytest
 
@@ -169,18 +171,89 @@ def test_memory_is_said_not_to_be_shared():
         assert re.search("warning  STORE=memory: .* not shared", daemon.log_text())
 
 
-@pytest.mark.parametrize("bind", ["127.0.0.1", "::"])
+def test_an_ipv6_address_of_redis_stands_in_brackets():
+    port = harness.free_port()
+    with harness.daemon(REDIS_URL=f"redis://[::1]:{port}/2", LOG_FORMAT="text") as daemon:
+        assert f"store redis at [::1]:{port}/2, " in daemon.start_line
+
+
+@pytest.mark.parametrize("level", ["warn", "error"])
+def test_the_start_line_is_told_at_every_level(level):
+    with harness.daemon(STORE="memory", LOG_FORMAT="text", LOG_LEVEL=level) as daemon:
+        assert re.search("Z info  ratelimiterd .* gRPC on", daemon.start_line)
+        assert daemon.terminate() == 0
+        assert "draining" not in daemon.log_text()
+
+
+def check_taken(done, name, port):
+    """A start that failed for that port, and a line that says so and nothing else."""
+    assert (done.returncode, done.stdout) == (1, "")
+    (error,) = done.stderr.splitlines()
+    assert "Z error  " in error and f"port {port} " in error and "already in use" in error
+    assert re.search(rf"\b{name}\b", error)
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1", "0.0.0.0", "::"])
 @pytest.mark.parametrize("name", ["PORT", "METRICS_PORT"])
 def test_a_taken_port_is_an_error(name, bind):
     binds = {"BIND": bind, "METRICS_BIND": bind}
     with harness.daemon(STORE="memory", **binds) as first:
         taken = first.port if name == "PORT" else first.metrics_port
         ports = {"PORT": 0, "METRICS_PORT": 0} | {name: taken}
-        done = harness.run_to_end(STORE="memory", **binds, **ports)
-        assert done.returncode == 1
-        (error,) = [line for line in done.stderr.splitlines() if "Z error  " in line]
-        assert f"port {taken}" in error and "taken" in error and re.search(rf"\b{name}\b", error)
-        assert "gRPC on" not in done.stderr
+        check_taken(harness.run_to_end(STORE="memory", **binds, **ports), name, taken)
+
+
+@contextlib.contextmanager
+def taken_on_ipv6(address):
+    """A port that is taken at that address and on IPv4 is not."""
+    try:
+        holder = socket.create_server((address, 0), family=socket.AF_INET6)
+    except OSError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    with holder:
+        yield holder.getsockname()[1]
+
+
+@pytest.mark.parametrize("address", ["::", "::1"])
+@pytest.mark.parametrize("name", ["PORT", "METRICS_PORT"])
+def test_a_port_taken_on_ipv6_alone_is_an_error(name, address):
+    with taken_on_ipv6(address) as taken:
+        ports = {"PORT": 0, "METRICS_PORT": 0} | {name: taken}
+        check_taken(harness.run_to_end(STORE="memory", BIND="::", METRICS_BIND="::", **ports),
+                    name, taken)
+
+
+@pytest.mark.parametrize("name", ["PORT", "METRICS_PORT"])
+def test_why_a_start_failed_is_told_with_the_log_off(name):
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        taken = holder.getsockname()[1]
+        ports = {"PORT": 0, "METRICS_PORT": 0} | {name: taken}
+        check_taken(harness.run_to_end(STORE="memory", LOG_LEVEL="off", **ports), name, taken)
+
+
+def test_the_log_is_empty_when_it_is_off(tmp_path):
+    ports = {"PORT": harness.free_port(), "METRICS_PORT": harness.free_port()}
+    with open(tmp_path / "log", "wb") as log:
+        process = harness.start([harness.DAEMON], log, harness.clean_environment(
+            STORE="memory", LOG_LEVEL="off", DRAIN_TIME="0", BIND="127.0.0.1",
+            METRICS_BIND="127.0.0.1", **ports))
+        try:
+            harness.wait_until(lambda: socket.socket().connect_ex(
+                ("127.0.0.1", ports["METRICS_PORT"])) == 0, what="the daemon")
+            process.terminate()
+            assert process.wait(timeout=20) == 0
+        finally:
+            harness.end(process)
+    assert (tmp_path / "log").read_text() == ""
+
+
+@pytest.mark.parametrize("bind, metrics_bind", [
+    ("127.0.0.1", "127.0.0.1"), ("::", "127.0.0.1"), ("::1", "::"), ("0.0.0.0", "127.0.0.1")])
+def test_one_port_for_both_servers_is_refused(bind, metrics_bind):
+    done = harness.run_to_end(PORT=50051, METRICS_PORT=50051, BIND=bind, METRICS_BIND=metrics_bind)
+    assert (done.returncode, done.stdout) == (78, "")
+    (error,) = done.stderr.splitlines()
+    assert error.startswith("PORT, METRICS_PORT: both are 50051") and "accepted" in error
 
 
 # --- Secrets ---

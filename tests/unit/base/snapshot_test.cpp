@@ -1,9 +1,11 @@
 #include "ratelimiter/base/snapshot.h"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
 #include <memory>
+#include <utility>
 
 #include <gtest/gtest.h>
 
@@ -22,10 +24,7 @@ std::shared_ptr<const Version> Make(std::size_t number) {
 }
 
 bool IsWhole(const Version& version) {
-  for (const std::size_t part : version) {
-    if (part != version.front()) return false;
-  }
-  return true;
+  return std::ranges::all_of(version, [&](std::size_t part) { return part == version.front(); });
 }
 
 TEST(SnapshotTest, GivesWhatWasSetLast) {

@@ -281,8 +281,9 @@ TEST(LimitsFileTest, AliasesDoNotMultiplyWhatMustBeRead) {
         "overrides: *overrides}}\n",
         i);
   }
-  EXPECT_THAT(ErrorsOf(yaml), ElementsAre("limits.yaml:3:14: overrides is a list of 1000; accepted: "
-                                          "at most 0"));
+  EXPECT_THAT(ErrorsOf(yaml),
+              ElementsAre("limits.yaml:3:14: overrides is a list of 1000; accepted: "
+                          "at most 0"));
 }
 
 TEST(LimitsFileTest, AFileOfErrorsIsNotToldWhole) {
@@ -308,8 +309,8 @@ TEST(LimitsFileTest, AnythingButTextIsTold) {
   EXPECT_THAT(ErrorsOf(text + "\xFF"), told("FF"));
   EXPECT_THAT(ErrorsOf(text + "\xC3"), told("C3"));
   EXPECT_THAT(ErrorsOf(text + "\xED\xA0\x80"), told("ED"));
-  EXPECT_THAT(ErrorsOf("\xFF\xFEl\0"), ElementsAre("limits.yaml:1:1: there is the byte 0xFF; "
-                                                   "accepted: UTF-8 without control characters"));
+  EXPECT_THAT(ErrorsOf("\xFF\xFEl"), ElementsAre("limits.yaml:1:1: there is the byte 0xFF; "
+                                                 "accepted: UTF-8 without control characters"));
 }
 
 TEST(LimitsFileTest, NestingIsBounded) {

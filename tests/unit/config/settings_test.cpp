@@ -6,6 +6,7 @@
 #include <ostream>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -301,6 +302,16 @@ TEST_P(EverySettingTest, ABadValueIsToldWithItsSettingAndWhatIsAccepted) {
   }
 }
 
+TEST_P(EverySettingTest, AnEmptyFlagIsABadValue) {
+  for (const std::vector<std::string>& flags :
+       {std::vector{GetParam().flag + "="}, std::vector{GetParam().flag, std::string()}}) {
+    const SettingsResult result = Read(flags);
+    EXPECT_EQ(result.exit_code, 78);
+    EXPECT_THAT(result.message, AllOf(StartsWith(GetParam().variable + ": \"\" is not accepted; "),
+                                      EndsWith(GetParam().flag + ")\n")));
+  }
+}
+
 class SettingsTest : public ::testing::Test {
  protected:
   Environment environment_;
@@ -337,6 +348,33 @@ TEST_F(SettingsTest, ALimitThatCannotBeExactIsToldBesideOtherBadValues) {
   const SettingsResult result =
       Read({"--capacity", "67108864", "--refill-tokens", "67108864", "--store", "disk"});
   EXPECT_THAT(result.message, AllOf(HasSubstr("STORE: \"disk\""), HasSubstr("2^52 or more")));
+}
+
+TEST_F(SettingsTest, OnePortForBothServersIsRefusedWhereTheirAddressesOverlap) {
+  const std::vector<std::pair<std::string, std::string>> overlapping = {
+      {"::", "::"},     {"127.0.0.1", "127.0.0.1"}, {"::1", "::1"},          {"::", "127.0.0.1"},
+      {"::1", "::"},    {"0.0.0.0", "127.0.0.1"},   {"10.0.0.1", "0.0.0.0"}, {"0.0.0.0", "::"},
+      {"::", "0.0.0.0"}};
+  for (const auto& [bind, metrics_bind] : overlapping) {
+    const SettingsResult result = Read(
+        {"--port", "7", "--metrics-port", "7", "--bind", bind, "--metrics-bind", metrics_bind});
+    EXPECT_EQ(result.exit_code, 78) << bind << ' ' << metrics_bind;
+    EXPECT_EQ(
+        result.message,
+        fmt::format("PORT, METRICS_PORT: both are 7, at addresses that overlap (BIND {}, "
+                    "METRICS_BIND {}); accepted: two ports, or addresses that do not overlap\n",
+                    bind, metrics_bind));
+  }
+}
+
+TEST_F(SettingsTest, OnePortForBothServersIsAcceptedWhereTheirAddressesDiffer) {
+  EXPECT_TRUE(Read({"--port", "7", "--metrics-port", "7", "--bind", "127.0.0.1", "--metrics-bind",
+                    "127.0.0.2"})
+                  .settings.has_value());
+}
+
+TEST_F(SettingsTest, BothPortsMayBeFreeOnes) {
+  EXPECT_TRUE(Read({"--port", "0", "--metrics-port", "0"}).settings.has_value());
 }
 
 TEST_F(SettingsTest, ARedisUrlIsReadWhole) {
@@ -394,6 +432,12 @@ TEST_F(SettingsTest, TheHelpListsEverySettingWithItsDefault) {
                 ContainsRegex("  " + setting.flag + "[ =]?\\[?" + setting.by_default +
                               "]? +\\(Env:" + setting.variable + "\\)"));
   }
+}
+
+TEST_F(SettingsTest, TheHelpTellsWhatIsNoSettingsOwn) {
+  EXPECT_THAT(Read({"--help"}).message,
+              AllOf(HasSubstr("An empty environment variable counts as unset."),
+                    HasSubstr("whatever LOG_LEVEL says")));
 }
 
 TEST_F(SettingsTest, EverySettingOfTheHelpIsTriedHere) {

@@ -1,4 +1,8 @@
+#include <chrono>
+#include <optional>
+#include <stdexcept>
 #include <string>
+#include <vector>
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -53,6 +57,34 @@ TEST_F(MetricsExposerTest, ATakenPortIsAnErrorThatNamesIt) {
                 FailsWith(absl::StatusCode::kUnavailable,
                           HasSubstr(fmt::format(" port {} for metrics", taken.port()))));
   }
+}
+
+TEST_F(MetricsExposerTest, APortTakenOnIpv6AloneIsAnErrorForAllInterfaces) {
+  std::optional<Socket> taken;
+  try {
+    taken.emplace(Socket::Listen("::1"));
+  } catch (const std::runtime_error&) {
+    GTEST_SKIP() << "no IPv6 here";
+  }
+  EXPECT_THAT(MetricsExposer::Start("::", taken->port(), metrics_),
+              FailsWith(absl::StatusCode::kUnavailable, HasSubstr("already in use")));
+}
+
+TEST_F(MetricsExposerTest, SilentConnectionsKeepNoScrapeWaiting) {
+  const auto exposer = MetricsExposer::Start("127.0.0.1", 0, metrics_);
+  ASSERT_THAT(exposer, Succeeds());
+  std::vector<Socket> silent;
+  for (int i = 0; i < 8; ++i) silent.push_back(Socket::Connect("127.0.0.1", exposer->port()));
+  EXPECT_THAT(Get(exposer->port(), "/metrics"), StartsWith("HTTP/1.1 200 OK\r\n"));
+}
+
+TEST_F(MetricsExposerTest, ASilentConnectionIsClosedInTime) {
+  const auto exposer = MetricsExposer::Start("127.0.0.1", 0, metrics_);
+  ASSERT_THAT(exposer, Succeeds());
+  const Socket silent = Socket::Connect("127.0.0.1", exposer->port());
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(silent.ReadToEnd(), "");
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(9));
 }
 
 TEST_F(MetricsExposerTest, AnAddressOfAnotherMachineIsAnErrorThatNamesIt) {

@@ -1,0 +1,336 @@
+#include "admin_commands.h"
+
+#include <httplib.h>
+
+#include <charconv>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "output.h"
+#include "ratelimiter/base/duration.h"
+#include "ratelimiter/config/settings.h"
+
+namespace ratelimiter {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int kOk = 200;
+
+struct AdminArguments {
+  std::string port;    // Empty or "off": none is known.
+  std::string target;  // Empty: this machine and `port`.
+  AnswerArguments answer;
+  RequestArguments request;
+};
+
+// Where the admin server is.
+struct Address {
+  std::string text;
+  std::string host{};
+  std::uint16_t port = 0;
+};
+
+// nullopt: `text` is not host:port.
+std::optional<Address> ParseAddress(const std::string& text) {
+  Address address{.text = text};
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string::npos || colon == 0) return std::nullopt;
+  const char* const end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data() + colon + 1, end, address.port);
+  if (error != std::errc() || rest != end) return std::nullopt;
+  address.host = text.substr(0, colon);
+  if (address.host.starts_with('[') && address.host.ends_with(']')) {
+    address.host = address.host.substr(1, address.host.size() - 2);
+  }
+  return address;
+}
+
+// Nothing: it is not known, and that was told.
+std::optional<Address> FindServer(const AdminArguments& arguments) {
+  if (!arguments.target.empty()) return ParseAddress(arguments.target);
+  if (!arguments.port.empty() && arguments.port != "off") {
+    return ParseAddress("localhost:" + arguments.port);
+  }
+  TellError(
+      "rlctl: the admin server's port is not known: start ratelimiterd with ADMIN_PORT, which is "
+      "off by default, and give the same ADMIN_PORT, --admin-port or --admin-target here");
+  return std::nullopt;
+}
+
+// An object's member as text; empty: there is none, or it is null. What a server
+// sends may be anything.
+std::string Text(const Json& object, std::string_view key) {
+  const auto found = object.find(key);
+  if (found == object.end() || found->is_null()) return {};
+  return found->is_string() ? found->get<std::string>() : found->dump();
+}
+
+bool IsTrue(const Json& object, std::string_view key) { return Text(object, key) == "true"; }
+
+// An object's member that is an array or an object; empty if it is neither.
+const Json& Members(const Json& object, std::string_view key) {
+  static const Json none = Json::array();
+  const auto found = object.find(key);
+  return found != object.end() && found->is_structured() ? *found : none;
+}
+
+void TellFailure(const Address& server, const httplib::Response& response) {
+  const Json body = Json::parse(response.body, nullptr, false);
+  const Json& error = Members(body, "error");
+  if (error.empty()) {
+    TellError(fmt::format(
+        "rlctl: {} answers {}, without an error that rlctl knows; is it the admin server of "
+        "ratelimiterd (--admin-target, ADMIN_PORT)?",
+        server.text, response.status));
+    return;
+  }
+  TellError(fmt::format("rlctl: {} answers {}: {}", server.text, Text(error, "code"),
+                        Text(error, "message")));
+  for (const Json& reload_error : Members(Members(body, "reloads"), "errors")) {
+    if (reload_error.is_string()) TellError(reload_error.get<std::string>());
+  }
+}
+
+// Asks by GET, or with a body by POST. Nothing: it failed, and why was told.
+std::optional<Json> Ask(const AdminArguments& arguments, const std::string& path,
+                        const std::optional<Json>& body) {
+  const std::optional<Address> server = FindServer(arguments);
+  if (!server.has_value()) return std::nullopt;
+  httplib::Client client(server->host, server->port);
+  client.set_connection_timeout(arguments.answer.timeout);
+  client.set_read_timeout(arguments.answer.timeout);
+  client.set_write_timeout(arguments.answer.timeout);
+  // Those hold for each read: a server that drips could hold it up for ever.
+  const std::jthread alarm([&](const std::stop_token& answered) {
+    std::mutex mutex;
+    std::condition_variable_any condition;
+    std::unique_lock lock(mutex);
+    condition.wait_for(lock, answered, arguments.answer.timeout, [] { return false; });
+    if (!answered.stop_requested()) client.stop();
+  });
+  // By itself it leaves the brackets of an IPv6 address out.
+  const httplib::Headers headers = {{"Host", server->text}};
+  const httplib::Result result = body.has_value()
+                                     ? client.Post(path, headers, body->dump(), "application/json")
+                                     : client.Get(path, headers);
+  if (!result) {
+    const bool connected = result.error() != httplib::Error::Connection &&
+                           result.error() != httplib::Error::ConnectionTimeout;
+    const std::string why = connected ? fmt::format("no whole answer came within {} (--timeout)",
+                                                    FormatDuration(arguments.answer.timeout))
+                                      : "no connection";
+    TellError(
+        fmt::format("rlctl: {} does not answer: {}; is the admin server of ratelimiterd there "
+                    "(--admin-target, ADMIN_PORT)?",
+                    server->text, why));
+    return std::nullopt;
+  }
+  if (result->status == kOk) {
+    Json answer = Json::parse(result->body, nullptr, false);
+    if (answer.is_object()) return answer;
+  }
+  TellFailure(*server, *result);
+  return std::nullopt;
+}
+
+Json ToJson(const RequestArguments& request) {
+  Json json = {{"user_id", request.user}};
+  if (!request.path.empty()) json["path"] = request.path;
+  if (!request.attributes.empty()) json["attributes"] = request.attributes;
+  if (request.cost.has_value()) json["cost"] = *request.cost;
+  if (!request.limit.empty()) json["limit"] = request.limit;
+  return json;
+}
+
+std::string DescribeName(const Json& limit) {
+  return Text(limit, "name") + (IsTrue(limit, "shadow") ? " (shadow)" : "");
+}
+
+std::string DescribeRefill(const Json& limit) {
+  const Json& refill = Members(limit, "refill");
+  if (refill.empty()) return {};
+  return fmt::format("{} per {}", Text(refill, "tokens"), Text(refill, "interval"));
+}
+
+Style StyleOf(const Json& limit) {
+  return IsTrue(limit, "shadow") ? Style::kShadow : Style::kPlain;
+}
+
+void PrintReloads(const Json& answer) {
+  const Json& reloads = Members(answer, "reloads");
+  PrintLine(fmt::format("Reloads: {} succeeded, {} failed", Text(reloads, "succeeded"),
+                        Text(reloads, "failed")));
+  for (const Json& error : Members(reloads, "errors")) {
+    if (error.is_string()) PrintLine(error.get<std::string>(), Style::kRefused);
+  }
+}
+
+void PrintExplanations(const Json& answer) {
+  Table table({"LIMIT", "APPLIES", "COST", "CAPACITY", "REFILL", "KEY", "WHY"});
+  for (const Json& limit : Members(answer, "limits")) {
+    table.Add({DescribeName(limit), IsTrue(limit, "applies") ? "yes" : "no", Text(limit, "cost"),
+               IsTrue(limit, "unlimited") ? "unlimited" : Text(limit, "capacity"),
+               DescribeRefill(limit), Text(limit, "key"), Text(limit, "why")},
+              StyleOf(limit));
+  }
+  table.Print();
+}
+
+void PrintBuckets(const Json& answer) {
+  const Json& limits = Members(answer, "limits");
+  if (limits.empty()) {
+    PrintLine("No bucket was changed: none is this request's, or none is its user's own.");
+    return;
+  }
+  Table table({"LIMIT", "LEFT", "CAPACITY"});
+  for (const Json& limit : limits) {
+    table.Add({Text(limit, "name"), Text(limit, "remaining"), Text(limit, "limit")});
+  }
+  table.Print();
+}
+
+void PrintLimits(const Json& answer) {
+  const Json& limits = Members(answer, "limits");
+  const std::string file = Text(answer, "file");
+  PrintLine(file.empty()
+                ? "The limit of the settings"
+                : fmt::format("{} of {}, loaded {}, hashed by {}", CountedLimits(limits.size()),
+                              file, Text(answer, "loaded_at"), Text(answer, "hash_by")));
+  if (!file.empty()) PrintReloads(answer);
+  PrintLine("");
+  Table table({"LIMIT", "PATH", "ATTRIBUTES", "BY", "CAPACITY", "REFILL", "COST", "OVERRIDES"});
+  for (const Json& limit : limits) {
+    std::string attributes;
+    for (const auto& [key, value] : Members(limit, "attributes").items()) {
+      attributes += fmt::format("{}{}={}", attributes.empty() ? "" : ", ", key,
+                                value.is_string() ? value.get<std::string>() : value.dump());
+    }
+    std::string by;
+    for (const Json& part : Members(limit, "by")) {
+      if (part.is_string()) by += (by.empty() ? "" : ", ") + part.get<std::string>();
+    }
+    const std::size_t overrides = Members(limit, "overrides").size();
+    table.Add({DescribeName(limit), Text(limit, "path"), attributes, by.empty() ? "all" : by,
+               Text(limit, "capacity"), DescribeRefill(limit), Text(limit, "cost"),
+               overrides == 0 ? "" : std::to_string(overrides)},
+              StyleOf(limit));
+  }
+  table.Print();
+}
+
+// A command is a path of the API, whether it is asked for by POST and with what,
+// and how its answer is shown to people.
+struct AdminCommand {
+  const char* name;
+  const char* meaning;
+  const char* path;
+  std::optional<Json> (*body)(const RequestArguments&);
+  void (*print)(const Json& answer);
+};
+
+CLI::App& AddCommand(CLI::App& app, const AdminCommand& command,
+                     const std::shared_ptr<AdminArguments>& arguments, Run& run) {
+  CLI::App& added = *app.add_subcommand(command.name, command.meaning);
+  added.callback([=, &run] {
+    run = [=] {
+      const std::optional<Json> answer =
+          Ask(*arguments, command.path, command.body(arguments->request));
+      if (!answer.has_value()) return kExitRuntime;
+      if (arguments->answer.json) {
+        PrintJson(*answer);
+      } else {
+        command.print(*answer);
+      }
+      return kExitOk;
+    };
+  });
+  return added;
+}
+
+void AddServer(CLI::App& command, AdminArguments& arguments) {
+  command
+      .add_option_function<std::string>(
+          "--admin-port",
+          [&arguments](const std::string& port) {
+            constexpr std::uint32_t kMaxPort = 65535;
+            if (port != "off") ReadNumber("--admin-port, ADMIN_PORT", port, 0, kMaxPort);
+            arguments.port = port;
+          },
+          "The admin server's port on this machine")
+      ->envname("ADMIN_PORT")
+      ->type_name("N");
+  command
+      .add_option_function<std::string>(
+          "--admin-target",
+          [&arguments](const std::string& target) {
+            if (!ParseAddress(target).has_value()) {
+              Reject("--admin-target", target, "host:port, an IPv6 address in brackets");
+            }
+            arguments.target = target;
+          },
+          "Instead of this machine and ADMIN_PORT")
+      ->type_name("HOST:PORT");
+  AddAnswer(command, arguments.answer);
+}
+
+}  // namespace
+
+void AddAdminCommands(CLI::App& app, CLI::App& limits, Run& run) {
+  const auto nothing = [](const RequestArguments&) { return std::optional<Json>(); };
+  const auto object = [](const RequestArguments&) { return std::optional(Json::object()); };
+  const auto request = [](const RequestArguments& arguments) {
+    return std::optional(ToJson(arguments));
+  };
+  const auto arguments = std::make_shared<AdminArguments>();
+
+  CLI::App& explain =
+      AddCommand(app,
+                 {"explain", "Show which limits apply to a request, and why; takes nothing",
+                  "/api/v1/explain", request, PrintExplanations},
+                 arguments, run);
+  AddRequest(explain, arguments->request);
+  AddCost(explain, arguments->request);
+  AddServer(explain, *arguments);
+
+  CLI::App& reset = AddCommand(
+      app, {"reset", "Make a user's buckets full again", "/api/v1/reset", request, PrintBuckets},
+      arguments, run);
+  AddRequest(reset, arguments->request);
+  AddLimit(reset, arguments->request);
+  AddServer(reset, *arguments);
+
+  CLI::App& refund = AddCommand(
+      app, {"refund", "Give back what a request has paid", "/api/v1/refund", request, PrintBuckets},
+      arguments, run);
+  AddRequest(refund, arguments->request);
+  AddCost(refund, arguments->request);
+  AddLimit(refund, arguments->request);
+  AddServer(refund, *arguments);
+
+  CLI::App& reload = AddCommand(app,
+                                {"reload", "Have the daemon read its limits file again",
+                                 "/api/v1/reload", object, PrintReloads},
+                                arguments, run);
+  AddServer(reload, *arguments);
+
+  CLI::App& list = AddCommand(
+      limits, {"list", "Show the limits in force", "/api/v1/limits", nothing, PrintLimits},
+      arguments, run);
+  AddServer(list, *arguments);
+}
+
+}  // namespace ratelimiter

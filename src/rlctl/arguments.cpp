@@ -1,0 +1,125 @@
+#include "arguments.h"
+
+#include <charconv>
+#include <cstddef>
+#include <limits>
+#include <string_view>
+#include <system_error>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "ratelimiter/base/duration.h"
+#include "ratelimiter/base/text.h"
+
+namespace ratelimiter {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::chrono::microseconds kMinTimeout = 1ms;
+constexpr std::chrono::microseconds kMaxTimeout = 1h;
+
+// Neither protobuf nor JSON can carry anything else.
+const CLI::Validator& Utf8() {
+  static const CLI::Validator validator(
+      [](const std::string& text) {
+        const bool valid = ValidUtf8Prefix(text, text.size()).size() == text.size();
+        return valid ? std::string() : "it is not valid UTF-8";
+      },
+      "");
+  return validator;
+}
+
+}  // namespace
+
+void AddRequest(CLI::App& command, RequestArguments& arguments) {
+  command
+      .add_option("USER", arguments.user, "Whose request it is (behind --, if it begins with -)")
+      ->required()
+      ->type_name("")
+      ->check(Utf8());
+  command.add_option("PATH", arguments.path, "What is asked for, such as /login")
+      ->type_name("")
+      ->check(Utf8());
+  command
+      .add_option_function<std::vector<std::string>>(
+          "--attribute",
+          [&arguments](const std::vector<std::string>& pairs) {
+            for (const std::string& pair : pairs) {
+              const std::size_t equals = pair.find('=');
+              if (equals == std::string::npos || equals == 0) {
+                Reject("--attribute", pair, "KEY=VALUE, such as plan=free");
+              }
+              if (!arguments.attributes.emplace(pair.substr(0, equals), pair.substr(equals + 1))
+                       .second) {
+                Reject("--attribute", pair, "each key once");
+              }
+            }
+          },
+          "A property of the request; may be given several times")
+      ->type_name("KEY=VALUE")
+      // Else it would take the user and the path that stand behind it.
+      ->allow_extra_args(false)
+      ->check(Utf8());
+}
+
+void AddCost(CLI::App& command, RequestArguments& arguments) {
+  command
+      .add_option_function<std::string>(
+          "--cost",
+          [&arguments](const std::string& text) {
+            constexpr std::uint32_t kMost = std::numeric_limits<std::uint32_t>::max();
+            arguments.cost = ReadNumber("--cost", text, 0, kMost);
+          },
+          "Tokens that the request costs; 0 is a look")
+      ->type_name("N")
+      ->default_str("1");
+}
+
+void AddLimit(CLI::App& command, RequestArguments& arguments) {
+  command.add_option("--limit", arguments.limit, "This limit alone")
+      ->type_name("NAME")
+      ->check(Utf8());
+}
+
+void AddAnswer(CLI::App& command, AnswerArguments& arguments) {
+  command
+      .add_option_function<std::string>(
+          "--timeout",
+          [&arguments](const std::string& text) {
+            const auto timeout = ParseDuration(text);
+            if (!timeout.has_value() || *timeout < kMinTimeout || *timeout > kMaxTimeout) {
+              Reject("--timeout", text,
+                     fmt::format("{} to {}, a whole number with a unit (us, ms, s, m, h)",
+                                 FormatDuration(kMinTimeout), FormatDuration(kMaxTimeout)));
+            }
+            arguments.timeout = *timeout;
+          },
+          "How long to wait for the answer")
+      ->type_name("DURATION")
+      ->default_str(FormatDuration(arguments.timeout));
+  AddJson(command, arguments.json);
+}
+
+void AddJson(CLI::App& command, bool& json) {
+  command.add_flag("--json", json, "Print JSON, for programs");
+}
+
+void Reject(std::string_view name, std::string_view value, std::string_view accepted) {
+  throw CLI::ValidationError(
+      fmt::format("{}: \"{}\" is not accepted; accepted: {}", name, value, accepted));
+}
+
+std::uint32_t ReadNumber(std::string_view name, std::string_view text, std::uint32_t least,
+                         std::uint32_t most) {
+  std::uint32_t number = 0;
+  const char* const end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, number);
+  if (error != std::errc() || rest != end || number < least || number > most) {
+    Reject(name, text, fmt::format("{} to {}", least, most));
+  }
+  return number;
+}
+
+}  // namespace ratelimiter

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include <CLI/CLI.hpp>
+
+namespace ratelimiter {
+
+// What the command line asks for. Returns rlctl's exit code; errors are told on
+// stderr by then.
+using Run = std::function<int()>;
+
+// Exit codes beside those of the daemon (config/settings.h).
+inline constexpr int kExitRefused = 3;
+
+// The request that a command is about.
+struct RequestArguments {
+  std::string user;
+  std::string path;
+  std::map<std::string, std::string> attributes;
+  std::optional<std::uint32_t> cost;
+  std::string limit;  // Empty: none is named.
+};
+
+// How long an answer is waited for, and how it is shown.
+struct AnswerArguments {
+  std::chrono::microseconds timeout = std::chrono::seconds(2);
+  bool json = false;
+};
+
+// Each adds what its command takes; `arguments` must outlive the parsing. What
+// is not accepted is a CLI::ParseError that says what is.
+
+// USER, PATH and --attribute.
+void AddRequest(CLI::App& command, RequestArguments& arguments);
+void AddCost(CLI::App& command, RequestArguments& arguments);
+void AddLimit(CLI::App& command, RequestArguments& arguments);
+// --timeout and --json.
+void AddAnswer(CLI::App& command, AnswerArguments& arguments);
+void AddJson(CLI::App& command, bool& json);
+
+// What is said of a value that is not accepted: a CLI::ParseError.
+[[noreturn]] void Reject(std::string_view name, std::string_view value, std::string_view accepted);
+
+// `text` as a number from `least` to `most`, in decimal digits; else Rejects it.
+std::uint32_t ReadNumber(std::string_view name, std::string_view text, std::uint32_t least,
+                         std::uint32_t most);
+
+}  // namespace ratelimiter

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+namespace ratelimiter {
+
+// How rlctl writes. Whatever servers and callers put into a text, it cannot
+// forge a line or steer the terminal: all of this passes through Printable.
+
+// Errors, on stderr, one line each.
+void TellError(std::string_view message);
+
+// Results, on stdout. Colours appear on a terminal alone, and not where NO_COLOR
+// is set.
+enum class Style { kPlain, kAllowed, kRefused, kShadow };
+
+void PrintLine(std::string_view line, Style style = Style::kPlain);
+
+// Indented, in ASCII.
+void PrintJson(const nlohmann::ordered_json& json);
+
+// Lines whose columns stand below each other.
+class Table {
+ public:
+  explicit Table(std::vector<std::string> headings);
+
+  // As many cells as there are headings. An empty one is shown as "-".
+  void Add(std::vector<std::string> cells, Style style = Style::kPlain);
+  void Print() const;
+
+ private:
+  struct Row {
+    std::vector<std::string> cells;
+    Style style;
+  };
+
+  std::vector<Row> rows_;
+};
+
+// "1 limit", "2 limits".
+std::string CountedLimits(std::size_t count);
+
+// How long to wait, for people: 250us, 12ms, 1.5s, 2m 3s, 5h 10m, 29d 23h.
+// Rounded up, for after that time the wait is to be over.
+std::string DescribeWait(std::chrono::microseconds wait);
+
+}  // namespace ratelimiter
