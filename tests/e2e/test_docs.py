@@ -10,7 +10,7 @@ import pytest
 
 import harness
 
-PAGES = ["docs/limits.md", "docs/rlctl.md"]
+PAGES = ["README.md", "docs/limits.md", "docs/rlctl.md"]
 BLOCK = re.compile(r"```(yaml|console)\n(.*?)```", re.DOTALL)
 
 
