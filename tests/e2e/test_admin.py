@@ -213,7 +213,7 @@ def test_hostile_names_are_names(daemon):
 def test_reloads(redis, tmp_path):
     path = tmp_path / "limits.yaml"
     path.write_text("limits: [{name: a, capacity: 5, refill: 1 per 1s}]")
-    # Nothing but the request reads it: a folder that is watched tells of it as well.
+    # The file is watched as well, so that it may be read more often than is asked here.
     with harness.daemon(**settings_of("memory", redis, LIMITS_FILE=path)) as daemon:
         before = get(daemon, "/api/v1/limits").json
         path.write_text("limits: [{name: b, capacity: 6, refill: 1 per 1s}]")
