@@ -119,7 +119,7 @@ def redis_server(*args, port=None):
 def clean_environment(**settings) -> dict:
     """An environment in which only `settings` say how the daemon runs."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "ASAN_OPTIONS",
-                                                "UBSAN_OPTIONS") if name in os.environ}
+                                                "LSAN_OPTIONS", "UBSAN_OPTIONS") if name in os.environ}
     return kept | {name: str(value) for name, value in settings.items()}
 
 
