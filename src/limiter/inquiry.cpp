@@ -35,6 +35,7 @@ absl::Status Inquiry::AskToAllow() {
     } else if (limit->shadow) {
       Ask(match, 0);  // It shows how it stands; Conclude has it refuse.
     } else {
+      charges_.clear();
       return absl::InvalidArgumentError(fmt::format(
           "cost is {}, above the capacity of limit \"{}\", so it could never pass; accepted: 0 "
           "to {}",
@@ -69,7 +70,12 @@ Action Inquiry::action() const {
 }
 
 absl::StatusOr<Answer> Inquiry::Conclude(const absl::Status& status) {
-  if (!status.ok()) return status;
+  if (!status.ok()) {
+    // Shadows never fail a call. (Of one that is invalid nothing is asked.)
+    const bool of_shadows = std::ranges::all_of(charges_, &Charge::shadow);
+    if (charges_.empty() || !of_shadows) return status;
+    AskNothing();
+  }
   for (std::size_t i = 0; i < charges_.size(); ++i) {
     LimitState& state = answer_.states[states_[i]];
     state.decision = decisions_[i];
@@ -81,7 +87,7 @@ absl::StatusOr<Answer> Inquiry::Conclude(const absl::Status& status) {
   return std::move(answer_);
 }
 
-// Leaves what refuses without being asked.
+// Leaves what needs no store.
 void Inquiry::AskNothing() {
   decltype(answer_.states) refusing;
   for (const LimitState& state : answer_.states) {

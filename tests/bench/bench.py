@@ -50,11 +50,39 @@ def h2load(port, calls, in_flight, body) -> tuple:
     return rate, float(mean) * {"us": 1, "ms": 1e3, "s": 1e6}[unit]
 
 
-def measure_calls(rounds, calls):
-    with contextlib.ExitStack() as stack:
-        body = stack.enter_context(tempfile.NamedTemporaryFile())
+@contextlib.contextmanager
+def request_body():
+    with tempfile.NamedTemporaryFile() as body:
         body.write(request_frame())
         body.flush()
+        yield body.name
+
+
+def take_turns(servers, redis, body, in_flight, calls, rounds) -> dict:
+    """The medians of each server: calls a second, the mean wait of a call, and CPU a call
+    of the server and of Redis, in microseconds."""
+    rows = {name: [] for name in servers}
+    for turn in range(rounds + 1):  # The first turn warms up.
+        for name, server in servers.items():
+            before = cpu_seconds(server.process), cpu_seconds(redis.process)
+            rate, mean = h2load(server.port, calls, in_flight, body)
+            after = cpu_seconds(server.process), cpu_seconds(redis.process)
+            if turn > 0:
+                rows[name].append((rate, mean, *(1e6 * (b - a) / calls
+                                                 for a, b in zip(before, after))))
+    return {name: tuple(map(statistics.median, zip(*turns))) for name, turns in rows.items()}
+
+
+def require_that_all_were_allowed(server):
+    errors = [line for line in server.metrics().splitlines()
+              if 'status="allowed"' not in line and re.match(r"rate_\S+requests_total.* [1-9]", line)]
+    if errors:
+        raise SystemExit(f"not all calls were allowed: {errors}")
+
+
+def measure_calls(rounds, calls):
+    with contextlib.ExitStack() as stack:
+        body = stack.enter_context(request_body())
         redis = stack.enter_context(harness.redis_server())
         noop = harness.BUILD / "bin" / "noop_server"
         servers = {
@@ -66,26 +94,35 @@ def measure_calls(rounds, calls):
               " Redis CPU µs/call |\n|---|---|---|---|---|---|---|")
         for in_flight in IN_FLIGHT:
             number = calls // 10 if in_flight == 1 else calls
-            rows = {name: [] for name in servers}
-            for turn in range(rounds + 1):  # The first turn warms up.
-                for name, server in servers.items():
-                    before = cpu_seconds(server.process), cpu_seconds(redis.process)
-                    rate, mean = h2load(server.port, number, in_flight, body.name)
-                    if turn == 0:
-                        continue
-                    after = cpu_seconds(server.process), cpu_seconds(redis.process)
-                    costs = [1e6 * (b - a) / number for a, b in zip(before, after)]
-                    rows[name].append((rate, mean, *costs))
-            base = statistics.median(turn[0] for turn in rows["no-op"])
-            for name, turns in rows.items():
-                rate, mean, server_cpu, redis_cpu = map(statistics.median, zip(*turns))
-                redis_cpu = f"{redis_cpu:.1f}" if name == "redis" else "–"
-                print(f"| {in_flight} | {name} | {rate:,.0f} | {rate / base:.2f} | {mean:,.0f} |"
-                      f" {server_cpu:.1f} | {redis_cpu} |", flush=True)
-        errors = [line for line in servers["redis"].metrics().splitlines()
-                  if 'status="allowed"' not in line and re.match(r"rate_\S+requests_total.* [1-9]", line)]
-        if errors:
-            raise SystemExit(f"not all calls were allowed: {errors}")
+            medians = take_turns(servers, redis, body, in_flight, number, rounds)
+            for name, (rate, mean, server_cpu, redis_cpu) in medians.items():
+                shown = f"{redis_cpu:.1f}" if name == "redis" else "–"
+                print(f"| {in_flight} | {name} | {rate:,.0f} | {rate / medians['no-op'][0]:.2f} |"
+                      f" {mean:,.0f} | {server_cpu:.1f} | {shown} |", flush=True)
+        require_that_all_were_allowed(servers["redis"])
+
+
+def measure_limits(rounds, calls):
+    """Calls on Redis that are subject to 1, 3 and 10 limits."""
+    with contextlib.ExitStack() as stack:
+        body = stack.enter_context(request_body())
+        redis = stack.enter_context(harness.redis_server())
+        directory = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        servers = {}
+        for count in (1, 3, 10):
+            file = directory / f"{count}.yaml"
+            file.write_text("limits:\n" + "".join(
+                f"  - {{name: limit-{number}, capacity: 1000000, refill: 1000000 per 1s}}\n"
+                for number in range(count)))
+            servers[count] = stack.enter_context(
+                harness.daemon(REDIS_URL=redis.url, LIMITS_FILE=file))
+        print("\n| limits a call | calls/s, 320 in flight | of one | server CPU µs/call |"
+              " Redis CPU µs/call |\n|---|---|---|---|---|")
+        medians = take_turns(servers, redis, body, 320, calls, rounds)
+        for count, (rate, _, server_cpu, redis_cpu) in medians.items():
+            print(f"| {count} | {rate:,.0f} | {rate / medians[1][0]:.2f} | {server_cpu:.1f} |"
+                  f" {redis_cpu:.1f} |", flush=True)
+            require_that_all_were_allowed(servers[count])
 
 
 def measure_redis_memory():
@@ -122,6 +159,7 @@ def main():
     parser.add_argument("--calls", type=int, default=100_000, help="calls a turn")
     arguments = parser.parse_args()
     measure_calls(arguments.rounds, arguments.calls)
+    measure_limits(arguments.rounds, arguments.calls)
     measure_redis_memory()
     print(flush=True)
     subprocess.run([harness.BUILD / "bin" / "store_bench"], check=True)

@@ -208,6 +208,19 @@ TEST_F(LimiterTest, AShadowsCapacityMakesNoCallInvalid) {
   EXPECT_EQ(answer->states[0].decision, (Decision{.remaining = 4, .reset_after = 2s}));
 }
 
+TEST_F(LimiterTest, AStoreThatFailsShadowsAloneFailsNoCall) {
+  Limiter& limiter = With({{.name = "shadow", .quota = kQuota, .shadow = true},
+                           {.name = "login", .path = PathPattern("/login"), .quota = kQuota}});
+  store_.status = absl::UnavailableError("the store is away");
+  const auto answer = limiter.Allow({.user_id = "user"}, kDeadline);
+  ASSERT_TRUE(answer.ok());
+  EXPECT_TRUE(answer->allowed);
+  EXPECT_THAT(answer->states, IsEmpty());
+  const std::vector<Request> others = {{.user_id = "user", .path = "/login"},
+                                       {.user_id = "user", .path = "/login", .cost = 6}};
+  for (const auto& failed : limiter.AllowAll(others, kDeadline)) EXPECT_FALSE(failed.ok());
+}
+
 TEST_F(LimiterTest, ALimitOfCapacityZeroRefusesForGoodUnasked) {
   Limiter& limiter = With({{.name = "rest", .quota = kQuota},
                            {.name = "blocked", .quota = {}},
