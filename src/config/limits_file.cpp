@@ -1,5 +1,8 @@
 #include "ratelimiter/config/limits_file.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -219,11 +222,19 @@ LimitsFile ReadLimitsFile(const std::string& path) {
                                          std::generic_category().message(errno)),
                              8'192)}};
   };
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "re"),
-                                                             std::fclose);
-  if (file == nullptr) return fail();
-  // A byte more than is accepted tells a file that is too large.
-  std::string yaml(kMaxFileBytes + 1, '\0');
+  // Without waiting for whoever is to write into a pipe of that name.
+  const int descriptor = open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  if (descriptor < 0) return fail();
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(fdopen(descriptor, "r"), std::fclose);
+  struct stat status{};
+  if (file == nullptr || fstat(descriptor, &status) != 0) return fail();
+  if (!S_ISREG(status.st_mode)) {
+    errno = S_ISDIR(status.st_mode) ? EISDIR : EINVAL;
+    return fail();
+  }
+  // A byte more than is told or accepted shows a file that grows or is too large.
+  const auto size = static_cast<std::size_t>(status.st_size);
+  std::string yaml(std::min(size, kMaxFileBytes) + 1, '\0');
   yaml.resize(std::fread(yaml.data(), 1, yaml.size(), file.get()));
   if (std::ferror(file.get()) != 0) return fail();
   LimitsFile limits = ParseLimits(yaml, path);

@@ -1,6 +1,7 @@
 #include "inquiry.h"
 
 #include <algorithm>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -16,7 +17,35 @@ bool IsForGood(const LimitState& state) {
   return state.decision.retry_after == std::chrono::microseconds(0);
 }
 
+// The place of the state that `precedes` the others; of equals the first.
+std::optional<std::size_t> First(const Answer& answer, const auto& precedes) {
+  std::optional<std::size_t> first;
+  for (std::size_t i = 0; i < answer.states.size(); ++i) {
+    if (answer.states[i].limit->shadow) continue;
+    if (!first.has_value() || precedes(answer.states[i], answer.states[*first])) first = i;
+  }
+  return first;
+}
+
+std::optional<std::size_t> LongestWait(const Answer& answer) {
+  return First(answer, [](const LimitState& one, const LimitState& other) {
+    if (!Refuses(one) || !Refuses(other)) return Refuses(one) && !Refuses(other);
+    if (IsForGood(one) || IsForGood(other)) return IsForGood(one) && !IsForGood(other);
+    return one.decision.retry_after > other.decision.retry_after;
+  });
+}
+
 }  // namespace
+
+std::optional<std::size_t> Tightest(const Answer& answer, std::uint64_t cost) {
+  const std::uint64_t each = std::max<std::uint64_t>(cost, 1);
+  const auto calls_left = [&](const LimitState& state) {
+    return state.decision.remaining / (each * state.limit->cost);
+  };
+  return First(answer, [&](const LimitState& one, const LimitState& other) {
+    return calls_left(one) < calls_left(other);
+  });
+}
 
 Inquiry::Inquiry(std::shared_ptr<const LimitSet> limits, const Request& request)
     : request_(request), answer_{.limits = std::move(limits)} {}
@@ -71,9 +100,10 @@ Action Inquiry::action() const {
 
 absl::StatusOr<Answer> Inquiry::Conclude(const absl::Status& status) {
   if (!status.ok()) {
-    // Shadows never fail a call. (Of one that is invalid nothing is asked.)
-    const bool of_shadows = std::ranges::all_of(charges_, &Charge::shadow);
-    if (charges_.empty() || !of_shadows) return status;
+    // What the store says of shadows, or beside a limit that refuses anyway, does
+    // not change the decision. (Of a call that is invalid nothing is asked.)
+    const bool decided = blocked_ || std::ranges::all_of(charges_, &Charge::shadow);
+    if (charges_.empty() || !decided) return status;
     AskNothing();
   }
   for (std::size_t i = 0; i < charges_.size(); ++i) {
@@ -83,7 +113,7 @@ absl::StatusOr<Answer> Inquiry::Conclude(const absl::Status& status) {
     if (request_.cost * state.limit->cost > state.quota.capacity) state.decision.allowed = false;
   }
   answer_.allowed = std::ranges::none_of(answer_.states, Refuses);
-  ChooseDeciding();
+  answer_.deciding = answer_.allowed ? Tightest(answer_, request_.cost) : LongestWait(answer_);
   return std::move(answer_);
 }
 
@@ -95,26 +125,6 @@ void Inquiry::AskNothing() {
   }
   answer_.states = std::move(refusing);
   charges_.clear();
-}
-
-void Inquiry::ChooseDeciding() {
-  const std::uint64_t requested = std::max<std::uint64_t>(request_.cost, 1);
-  const auto calls_left = [&](const LimitState& state) {
-    return state.decision.remaining / (requested * state.limit->cost);
-  };
-  const auto tells_more = [&](const LimitState& one, const LimitState& other) {
-    if (answer_.allowed) return calls_left(one) < calls_left(other);
-    if (!Refuses(one) || !Refuses(other)) return Refuses(one) && !Refuses(other);
-    if (IsForGood(one) || IsForGood(other)) return IsForGood(one) && !IsForGood(other);
-    return one.decision.retry_after > other.decision.retry_after;
-  };
-  for (std::size_t i = 0; i < answer_.states.size(); ++i) {
-    const LimitState& state = answer_.states[i];
-    if (state.limit->shadow) continue;
-    if (!answer_.deciding.has_value() || tells_more(state, *answer_.deciding_state())) {
-      answer_.deciding = i;
-    }
-  }
 }
 
 }  // namespace ratelimiter

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <absl/container/inlined_vector.h>
@@ -15,6 +16,10 @@
 #include "ratelimiter/limiter/token_bucket_store.h"
 
 namespace ratelimiter {
+
+// The place of the state with the fewest calls left at `cost`, shadows aside; of
+// equals the first.
+std::optional<std::size_t> Tightest(const Answer& answer, std::uint64_t cost);
 
 // One request on its way to the store and back: the limits it is subject to,
 // what is asked of their buckets, and what the answers mean together.
@@ -42,12 +47,11 @@ class Inquiry {
   // The action that decides the request.
   Action action() const;
 
-  // What came of it. Only once, last.
+  // What came of it, if the transaction ended with `status`. Only once, last.
   absl::StatusOr<Answer> Conclude(const absl::Status& status);
 
  private:
   void AskNothing();
-  void ChooseDeciding();
 
   const Request& request_;
   Answer answer_;

@@ -66,6 +66,7 @@ struct LimitSet::Index {
   void ForEachPrefix(std::string_view path, const auto& action) const {
     for (const std::size_t length : prefix_lengths) {
       if (length > path.size()) return;
+      if (path[length - 1] != '/') continue;
       const auto prefix = prefixes.find(path.substr(0, length));
       if (prefix != prefixes.end()) action(prefix->second);
     }
@@ -73,7 +74,7 @@ struct LimitSet::Index {
   std::size_t CountMostPerCall() const;
 
   absl::flat_hash_map<std::string_view, Number> by_name;
-  std::optional<ConditionIndex> any_path;
+  ConditionIndex any_path{{}, {}};
   ByPath exact_paths;
   ByPath prefixes;
   std::set<std::size_t> prefix_lengths;
@@ -103,7 +104,7 @@ LimitSet::Index::Index(const std::vector<Limit>& limits) {
 
 // A bound: conditions on attributes that exclude each other may lower it.
 std::size_t LimitSet::Index::CountMostPerCall() const {
-  const std::size_t any = any_path->most_found();
+  const std::size_t any = any_path.most_found();
   std::size_t most = any;
   const auto count = [&](std::string_view path, std::size_t exact) {
     std::size_t found = any + exact;
@@ -129,7 +130,7 @@ const Limit* LimitSet::Find(std::string_view name) const {
 
 MatchedLimits LimitSet::Match(const Request& request) const {
   ConditionIndex::Numbers numbers;
-  index_->any_path->Find(request, numbers);
+  index_->any_path.Find(request, numbers);
   if (const auto exact = index_->exact_paths.find(request.path);
       exact != index_->exact_paths.end()) {
     exact->second.Find(request, numbers);
@@ -156,7 +157,7 @@ const Override* LimitSet::OverrideFor(const Limit& limit, const Request& request
   if (!overrides.has_value()) return nullptr;
   ConditionIndex::Numbers numbers;
   overrides->Find(request, numbers);
-  const auto first = std::ranges::min_element(numbers);
+  const auto* const first = std::ranges::min_element(numbers);
   return first == numbers.end() ? nullptr : &limit.overrides[*first];
 }
 

@@ -14,12 +14,11 @@ namespace {
 
 constexpr std::size_t kMaxShownBytes = 100;
 
-absl::StatusOr<Answer> Carry(Inquiry& inquiry, Action action, TokenBucketStore& store,
-                             Deadline deadline) {
-  if (!inquiry.asks()) return inquiry.Conclude(absl::OkStatus());
+absl::Status Carry(Inquiry& inquiry, Action action, TokenBucketStore& store, Deadline deadline) {
+  if (!inquiry.asks()) return absl::OkStatus();
   Transaction transaction = inquiry.transaction(action);
   store.Decide({&transaction, 1}, deadline);
-  return inquiry.Conclude(transaction.status);
+  return transaction.status;
 }
 
 absl::Status NotSubjectTo(std::string_view limit, const auto& states) {
@@ -67,7 +66,7 @@ Limiter::Limiter(const std::shared_ptr<const LimitSet>& limits, TokenBucketStore
 absl::StatusOr<Answer> Limiter::Allow(const Request& request, Deadline deadline) {
   Inquiry inquiry(limits(), request);
   if (absl::Status valid = inquiry.AskToAllow(); !valid.ok()) return valid;
-  return Carry(inquiry, inquiry.action(), store_, deadline);
+  return inquiry.Conclude(Carry(inquiry, inquiry.action(), store_, deadline));
 }
 
 std::vector<absl::StatusOr<Answer>> Limiter::AllowAll(std::span<const Request> requests,
@@ -98,18 +97,25 @@ std::vector<absl::StatusOr<Answer>> Limiter::AllowAll(std::span<const Request> r
 
 absl::StatusOr<Answer> Limiter::GetUsage(const Request& request, std::string_view limit,
                                          Deadline deadline) {
+  // As a call of cost 1 would find them.
   Request look = request;
-  look.cost = 0;
+  look.cost = 1;
+  look.dry_run = true;
   look.details = true;
   Inquiry inquiry(limits(), look);
   if (absl::Status valid = inquiry.AskToAllow(); !valid.ok()) return valid;
-  absl::StatusOr<Answer> answer = Carry(inquiry, Action::kLook, store_, deadline);
-  if (!answer.ok() || limit.empty()) return answer;
+  if (absl::Status asked = Carry(inquiry, Action::kLook, store_, deadline); !asked.ok()) {
+    return asked;
+  }
+  absl::StatusOr<Answer> answer = inquiry.Conclude(absl::OkStatus());
+  answer->deciding = Tightest(*answer, look.cost);
+  if (limit.empty()) return answer;
 
-  const auto named = std::ranges::find_if(
-      answer->states, [&](const LimitState& state) { return state.limit->name == limit; });
-  if (named == answer->states.end()) return NotSubjectTo(limit, answer->states);
-  answer->deciding = named - answer->states.begin();
+  const auto& states = answer->states;
+  std::size_t named = 0;
+  while (named < states.size() && states[named].limit->name != limit) ++named;
+  if (named == states.size()) return NotSubjectTo(limit, states);
+  answer->deciding = named;
   return answer;
 }
 
@@ -139,7 +145,10 @@ absl::StatusOr<Answer> Limiter::Give(const Request& request, std::string_view li
     if (const std::uint64_t given = tokens(match); given > 0) inquiry.Ask(match, given);
   }
   if (!found) return NotSubjectTo(limit, matched);
-  return Carry(inquiry, Action::kGive, store_, deadline);
+  if (absl::Status given = Carry(inquiry, Action::kGive, store_, deadline); !given.ok()) {
+    return given;
+  }
+  return inquiry.Conclude(absl::OkStatus());
 }
 
 std::vector<Explanation> Limiter::Explain(const LimitSet& limits, const Request& request) {

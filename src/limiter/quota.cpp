@@ -1,7 +1,5 @@
 #include "ratelimiter/limiter/quota.h"
 
-#include <bit>
-#include <optional>
 #include <string>
 
 #include <fmt/format.h>
@@ -16,18 +14,15 @@ bool ProductReaches(std::uint64_t bound, std::uint64_t a, std::uint64_t b) {
   return a != 0 && b >= bound / a + (bound % a != 0 ? 1 : 0);
 }
 
-// capacity × interval / refill_tokens, rounded down: the time to full in
-// microseconds. nullopt: it is kExactBound or more. The same split as the
-// decision's keeps it in 64 bits.
-std::optional<std::uint64_t> TimeToFull(const Quota& quota) {
+// capacity × interval / refill_tokens ≥ kExactBound, rounded down: the time to
+// full in microseconds. The same split as the decision's keeps it in 64 bits.
+bool TimeToFullReachesBound(const Quota& quota) {
   const auto interval = static_cast<std::uint64_t>(quota.refill_interval.count());
   const std::uint64_t whole = interval / quota.refill_tokens;
   const std::uint64_t part = interval % quota.refill_tokens;
-  if (ProductReaches(kExactBound, quota.capacity, whole)) return std::nullopt;
+  if (ProductReaches(kExactBound, quota.capacity, whole)) return true;
   // part < refill_tokens, and capacity × refill_tokens < 2^52: this fits.
-  const std::uint64_t time = quota.capacity * whole + quota.capacity * part / quota.refill_tokens;
-  if (time >= kExactBound) return std::nullopt;
-  return time;
+  return quota.capacity * whole + quota.capacity * part / quota.refill_tokens >= kExactBound;
 }
 
 // The finalizer of splitmix64 (Steele, Lea and Flood, "Fast Splittable
@@ -42,11 +37,9 @@ std::uint64_t Mix(std::uint64_t bits) {
 
 std::uint32_t Fingerprint(const Quota& quota) {
   const auto interval = static_cast<std::uint64_t>(quota.refill_interval.count());
-  const std::uint64_t mixed = Mix(Mix(Mix(quota.capacity) + quota.refill_tokens) + interval);
-  // bit_width(n) is the power of two above n, which makes up for rounding down.
-  const auto fill = static_cast<std::uint32_t>(std::bit_width(*TimeToFull(quota)));
-  constexpr std::uint64_t kNameBits = (1U << 25U) - 1;
-  return static_cast<std::uint32_t>(mixed & kNameBits) << 6U | fill;
+  // 31 bits: Redis keeps numbers that fit a signed 32-bit integer small.
+  return static_cast<std::uint32_t>(
+      Mix(Mix(Mix(quota.capacity) + quota.refill_tokens) + interval) >> 33U);
 }
 
 absl::Status Validate(const Quota& quota) {
@@ -63,7 +56,7 @@ absl::Status Validate(const Quota& quota) {
         "less. Divide refill tokens and refill interval by the same number",
         quota.capacity, quota.refill_tokens));
   }
-  if (!TimeToFull(quota).has_value()) {
+  if (TimeToFullReachesBound(quota)) {
     return reject(
         fmt::format("capacity {} at {} per {} takes 2^52 microseconds (142 years) or more to fill, "
                     "beyond exact arithmetic; accepted: less",

@@ -27,10 +27,7 @@ Bucket Refilled(const Quota& quota, const Bucket& bucket, std::chrono::microseco
   result.time = now;
   result.numbers = Fingerprint(quota);
   result.tokens = std::min(bucket.tokens, quota.capacity);
-  if (bucket.numbers != result.numbers) {
-    result.part = 0;
-    result.span = std::max({bucket.span, bucket.numbers % 64, result.numbers % 64});
-  }
+  if (bucket.numbers != result.numbers) result.part = 0;
 
   const auto elapsed = std::max(now - bucket.time, std::chrono::microseconds(0));
   const uint128 parts =
@@ -48,12 +45,6 @@ Bucket Refilled(const Quota& quota, const Bucket& bucket, std::chrono::microseco
 
 Bucket FullBucket(const Quota& quota, std::chrono::microseconds now) {
   return {.tokens = quota.capacity, .time = now, .full_at = now, .numbers = Fingerprint(quota)};
-}
-
-std::chrono::microseconds FullAt(const Quota& quota, const Bucket& bucket,
-                                 std::chrono::microseconds now) {
-  const auto own = WaitFor(quota, bucket, quota.capacity - bucket.tokens);
-  return now + (bucket.span == 0 ? own : std::max(own, FillBound(bucket.span)));
 }
 
 }  // namespace ratelimiter

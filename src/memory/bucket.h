@@ -17,14 +17,11 @@ struct Bucket {
   // How much of the next token had come by then, in parts of which the refill
   // interval in microseconds make a token. Under other numbers it is worth nothing.
   std::uint64_t part = 0;
-  // When it is full, if nobody takes from it, under all numbers that wrote it;
-  // from then on it may be forgotten.
+  // When it is full if nobody takes from it, under each of the numbers that wrote
+  // it, by what it held then; from then on it may be forgotten.
   std::chrono::microseconds full_at{0};
-  // The fingerprint of the numbers that it was last written under; and once
-  // different ones have written it, one that tells the longest FillBound of any
-  // of them, else 0.
+  // The fingerprint of the numbers that it was last written under.
   std::uint32_t numbers = 0;
-  std::uint32_t span = 0;
 };
 
 // The full bucket of `quota` at `now`: what a missing one is.
@@ -35,9 +32,5 @@ Bucket Refilled(const Quota& quota, const Bucket& bucket, std::chrono::microseco
 
 // Microseconds after the bucket's time until `tokens` further tokens have come.
 std::chrono::microseconds WaitFor(const Quota& quota, const Bucket& bucket, std::uint64_t tokens);
-
-// What full_at is to be of a bucket that is written at `now`.
-std::chrono::microseconds FullAt(const Quota& quota, const Bucket& bucket,
-                                 std::chrono::microseconds now);
 
 }  // namespace ratelimiter

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <mutex>
 #include <optional>
+#include <utility>
 
 #include <absl/container/inlined_vector.h>
 #include <absl/hash/hash.h>
@@ -65,6 +66,7 @@ void MemoryTokenBucket::Decide(std::span<Transaction> transactions, Deadline /*d
 
 absl::Status MemoryTokenBucket::CarryOut(Transaction& transaction) {
   std::size_t reserved = 0;
+  bool room_for_shadows = true;
   while (true) {
     std::size_t needed = 0;
     std::chrono::microseconds now{0};
@@ -75,7 +77,7 @@ absl::Status MemoryTokenBucket::CarryOut(Transaction& transaction) {
       for (Shard* shard : shards.of_charge) {
         for (int i = 0; i < kForgetPerCharge && shard->table.ForgetFull(now); ++i) --buckets_;
       }
-      Changes changes = DecideAt(now, transaction, shards);
+      Changes changes = DecideAt(now, transaction, shards, room_for_shadows);
       needed = changes.new_buckets;
       if (needed <= reserved) {
         Write(changes, transaction, shards);
@@ -87,6 +89,8 @@ absl::Status MemoryTokenBucket::CarryOut(Transaction& transaction) {
     // lock is held: else two transactions could wait for each other's.
     for (; reserved < needed; ++reserved) {
       if (ReserveRoom(now)) continue;
+      // Shadows fail no call: those that would need a bucket go without.
+      if (std::exchange(room_for_shadows, false)) break;
       buckets_ -= reserved;
       rejected_.fetch_add(1, std::memory_order_relaxed);
       return absl::ResourceExhaustedError(fmt::format(
@@ -113,7 +117,8 @@ MemoryTokenBucket::LockedShards MemoryTokenBucket::Lock(std::span<const Charge> 
 
 MemoryTokenBucket::Changes MemoryTokenBucket::DecideAt(std::chrono::microseconds now,
                                                        Transaction& transaction,
-                                                       const LockedShards& shards) {
+                                                       const LockedShards& shards,
+                                                       bool room_for_shadows) {
   Changes changes;
   for (std::size_t i = 0; i < transaction.charges.size(); ++i) {
     const Charge& charge = transaction.charges[i];
@@ -134,7 +139,8 @@ MemoryTokenBucket::Changes MemoryTokenBucket::DecideAt(std::chrono::microseconds
     Change& change = changes.buckets[i];
     Bucket& bucket = change.bucket;
     const bool takes = transaction.action == Action::kTake && charge.cost > 0;
-    if (transaction.action == Action::kGive) {
+    const bool gives = transaction.action == Action::kGive;
+    if (gives) {
       bucket.tokens += charge.cost;
       if (bucket.tokens >= charge.quota.capacity) {
         bucket.tokens = charge.quota.capacity;
@@ -153,8 +159,14 @@ MemoryTokenBucket::Changes MemoryTokenBucket::DecideAt(std::chrono::microseconds
                                ? std::chrono::microseconds(0)
                                : WaitFor(charge.quota, bucket, charge.cost - bucket.tokens);
     decision.reset_after = WaitFor(charge.quota, bucket, charge.quota.capacity - bucket.tokens);
-    bucket.full_at = FullAt(charge.quota, bucket, now);
-    if (change.written && !change.slot.has_value()) ++changes.new_buckets;
+    const auto full_at = now + decision.reset_after;
+    // Other numbers that wrote it may hold more. What is given back in full, and a
+    // clock that was set back, begin anew.
+    const bool anew = change.stepped_back || (gives && bucket.tokens == charge.quota.capacity);
+    bucket.full_at = anew ? full_at : std::max(bucket.full_at, full_at);
+    if (change.slot.has_value()) continue;
+    if (charge.shadow && !room_for_shadows) change.written = false;
+    if (change.written) ++changes.new_buckets;
   }
   return changes;
 }

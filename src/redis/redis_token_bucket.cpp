@@ -24,9 +24,22 @@ constexpr int kLayoutVersion = 1;
 constexpr std::size_t kMaxMessageBytes = 200;
 constexpr std::size_t kMaxElements = 5;
 
-// Commands of one round trip at most: enough that few are needed, and so few
-// that other callers' commands come between.
-constexpr std::size_t kMaxCommands = 128;
+// Buckets of one round trip at most, but for one transaction's: enough that few
+// are needed, and so few that they are decided well within REDIS_TIMEOUT and that
+// other callers' commands come between.
+constexpr std::size_t kMaxBuckets = 256;
+
+// How many of the first transactions go in one round trip.
+std::size_t RoundTripSize(std::span<const Transaction> transactions) {
+  std::size_t size = 0;
+  std::size_t buckets = 0;
+  while (size < transactions.size()) {
+    buckets += transactions[size].charges.size();
+    if (size > 0 && buckets > kMaxBuckets) break;
+    ++size;
+  }
+  return size;
+}
 
 // What a check looks at: a bucket that no call has, for none has an empty subject.
 constexpr Charge kCheck = {
@@ -150,9 +163,9 @@ RedisTokenBucket::RedisTokenBucket(RedisOptions options, Metrics& metrics, Scrip
 
 void RedisTokenBucket::Decide(std::span<Transaction> transactions, Deadline deadline) {
   absl::Status asked;
-  for (std::size_t sent = 0; sent < transactions.size(); sent += kMaxCommands) {
-    const auto chunk =
-        transactions.subspan(sent, std::min(kMaxCommands, transactions.size() - sent));
+  while (!transactions.empty()) {
+    const auto chunk = transactions.first(RoundTripSize(transactions));
+    transactions = transactions.subspan(chunk.size());
     absl::InlinedVector<Command, 1> commands;
     for (const Transaction& transaction : chunk) commands.push_back({.text = Evalsha(transaction)});
     // Once Redis did not answer it is not asked again: each try could take as long.
@@ -221,7 +234,8 @@ absl::Status RedisTokenBucket::RoundTrip(std::span<Command> commands, Deadline d
     text = together;
   }
   if (absl::Status sent = connection.Send(text, send_by); !sent.ok()) {
-    return NotAsked(sent, deadline);
+    // Of several commands Redis may have run the first.
+    return commands.size() > 1 ? Unavailable(sent) : NotAsked(sent, deadline);
   }
   // The commands are Redis's now, so their replies are waited for even if the
   // caller's deadline ends meanwhile: a short deadline must not cost a connection.

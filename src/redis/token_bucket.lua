@@ -10,9 +10,6 @@
 --                       the refill interval in microseconds make a token. Under
 --                       other numbers it is not found, and so never read in the
 --                       wrong unit.
---            span       only once different numbers have written it: 2 to this
---                       power is a time in microseconds within which it fills
---                       under any of them
 --          A missing bucket is a full one.
 -- ARGV[1]  take: take the costs if all is allowed; look: change nothing;
 --          give: put the costs back, up to the capacity
@@ -20,8 +17,7 @@
 --            capacity, in tokens
 --            refill tokens: so many come in every refill interval
 --            refill interval, in microseconds
---            the name of these numbers: an integer whose remainder by 64 is such
---            a power for them
+--            the name of these three numbers, an integer
 --            cost, in tokens, at most the capacity
 --            1 for a shadow, which does not refuse, and pays if the transaction
 --            is allowed and its own tokens are there; else 0
@@ -49,20 +45,10 @@ local function wait_for(bucket, n)
   return n * bucket.whole + math.ceil((n * bucket.rest - bucket.part) / bucket.refill)
 end
 
--- The longest span that a bucket needs that others than `numbers` wrote last.
-local function span_of_all(key, numbers, span)
-  span = math.max(span or 0, numbers % 64)
-  for _, field in ipairs(redis.call('HKEYS', key)) do
-    local others = tonumber(field)
-    if others then span = math.max(span, others % 64) end
-  end
-  return span
-end
-
 -- The bucket as it is now.
 local function refilled(key, capacity, refill, interval, numbers)
   local rest = interval % refill
-  local stored = redis.call('HMGET', key, 'tokens', 'time', numbers, 'span')
+  local stored = redis.call('HMGET', key, 'tokens', 'time', numbers)
   local bucket = {
     capacity = capacity,
     refill = refill,
@@ -77,11 +63,7 @@ local function refilled(key, capacity, refill, interval, numbers)
   local time = tonumber(stored[2])
   bucket.tokens = tonumber(stored[1])
   bucket.part = tonumber(stored[3] or 0)
-  bucket.span = stored[4] and tonumber(stored[4])
-  if not stored[3] then
-    bucket.other_numbers = true
-    bucket.span = span_of_all(key, tonumber(numbers), bucket.span)
-  end
+  bucket.other_numbers = not stored[3]
   bucket.stepped_back = time > now
   local elapsed = math.max(now - time, 0)
   if elapsed >= wait_for(bucket, capacity - bucket.tokens) then
@@ -98,15 +80,21 @@ local function refilled(key, capacity, refill, interval, numbers)
 end
 
 local function write(key, bucket, numbers, until_full)
-  -- A field left from other numbers must not be found again later.
-  if bucket.other_numbers then redis.call('DEL', key) end
-  redis.call('HSET', key, 'tokens', bucket.tokens, 'time', now, numbers, bucket.part)
-  if bucket.span then
-    redis.call('HSET', key, 'span', bucket.span)
-    until_full = math.max(until_full, 2 ^ bucket.span)
-  end
   -- Rounded up: a bucket that expired before it is full would come back full.
-  redis.call('PEXPIREAT', key, math.ceil((now + until_full) / 1000))
+  local expires = math.ceil((now + until_full) / 1000)
+  if bucket.other_numbers then
+    -- Nor does it expire before it would be full under the numbers that wrote it
+    -- before: it may hold more under them.
+    expires = math.max(expires, redis.call('PEXPIRETIME', key))
+    -- A field left from other numbers must not be found again later.
+    redis.call('DEL', key)
+  end
+  redis.call('HSET', key, 'tokens', bucket.tokens, 'time', now, numbers, bucket.part)
+  if bucket.stored and not bucket.other_numbers then
+    redis.call('PEXPIREAT', key, expires, 'GT')
+  else
+    redis.call('PEXPIREAT', key, expires)
+  end
 end
 
 local buckets = {}
@@ -136,7 +124,11 @@ for i, key in ipairs(KEYS) do
 
   local until_full = wait_for(bucket, bucket.capacity - bucket.tokens)
   local until_allowed = bucket.allowed and 0 or wait_for(bucket, bucket.cost - bucket.tokens)
-  if changed then write(key, bucket, ARGV[6 * i - 1], until_full) end
+  if changed and action == 'give' and until_full == 0 then
+    redis.call('DEL', key)
+  elseif changed then
+    write(key, bucket, ARGV[6 * i - 1], until_full)
+  end
 
   reply[4 * i - 3] = bucket.allowed and 1 or 0
   reply[4 * i - 2] = bucket.tokens

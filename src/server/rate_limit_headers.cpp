@@ -11,6 +11,10 @@
 namespace ratelimiter {
 namespace {
 
+// Of each field: what gRPC accepts of metadata in all is 8 KiB by default, and a
+// call must not fail for telling too much.
+constexpr std::size_t kMaxBytes = 2'048;
+
 // An integer of a structured field has 15 digits at most.
 std::uint64_t Shown(std::uint64_t number) {
   constexpr std::uint64_t kMost = 999'999'999'999'999;
@@ -42,6 +46,7 @@ RateLimitHeaders RateLimitHeadersOf(const Answer& answer) {
   RateLimitHeaders headers;
   for (const LimitState& state : answer.states) {
     if (state.limit->shadow) continue;
+    if (headers.policy.size() > kMaxBytes || headers.state.size() > kMaxBytes) break;
     Append(headers.policy, state.limit->name, "q", state.quota.capacity);
     Append(headers.state, state.limit->name, "r", state.decision.remaining);
     if (state.quota.capacity == 0) continue;

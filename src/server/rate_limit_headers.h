@@ -8,7 +8,7 @@ namespace ratelimiter {
 
 // The fields RateLimit-Policy and RateLimit of draft-ietf-httpapi-ratelimit-headers-10,
 // as structured fields (RFC 9651): a member for each limit that is not a shadow.
-// Empty where there is none.
+// Empty where there is none. Of very many limits the first are told.
 //
 // Policy: q is the capacity in tokens, w the seconds in which an empty bucket
 // fills. State: r is the tokens left, t the seconds until the bucket is full.

@@ -139,7 +139,7 @@ def measure_redis_memory():
             for number in range(BUCKETS):
                 key = f"rl:1:default:{{{form.format(number)}}}"
                 words = ["EVALSHA", sha1, "1", key, "take", "5", "1", "3600000000",
-                         "1223315939", "1", "0"]
+                         "1371763753", "1", "0"]
                 command = "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
                 pipe.stdin.write(f"*{len(words)}\r\n{command}".encode())
             pipe.stdin.close()

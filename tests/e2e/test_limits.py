@@ -143,8 +143,14 @@ def test_usage_is_of_the_tightest_limit_or_the_one_named(daemon, user):
     usage = daemon.call("GetUsage", user_id=user, path="/login")
     assert (usage["requests_used"], usage["requests_allowed"], usage["limit_name"]) == (1, 3, "login")
     assert [state["name"] for state in usage["limits"]] == ["user", "login"]
+    assert all(state["allowed"] for state in usage["limits"])
+    daemon.allow(user, "/login", cost=2)
+    login = states(daemon.call("GetUsage", user_id=user, path="/login"))["login"]
+    assert not login["allowed"] and float(login["retry_after"].rstrip("s")) > 7100
+    banned = daemon.call("GetUsage", user_id=user, attributes={"plan": "free", "tenant": "banned"})
+    assert banned["limit_name"] == "tenant" and not states(banned)["tenant"]["allowed"]
     named = daemon.call("GetUsage", user_id=user, path="/login", limit_name="user")
-    assert (named["requests_used"], named["requests_allowed"], named["limit_name"]) == (1, 10, "user")
+    assert (named["requests_used"], named["requests_allowed"], named["limit_name"]) == (3, 10, "user")
     error = harness.error_of(daemon.call, "GetUsage", user_id=user, limit_name="login")
     assert error.code() == grpc.StatusCode.NOT_FOUND
     assert error.details() == 'no limit "login" applies to this request; those that do: user'
@@ -218,6 +224,17 @@ def test_a_bad_request_spoils_no_other(daemon, user):
     assert [results[n]["response"]["remaining"] for n in (0, 4)] == [9, 8]
 
 
+def test_a_batch_of_many_limits_is_decided_in_time(tmp_path):
+    (tmp_path / "limits.yaml").write_text("limits:\n" + "".join(
+        f"  - {{name: limit-{'x' * 50}-{number:02}, capacity: 500, refill: 1 per 1h}}\n" for number in range(64)))
+    with harness.redis_server() as redis, harness.daemon(
+            REDIS_URL=redis.url, LIMITS_FILE=tmp_path / "limits.yaml", RATELIMIT_HEADERS="on") as daemon:
+        results = allow_all(daemon, 1_000 * [{"user_id": "u"}])
+        assert [result["code"] for result in results] == 1_000 * [0]
+        assert sum(result["response"]["allowed"] for result in results) == 500
+        assert not daemon.allow("u")["allowed"], "and its headers are not longer than is accepted"
+
+
 @pytest.mark.parametrize("count", [0, 1_001])
 def test_a_batch_holds_1_to_1000(count, daemon):
     error = harness.error_of(allow_all, daemon, count * [{"user_id": "u"}])
@@ -233,7 +250,7 @@ def test_a_batch_needs_few_round_trips(tmp_path):
         [before] = daemon.samples("redis_latency_seconds_count")
         allow_all(daemon, [{"user_id": f"user-{number}"} for number in range(1_000)])
         [after] = daemon.samples("redis_latency_seconds_count")
-        assert after.value - before.value <= 10
+        assert after.value - before.value <= 20
 
 
 def test_where_redis_is_away_each_request_of_a_batch_says_so():

@@ -539,9 +539,12 @@ def test_explain_agrees_with_what_is_decided(many):
         done = rlctl("check", *words, "--dry-run", "--json", **many)
         decided = json.loads(done.stdout)
         names = [limit["name"] for limit in decided.get("limits", [])]
-        assert names == [limit["name"] for limit in explained
-                         if limit["applies"] and not limit["unlimited"]], words
+        applying = [limit for limit in explained if limit["applies"] and not limit["unlimited"]]
+        assert [(limit["name"], limit["limit"]) for limit in decided.get("limits", [])] == [
+            (limit["name"], limit["capacity"]) for limit in applying], words
         assert done.returncode == (0 if decided["allowed"] else 3)
+        # Nothing is taken, so that only those refuse that always do.
+        assert decided["allowed"] == all(limit["capacity"] > 0 for limit in applying)
         seen.add(tuple(names))
     assert len(seen) > 10
 

@@ -25,17 +25,9 @@ inline constexpr std::chrono::microseconds kMaxRefillInterval = std::chrono::hou
 // a double (2^53, and a factor of two for sums).
 inline constexpr std::uint64_t kExactBound = std::uint64_t{1} << 52U;
 
-// A name for a quota's numbers: equal for equal ones, and for two different ones
-// that take about as long to fill seldom so (1 in 2^25). Its low six bits tell
-// that time, which is at most 2 to their power in microseconds: FillBound.
-//
-// Precondition: Validate(quota) is OK.
+// A name for a quota's numbers: equal for equal ones, and for different ones
+// seldom so (1 in 2^31).
 std::uint32_t Fingerprint(const Quota& quota);
-
-// A time within which an empty bucket of the quota with this fingerprint is full.
-inline std::chrono::microseconds FillBound(std::uint32_t fingerprint) {
-  return std::chrono::microseconds(std::int64_t{1} << (fingerprint % 64));
-}
 
 // OK if the quota can be enforced exactly; otherwise INVALID_ARGUMENT, which
 // names the number, what it is and what is accepted.

@@ -45,7 +45,7 @@ class MemoryTokenBucket final : public TokenBucketStore {
   absl::Status CarryOut(Transaction& transaction);
   LockedShards Lock(std::span<const Charge> charges) const;
   static Changes DecideAt(std::chrono::microseconds now, Transaction& transaction,
-                          const LockedShards& shards);
+                          const LockedShards& shards, bool room_for_shadows);
   static void Write(const Changes& changes, const Transaction& transaction,
                     const LockedShards& shards);
   bool ReserveRoom(std::chrono::microseconds now);

@@ -1,7 +1,10 @@
 #include "ratelimiter/config/limits_file.h"
 
+#include <sys/stat.h>
+
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <string_view>
@@ -355,8 +358,23 @@ TEST(ReadLimitsFileTest, TellsWhyAFileCannotBeRead) {
 }
 
 TEST(ReadLimitsFileTest, ReadsNoMoreThanItAccepts) {
+  const std::string path = ::testing::TempDir() + "large.yaml";
+  std::ofstream(path).close();
+  std::filesystem::resize_file(path, std::uintmax_t{1} << 30U);
+  EXPECT_THAT(ReadLimitsFile(path).errors,
+              ElementsAre(path + ":1:1: the file is larger than 16 MiB; accepted: up to that"));
+  std::filesystem::remove(path);
+}
+
+// One that nobody writes into would hold up whoever opens it.
+TEST(ReadLimitsFileTest, ReadsNoPipeAndNoDevice) {
+  const std::string path = ::testing::TempDir() + "pipe.yaml";
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  EXPECT_THAT(ReadLimitsFile(path).errors,
+              ElementsAre(path + ": cannot be read: Invalid argument; accepted: a file"));
+  std::filesystem::remove(path);
   EXPECT_THAT(ReadLimitsFile("/dev/zero").errors,
-              ElementsAre("/dev/zero:1:1: the file is larger than 16 MiB; accepted: up to that"));
+              ElementsAre("/dev/zero: cannot be read: Invalid argument; accepted: a file"));
 }
 
 // A file that is not accepted, and each line that is told of it.

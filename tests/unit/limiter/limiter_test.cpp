@@ -236,6 +236,12 @@ TEST_F(LimiterTest, ALimitOfCapacityZeroRefusesForGoodUnasked) {
   EXPECT_EQ(Deciding(detailed), "blocked");
   EXPECT_THAT(detailed->states, SizeIs(3));
   EXPECT_EQ(store_.asked_action, Action::kLook);
+  // Nor does it matter then that the store does not answer.
+  store_.status = absl::UnavailableError("the store is away");
+  const auto away = limiter.Allow({.user_id = "user", .details = true}, kDeadline);
+  EXPECT_EQ(Deciding(away), "blocked");
+  EXPECT_THAT(away->states, SizeIs(1));
+  store_.status = absl::OkStatus();
   // A look is allowed by all.
   EXPECT_TRUE(limiter.Allow({.user_id = "user", .cost = 0}, kDeadline).ok());
 }
@@ -306,7 +312,7 @@ TEST_F(LimiterTest, UsageIsOfTheTightestLimitOrTheOneNamed) {
   EXPECT_EQ(Deciding(tightest), "b");
   EXPECT_THAT(tightest->states, SizeIs(3));
   EXPECT_EQ(store_.asked_action, Action::kLook);
-  EXPECT_EQ(store_.asked[0].cost, 0U);
+  EXPECT_EQ(store_.asked[0].cost, 1U);
   EXPECT_EQ(Deciding(limiter.GetUsage({.user_id = "user"}, "a", kDeadline)), "a");
   EXPECT_EQ(Deciding(limiter.GetUsage({.user_id = "user"}, "shadow", kDeadline)), "shadow");
   EXPECT_THAT(

@@ -77,6 +77,37 @@ TEST_F(MemoryTokenBucketTest, UsersWithBucketsAreServedWhereAllBucketsAreInUse) 
   EXPECT_EQ(Decide(store, kLimit, "a", {}, Deadline::max())->remaining, 3U);
 }
 
+TEST_F(MemoryTokenBucketTest, AShadowWithoutRoomFailsNoTransaction) {
+  MemoryTokenBucket store(1, clock_);
+  const Charge shadow = {
+      .limit = "trial", .subject = "{a}", .quota = kLimit.quota(), .shadow = true};
+  const Charge charges[] = {{.limit = "default", .subject = "{a}", .quota = kLimit.quota()},
+                            shadow};
+  Decision decisions[2];
+  Transaction transaction = {.charges = charges, .decisions = decisions};
+  for (std::uint64_t left = 5; left > 0; --left) {
+    store.Decide({&transaction, 1}, Deadline::max());
+    ASSERT_THAT(transaction.status, Succeeds());
+    EXPECT_TRUE(transaction.allowed());
+    EXPECT_EQ(decisions[0].remaining, left - 1);
+  }
+  EXPECT_EQ(store.buckets(), 1U);
+  EXPECT_EQ(store.rejected(), 0U);
+}
+
+TEST_F(MemoryTokenBucketTest, ABucketFilledByAGiftIsForgotten) {
+  MemoryTokenBucket store(1, clock_);
+  const Charge charge = {.limit = "default", .subject = "{a}", .quota = kLimit.quota(), .cost = 5};
+  Decision decision;
+  Transaction transaction = {.charges = {&charge, 1}, .decisions = {&decision, 1}};
+  store.Decide({&transaction, 1}, Deadline::max());
+  ASSERT_FALSE(Decide(store, kLimit, "b", {}, Deadline::max()).ok());
+  transaction.action = Action::kGive;
+  store.Decide({&transaction, 1}, Deadline::max());
+  EXPECT_EQ(decision.remaining, 5U);
+  EXPECT_THAT(Decide(store, kLimit, "b", {}, Deadline::max()), Succeeds());
+}
+
 TEST_F(MemoryTokenBucketTest, ALookNeedsNoRoom) {
   MemoryTokenBucket store(1, clock_);
   ASSERT_THAT(Decide(store, kLimit, "a", {}, Deadline::max()), Succeeds());
