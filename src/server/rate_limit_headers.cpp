@@ -28,10 +28,10 @@ std::uint64_t Seconds(std::chrono::microseconds time) {
 // The time in which an empty bucket fills. Exact up to what a double holds: it is
 // rounded up to seconds anyway.
 std::chrono::microseconds TimeToFill(const Quota& quota) {
-  const double tokens = static_cast<double>(quota.capacity);
-  const double each =
-      static_cast<double>(quota.refill_interval.count()) / static_cast<double>(quota.refill_tokens);
-  return std::chrono::microseconds(static_cast<std::int64_t>(tokens * each));
+  const auto tokens = static_cast<double>(quota.capacity);
+  const auto interval = static_cast<double>(quota.refill_interval.count());
+  const auto refill = static_cast<double>(quota.refill_tokens);
+  return std::chrono::microseconds(static_cast<std::int64_t>(tokens * interval / refill));
 }
 
 // Names of limits need no escape within the quotes.
