@@ -9,12 +9,12 @@
 #include <charconv>
 #include <chrono>
 #include <ctime>
-#include <iterator>
 #include <span>
 #include <system_error>
 
 #include <fmt/format.h>
 
+#include "command_writer.h"
 #include "ratelimiter/base/text.h"
 
 namespace ratelimiter {
@@ -77,11 +77,9 @@ std::string RedisServer::Address() const {
 }
 
 std::string FormatCommand(std::initializer_list<std::string_view> arguments) {
-  std::string command = fmt::format("*{}\r\n", arguments.size());
-  for (const std::string_view argument : arguments) {
-    fmt::format_to(std::back_inserter(command), "${}\r\n{}\r\n", argument.size(), argument);
-  }
-  return command;
+  CommandWriter command(arguments.size());
+  for (const std::string_view argument : arguments) command.Add({argument});
+  return command.Take();
 }
 
 absl::StatusOr<Connection> Connection::Open(const RedisServer& server,

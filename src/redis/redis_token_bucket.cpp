@@ -3,14 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <initializer_list>
-#include <iterator>
 #include <utility>
 #include <vector>
 
 #include <absl/container/inlined_vector.h>
 #include <fmt/format.h>
 
+#include "command_writer.h"
 #include "ratelimiter/base/duration.h"
 #include "ratelimiter/base/text.h"
 
@@ -115,29 +114,6 @@ absl::Status ParseDecisions(const redisReply& reply, Transaction& transaction) {
   return absl::InternalError(fmt::format(
       "Redis's reply is not a decision of the token bucket script: {}", Describe(reply)));
 }
-
-// Appends commands in Redis's protocol, argument by argument.
-class CommandWriter {
- public:
-  explicit CommandWriter(std::size_t arguments) {
-    fmt::format_to(std::back_inserter(text_), "*{}\r\n", arguments);
-  }
-
-  // An argument in several pieces.
-  void Add(std::initializer_list<std::string_view> pieces) {
-    std::size_t size = 0;
-    for (const std::string_view piece : pieces) size += piece.size();
-    fmt::format_to(std::back_inserter(text_), "${}\r\n", size);
-    for (const std::string_view piece : pieces) text_ += piece;
-    text_ += "\r\n";
-  }
-  void Add(std::uint64_t number) { Add({fmt::format_int(number).c_str()}); }
-
-  std::string Take() { return std::move(text_); }
-
- private:
-  std::string text_;
-};
 
 std::string_view NameOf(Action action) {
   switch (action) {
