@@ -91,7 +91,9 @@ void AppendSubject(const Limit& limit, HashBy hash_by, const Request& request, s
   };
   if (limit.by.user && !tag_is_user) append_value(request.user_id);
   if (limit.by.path) append_value(request.path);
-  for (const std::string& key : limit.by.attributes) append_value(*request.Attribute(key));
+  for (const std::string& key : limit.by.attributes) {
+    append_value(request.Attribute(key).value_or(std::string_view()));
+  }
 }
 
 }  // namespace ratelimiter
