@@ -18,7 +18,7 @@
 #include <fmt/format.h>
 
 #include "admin_api.h"
-#include "connection.h"
+#include "http_connection.h"
 #include "host_check.h"
 #include "ratelimiter/base/text.h"
 
@@ -251,7 +251,7 @@ class HttpServer final : public AdminServer, private httplib::Server {
   // httplib's seam for other transports. One request a connection: the body of one
   // that was refused is not read, and must not pass for the next.
   bool process_and_close_socket(socket_t socket) override {
-    Connection connection(socket);
+    HttpConnection connection(socket);
     if (stopping_) return false;
     try {
       Process(connection);

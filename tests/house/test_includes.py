@@ -72,6 +72,15 @@ def test_modules_use_only_what_the_table_allows():
     assert violations(ROOT, modules(ROOT / "docs" / "architecture.md")) == []
 
 
+def test_no_two_headers_define_a_class_of_one_name():
+    """The linker would take one's functions for the other's, and say nothing."""
+    headers = [*ROOT.glob("include/ratelimiter/*/*.h"), *ROOT.glob("src/*/*.h")]
+    defined = [name for header in headers for name in re.findall(
+        r"^(?:class|struct) (\w+)(?: final)?(?: : [^;{]+)? \{", header.read_text(), re.MULTILINE)]
+    assert len(defined) > 50
+    assert sorted(defined) == sorted(set(defined))
+
+
 def test_every_module_of_the_table_exists():
     for name in modules(ROOT / "docs" / "architecture.md"):
         assert (ROOT / "src" / name).is_dir(), f"docs/architecture.md names {name}; src/ has no such module"

@@ -14,7 +14,7 @@ namespace ratelimiter {
 // bounds each read by itself, not all of them together, and not how long a line
 // of a header may be: so whoever drips bytes could hold a thread, and whoever
 // pours them could fill the memory.
-class Connection final : public httplib::Stream {
+class HttpConnection final : public httplib::Stream {
  public:
   // In it all is read and written, and the store asked.
   static constexpr std::chrono::seconds kTime{5};
@@ -23,10 +23,10 @@ class Connection final : public httplib::Stream {
   static constexpr std::size_t kMaxInput = std::size_t{1024} * 1024;
 
   // Takes the socket, and closes it at last.
-  explicit Connection(int socket) : socket_(socket) {}
-  ~Connection() override;
-  Connection(const Connection&) = delete;
-  Connection& operator=(const Connection&) = delete;
+  explicit HttpConnection(int socket) : socket_(socket) {}
+  ~HttpConnection() override;
+  HttpConnection(const HttpConnection&) = delete;
+  HttpConnection& operator=(const HttpConnection&) = delete;
 
   // Sends no more, and reads what still comes: a socket that is closed with
   // something unread takes back what was sent.

@@ -1,4 +1,4 @@
-#include "connection.h"
+#include "http_connection.h"
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -9,20 +9,20 @@
 
 namespace ratelimiter {
 
-Connection::~Connection() { close(socket_); }
+HttpConnection::~HttpConnection() { close(socket_); }
 
-void Connection::Finish() {
+void HttpConnection::Finish() {
   shutdown(socket_, SHUT_WR);
   std::array<char, 4096> rest{};
   while (read(rest.data(), rest.size()) > 0) {
   }
 }
 
-bool Connection::is_readable() const { return !unread_.empty() || Await(POLLIN); }
+bool HttpConnection::is_readable() const { return !unread_.empty() || Await(POLLIN); }
 
-bool Connection::is_writable() const { return Await(POLLOUT); }
+bool HttpConnection::is_writable() const { return Await(POLLOUT); }
 
-ssize_t Connection::read(char* data, std::size_t size) {
+ssize_t HttpConnection::read(char* data, std::size_t size) {
   if (unread_.empty()) {
     const std::size_t most = std::min(buffer_.size(), input_left_);
     if (most == 0 || !Await(POLLIN)) return -1;
@@ -37,7 +37,7 @@ ssize_t Connection::read(char* data, std::size_t size) {
   return static_cast<ssize_t>(given);
 }
 
-ssize_t Connection::write(const char* data, std::size_t size) {
+ssize_t HttpConnection::write(const char* data, std::size_t size) {
   std::span<const char> rest(data, size);
   while (!rest.empty()) {
     if (!Await(POLLOUT)) return -1;
@@ -48,7 +48,7 @@ ssize_t Connection::write(const char* data, std::size_t size) {
   return static_cast<ssize_t>(size);
 }
 
-bool Connection::Await(short events) const {
+bool HttpConnection::Await(short events) const {
   while (true) {
     const auto left =
         std::chrono::ceil<std::chrono::milliseconds>(end_ - std::chrono::steady_clock::now());
