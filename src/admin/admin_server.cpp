@@ -18,8 +18,8 @@
 #include <fmt/format.h>
 
 #include "admin_api.h"
-#include "http_connection.h"
 #include "host_check.h"
+#include "http_connection.h"
 #include "ratelimiter/base/text.h"
 
 namespace ratelimiter {
