@@ -104,8 +104,12 @@ std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings, const Cloc
                                                                     .database = url.database},
                                                          .timeout = settings.redis_timeout,
                                                          .pool_size = settings.redis_pool_size,
-                                                         .key_prefix = settings.key_prefix},
-                                            metrics);
+                                                         .key_prefix = settings.key_prefix,
+                                                         .deny_cache_max_age =
+                                                             settings.deny_cache_max_age,
+                                                         .deny_cache_size =
+                                                             settings.deny_cache_size},
+                                            metrics, clock);
 }
 
 std::string DescribeStore(const Settings& settings) {

@@ -162,9 +162,20 @@ constexpr Setting kSettings[] = {
             [](const std::string& value, Settings& settings) {
               return ReadDuration(value, 1ms, 1min, settings.redis_timeout);
             }},
-    Setting{"REDIS_POOL_SIZE", "16", "1 to 1024", "connections to Redis at most",
+    Setting{"REDIS_POOL_SIZE", "1", "1 to 64",
+            "connections to Redis, over which the buckets are spread; callers share them",
             [](const std::string& value, Settings& settings) {
-              return ReadNumber(value, 1, 1024, settings.redis_pool_size);
+              return ReadNumber(value, 1, 64, settings.redis_pool_size);
+            }},
+    Setting{"DENY_CACHE_MAX_AGE", "100ms", "0 to 1m",
+            "how long a bucket that refused is known to refuse without asking Redis, at most; 0 "
+            "asks always",
+            [](const std::string& value, Settings& settings) {
+              return ReadDuration(value, 0us, 1min, settings.deny_cache_max_age);
+            }},
+    Setting{"DENY_CACHE_SIZE", "10000", "1 to 10000000", "buckets that are known to refuse at most",
+            [](const std::string& value, Settings& settings) {
+              return ReadNumber(value, 1, 10'000'000, settings.deny_cache_size);
             }},
     Setting{"KEY_PREFIX", "rl", "1 to 64 printable ASCII characters but space { }",
             "what every key in Redis begins with",

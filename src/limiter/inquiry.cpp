@@ -91,7 +91,10 @@ Transaction Inquiry::transaction(Action action) {
     begin = subject_ends_[i];
   }
   decisions_.resize(charges_.size());
-  return {.charges = charges_, .action = action, .decisions = decisions_};
+  return {.charges = charges_,
+          .action = action,
+          .complete = request_.details,
+          .decisions = decisions_};
 }
 
 Action Inquiry::action() const {
@@ -112,6 +115,9 @@ absl::StatusOr<Answer> Inquiry::Conclude(const absl::Status& status) {
     // The charge was a look then.
     if (request_.cost * state.limit->cost > state.quota.capacity) state.decision.allowed = false;
   }
+  const auto asked = std::remove_if(answer_.states.begin(), answer_.states.end(),
+                                    [](const LimitState& state) { return !state.decision.known; });
+  answer_.states.erase(asked, answer_.states.end());
   answer_.allowed = std::ranges::none_of(answer_.states, Refuses);
   answer_.deciding = answer_.allowed ? Tightest(answer_, request_.cost) : LongestWait(answer_);
   return std::move(answer_);

@@ -3,36 +3,47 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
-#include <iterator>
-#include <string>
 #include <string_view>
-#include <utility>
 
 #include <fmt/format.h>
 
 namespace ratelimiter {
 
-// Writes one command in Redis's protocol, argument by argument.
+// Appends commands in Redis's protocol to a buffer, argument by argument.
 class CommandWriter {
  public:
-  explicit CommandWriter(std::size_t arguments) {
-    fmt::format_to(std::back_inserter(text_), "*{}\r\n", arguments);
-  }
+  explicit CommandWriter(fmt::memory_buffer& out) : out_(out) {}
+
+  // Begins a command of so many arguments, its name among them.
+  void Begin(std::size_t arguments) { Write('*', arguments); }
 
   // An argument in several pieces.
   void Add(std::initializer_list<std::string_view> pieces) {
     std::size_t size = 0;
     for (const std::string_view piece : pieces) size += piece.size();
-    fmt::format_to(std::back_inserter(text_), "${}\r\n", size);
-    for (const std::string_view piece : pieces) text_ += piece;
-    text_ += "\r\n";
+    Write('$', size);
+    for (const std::string_view piece : pieces) AddWritten(piece);
+    AddWritten("\r\n");
   }
-  void Add(std::uint64_t number) { Add({fmt::format_int(number).c_str()}); }
+  void Add(std::uint64_t number) {
+    const fmt::format_int digits(number);
+    Add({{digits.data(), digits.size()}});
+  }
 
-  std::string Take() { return std::move(text_); }
+  // Arguments that are in the protocol's form already.
+  void AddWritten(std::string_view arguments) {
+    out_.append(arguments.data(), arguments.data() + arguments.size());
+  }
 
  private:
-  std::string text_;
+  void Write(char what, std::size_t count) {
+    const fmt::format_int digits(count);
+    out_.push_back(what);
+    AddWritten({digits.data(), digits.size()});
+    AddWritten("\r\n");
+  }
+
+  fmt::memory_buffer& out_;
 };
 
 }  // namespace ratelimiter

@@ -9,7 +9,6 @@
 #include <charconv>
 #include <chrono>
 #include <ctime>
-#include <span>
 #include <system_error>
 
 #include <fmt/format.h>
@@ -26,16 +25,12 @@ std::string SystemMessage(int error) { return std::generic_category().message(er
 
 absl::Status NotInTime() { return absl::DeadlineExceededError("no answer in time"); }
 
-std::string_view Text(const redisReply& reply) { return {reply.str, reply.len}; }
-
-// The value of `field` in a reply that lists fields and values in turn.
-std::string_view FieldOf(const redisReply& reply, std::string_view field) {
-  if (reply.type != REDIS_REPLY_ARRAY) return {};
-  const std::span elements(reply.element, reply.elements);
-  for (std::size_t i = 0; i + 1 < elements.size(); i += 2) {
-    if (elements[i]->type == REDIS_REPLY_STRING && elements[i + 1]->type == REDIS_REPLY_STRING &&
-        Text(*elements[i]) == field) {
-      return Text(*elements[i + 1]);
+// The text behind `field` in a reply that lists fields and values in turn.
+std::string_view FieldOf(const Reply& reply, std::string_view field) {
+  for (std::size_t i = 1; i + 1 < reply.size(); i += 2) {
+    if (reply.type(i) == Reply::Type::kString && reply.type(i + 1) == Reply::Type::kString &&
+        reply.text(i) == field) {
+      return reply.text(i + 1);
     }
   }
   return {};
@@ -43,7 +38,7 @@ std::string_view FieldOf(const redisReply& reply, std::string_view field) {
 
 // Scripts that begin with #!lua, which a demoted master must not run, came with
 // Redis 7.0. Valkey began behind it.
-absl::Status CheckVersion(const redisReply& hello) {
+absl::Status CheckVersion(const Reply& hello) {
   const std::string_view server = FieldOf(hello, "server");
   const std::string_view version = FieldOf(hello, "version");
   int major = 0;
@@ -54,8 +49,8 @@ absl::Status CheckVersion(const redisReply& hello) {
                   Printable(server, 32), Printable(version, 32)));
 }
 
-absl::Status IntroductionRefused(const redisReply& reply, std::string_view command) {
-  const std::string_view text = Text(reply);
+absl::Status IntroductionRefused(const Reply& reply, std::string_view command) {
+  const std::string_view text = reply.text();
   if (text.starts_with("NOAUTH")) {
     return absl::UnavailableError("Redis asks for a password: set it in REDIS_URL");
   }
@@ -77,9 +72,11 @@ std::string RedisServer::Address() const {
 }
 
 std::string FormatCommand(std::initializer_list<std::string_view> arguments) {
-  CommandWriter command(arguments.size());
+  fmt::memory_buffer text;
+  CommandWriter command(text);
+  command.Begin(arguments.size());
   for (const std::string_view argument : arguments) command.Add({argument});
-  return command.Take();
+  return fmt::to_string(text);
 }
 
 absl::StatusOr<Connection> Connection::Open(const RedisServer& server,
@@ -128,42 +125,45 @@ absl::Status Connection::Introduce(const RedisServer& server, Deadline deadline)
   }
   if (absl::Status sent = Send(commands, deadline); !sent.ok()) return sent;
 
-  const absl::StatusOr<Reply> hello = Receive(deadline);
-  if (!hello.ok()) return hello.status();
-  if ((*hello)->type == REDIS_REPLY_ERROR) return IntroductionRefused(**hello, "HELLO");
-  if (absl::Status version = CheckVersion(**hello); !version.ok()) return version;
+  Reply reply;
+  if (absl::Status came = Receive(reply, deadline); !came.ok()) return came;
+  if (reply.type() == Reply::Type::kError) return IntroductionRefused(reply, "HELLO");
+  if (absl::Status version = CheckVersion(reply); !version.ok()) return version;
 
   if (server.database != 0) {
-    const absl::StatusOr<Reply> selected = Receive(deadline);
-    if (!selected.ok()) return selected.status();
-    if ((*selected)->type == REDIS_REPLY_ERROR) return IntroductionRefused(**selected, "SELECT");
+    if (absl::Status came = Receive(reply, deadline); !came.ok()) return came;
+    if (reply.type() == Reply::Type::kError) return IntroductionRefused(reply, "SELECT");
   }
   return absl::OkStatus();
 }
 
+// By itself: hiredis would copy the commands into a buffer that it allocates.
 absl::Status Connection::Send(std::string_view commands, Deadline deadline) {
-  if (redisAppendFormattedCommand(context_.get(), commands.data(), commands.size()) != REDIS_OK) {
-    return Broken(absl::UnavailableError("no memory for a command"));
-  }
-  int done = 0;
-  while (true) {
-    if (redisBufferWrite(context_.get(), &done) != REDIS_OK) {
-      return Broken(absl::UnavailableError(std::string(context_->errstr)));
+  while (!commands.empty()) {
+    const ssize_t sent =
+        send(context_->fd, commands.data(), commands.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent >= 0) {
+      commands.remove_prefix(static_cast<std::size_t>(sent));
+    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+      if (absl::Status waited = Wait(POLLOUT, deadline); !waited.ok()) return waited;
+    } else if (errno != EINTR) {
+      return Broken(absl::UnavailableError(SystemMessage(errno)));
     }
-    if (done != 0) return absl::OkStatus();
-    if (absl::Status waited = Wait(POLLOUT, deadline); !waited.ok()) return waited;
   }
+  return absl::OkStatus();
 }
 
-absl::StatusOr<Reply> Connection::Receive(Deadline deadline) {
+absl::Status Connection::Receive(Reply& reply, Deadline deadline) {
+  reply.Clear();
+  reply.ReadFrom(*context_->reader);
   bool read = false;
   while (true) {
-    void* reply = nullptr;
-    if (redisGetReplyFromReader(context_.get(), &reply) != REDIS_OK) {
+    void* complete = nullptr;
+    if (redisGetReplyFromReader(context_.get(), &complete) != REDIS_OK) {
       return Broken(absl::UnavailableError(
           fmt::format("not Redis's protocol: {}", Printable(context_->errstr, kMaxMessageBytes))));
     }
-    if (reply != nullptr) return Reply(static_cast<redisReply*>(reply));
+    if (complete != nullptr) return absl::OkStatus();
     // What is there is taken however late it is, but a server that always has
     // more to send must not keep us.
     if (read && deadline <= std::chrono::steady_clock::now()) return Broken(NotInTime());

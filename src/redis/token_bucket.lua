@@ -1,6 +1,8 @@
 #!lua
--- Decides one transaction against one or more token buckets, atomically, by
--- Redis's clock: all that are not shadows must have their tokens, then all pay.
+-- Decides transactions against one or more token buckets, atomically, by Redis's
+-- clock: all buckets that are not shadows must have their tokens, then all pay.
+-- Several transactions, which differ in their costs alone, are decided one after
+-- the other, each as if alone.
 --
 -- KEYS     the buckets, each a hash of
 --            tokens     whole tokens when it was last written
@@ -13,18 +15,19 @@
 --          A missing bucket is a full one.
 -- ARGV[1]  take: take the costs if all is allowed; look: change nothing;
 --          give: put the costs back, up to the capacity
--- ARGV     then six for each key:
+-- ARGV     then five for each key:
 --            capacity, in tokens
 --            refill tokens: so many come in every refill interval
 --            refill interval, in microseconds
 --            the name of these three numbers, an integer
---            cost, in tokens, at most the capacity
 --            1 for a shadow, which does not refuse, and pays if the transaction
 --            is allowed and its own tokens are there; else 0
+-- ARGV     then, for each transaction, one for each key:
+--            cost, in tokens, at most the capacity
 --
--- Reply    four integers for each key: 1 if the bucket has the tokens, else 0;
---          whole tokens left; microseconds until the same charge passes, 0 if it
---          does; microseconds until the bucket is full
+-- Reply    for each transaction four integers for each key: 1 if the bucket has
+--          the tokens, else 0; whole tokens left; microseconds until the same
+--          charge passes, 0 if it does; microseconds until the bucket is full
 --
 -- All arithmetic is on integers below 2^53, which Lua's doubles hold exactly,
 -- provided capacity * refill_tokens and the time to full in microseconds are
@@ -34,6 +37,7 @@
 -- Redis propagates the writes, not the script, so TIME may be read before them.
 
 local action = ARGV[1]
+local gives, takes = action == 'give', action == 'take'
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 
@@ -79,9 +83,9 @@ local function refilled(key, capacity, refill, interval, numbers)
   return bucket
 end
 
-local function write(key, bucket, numbers, until_full)
+local function write(key, bucket, numbers)
   -- Rounded up: a bucket that expired before it is full would come back full.
-  local expires = math.ceil((now + until_full) / 1000)
+  local expires = math.ceil((now + bucket.until_full) / 1000)
   if bucket.other_numbers then
     -- Nor does it expire before it would be full under the numbers that wrote it
     -- before: it may hold more under them.
@@ -98,41 +102,52 @@ local function write(key, bucket, numbers, until_full)
 end
 
 local buckets = {}
-local allowed = true
 for i, key in ipairs(KEYS) do
-  local at = 6 * i - 4
-  local bucket = refilled(key, tonumber(ARGV[at]), tonumber(ARGV[at + 1]),
-                          tonumber(ARGV[at + 2]), ARGV[at + 3])
-  bucket.cost = tonumber(ARGV[at + 4])
-  bucket.allowed = action == 'give' or bucket.cost <= bucket.tokens
-  allowed = allowed and (bucket.allowed or ARGV[at + 5] == '1')
-  buckets[i] = bucket
+  local at = 5 * i - 3
+  buckets[i] = refilled(key, tonumber(ARGV[at]), tonumber(ARGV[at + 1]),
+                        tonumber(ARGV[at + 2]), ARGV[at + 3])
+  buckets[i].shadow = ARGV[at + 4] == '1'
 end
 
+-- The costs begin behind this.
+local behind = 1 + 5 * #KEYS
 local reply = {}
+for first = behind + 1, #ARGV, #KEYS do
+  local allowed = true
+  for i, bucket in ipairs(buckets) do
+    bucket.cost = tonumber(ARGV[first + i - 1])
+    bucket.allowed = gives or bucket.cost <= bucket.tokens
+    allowed = allowed and (bucket.allowed or bucket.shadow)
+  end
+
+  for i, bucket in ipairs(buckets) do
+    if gives then
+      bucket.tokens = bucket.tokens + bucket.cost
+      if bucket.tokens >= bucket.capacity then bucket.tokens, bucket.part = bucket.capacity, 0 end
+      bucket.changed = bucket.stored
+    elseif takes and bucket.cost > 0 then
+      if allowed and bucket.allowed then
+        bucket.tokens = bucket.tokens - bucket.cost
+        bucket.changed = true
+      elseif bucket.stepped_back then
+        bucket.changed = true
+      end
+    end
+
+    bucket.until_full = wait_for(bucket, bucket.capacity - bucket.tokens)
+    reply[#reply + 1] = bucket.allowed and 1 or 0
+    reply[#reply + 1] = bucket.tokens
+    reply[#reply + 1] = bucket.allowed and 0 or wait_for(bucket, bucket.cost - bucket.tokens)
+    reply[#reply + 1] = bucket.until_full
+  end
+end
+
 for i, key in ipairs(KEYS) do
   local bucket = buckets[i]
-  local changed = action == 'take' and bucket.cost > 0 and bucket.stepped_back
-  if action == 'give' then
-    bucket.tokens = bucket.tokens + bucket.cost
-    if bucket.tokens >= bucket.capacity then bucket.tokens, bucket.part = bucket.capacity, 0 end
-    changed = bucket.stored
-  elseif action == 'take' and bucket.cost > 0 and allowed and bucket.allowed then
-    bucket.tokens = bucket.tokens - bucket.cost
-    changed = true
-  end
-
-  local until_full = wait_for(bucket, bucket.capacity - bucket.tokens)
-  local until_allowed = bucket.allowed and 0 or wait_for(bucket, bucket.cost - bucket.tokens)
-  if changed and action == 'give' and until_full == 0 then
+  if bucket.changed and gives and bucket.until_full == 0 then
     redis.call('DEL', key)
-  elseif changed then
-    write(key, bucket, ARGV[6 * i - 1], until_full)
+  elseif bucket.changed then
+    write(key, bucket, ARGV[5 * i])
   end
-
-  reply[4 * i - 3] = bucket.allowed and 1 or 0
-  reply[4 * i - 2] = bucket.tokens
-  reply[4 * i - 1] = until_allowed
-  reply[4 * i] = until_full
 end
 return reply

@@ -123,7 +123,7 @@ local redis = { call = function(command, ...)
 end }
 )" + shipped.substr(first_line);
   const Reply sha1 = server.Run({"SCRIPT", "LOAD", source});
-  return {.source = source, .sha1 = std::string(sha1->str, sha1->len)};
+  return {.source = source, .sha1 = std::string(sha1.text())};
 }
 
 }  // namespace ratelimiter::testing

@@ -52,9 +52,11 @@ Reply RedisServerProcess::Run(std::initializer_list<std::string_view> command) {
   if (!connection_->Send(FormatCommand(command), deadline).ok()) {
     throw std::runtime_error("redis-server went away");
   }
-  auto reply = connection_->Receive(deadline);
-  if (!reply.ok()) throw std::runtime_error("redis-server went away");
-  return *std::move(reply);
+  Reply reply;
+  if (!connection_->Receive(reply, deadline).ok()) {
+    throw std::runtime_error("redis-server went away");
+  }
+  return reply;
 }
 
 }  // namespace ratelimiter::testing

@@ -28,6 +28,8 @@ struct Settings {
   RedisUrl redis_url;
   std::chrono::milliseconds redis_timeout{0};
   std::size_t redis_pool_size = 0;
+  std::chrono::microseconds deny_cache_max_age{0};
+  std::size_t deny_cache_size = 0;
   std::string key_prefix;
   // The one limit's numbers, where there is no limits file.
   Quota quota;

@@ -36,7 +36,8 @@ struct Answer {
   // No limit that is not a shadow refuses.
   bool allowed = true;
   // Every limit that the request is subject to, in the order of the file. Where
-  // one of capacity 0 refuses, those that were asked (see Request::details).
+  // it is known without asking that one refuses, as those of capacity 0 always do,
+  // those that were asked (see Request::details).
   absl::InlinedVector<LimitState, 4> states{};
   // The one that tells most, by its place in `states`. Refused: the limit with
   // the longest wait. Allowed: the one with the fewest calls left at this cost.

@@ -39,6 +39,8 @@ struct Decision {
   std::chrono::microseconds retry_after{0};
   // The wait until the bucket is full, rounded up likewise; zero if it is.
   std::chrono::microseconds reset_after{0};
+  // False: the bucket was not asked, for another refuses (Transaction::complete).
+  bool known = true;
 
   friend bool operator==(const Decision&, const Decision&) = default;
 };
@@ -55,6 +57,9 @@ struct Transaction {
   // Each of another bucket; 1 and more.
   std::span<const Charge> charges{};
   Action action = Action::kTake;
+  // Whether every bucket is to be asked, even where it is known without asking
+  // that another refuses.
+  bool complete = true;
 
   // The answer: where the status is OK, a decision for each charge. The span is
   // the caller's and as long as `charges`.

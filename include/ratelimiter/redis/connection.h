@@ -12,6 +12,7 @@
 #include <hiredis/hiredis.h>
 
 #include "ratelimiter/base/clock.h"
+#include "ratelimiter/redis/reply.h"
 
 namespace ratelimiter {
 
@@ -29,11 +30,6 @@ struct RedisServer {
   std::string Address() const;
 };
 
-struct ReplyDeleter {
-  void operator()(redisReply* reply) const { freeReplyObject(reply); }
-};
-using Reply = std::unique_ptr<redisReply, ReplyDeleter>;
-
 // One command as Redis's protocol has it.
 std::string FormatCommand(std::initializer_list<std::string_view> arguments);
 
@@ -42,7 +38,7 @@ std::string FormatCommand(std::initializer_list<std::string_view> arguments);
 //
 // After any error it is broken and must be discarded: a late reply would answer
 // the next command. An error that Redis replies is not such an error, but a
-// reply. Not thread-safe. The process must ignore SIGPIPE.
+// reply. Not thread-safe.
 class Connection {
  public:
   // Connects to the first of `addresses` (numeric) that accepts, authenticates,
@@ -57,9 +53,9 @@ class Connection {
   // UNAVAILABLE; DEADLINE_EXCEEDED.
   absl::Status Send(std::string_view commands, Deadline deadline);
 
-  // The next reply, which may be an error of Redis's own. Errors: UNAVAILABLE;
-  // DEADLINE_EXCEEDED.
-  absl::StatusOr<Reply> Receive(Deadline deadline);
+  // Puts the next reply, which may be an error of Redis's own, into `reply`.
+  // Errors: UNAVAILABLE; DEADLINE_EXCEEDED.
+  absl::Status Receive(Reply& reply, Deadline deadline);
 
   bool broken() const { return broken_; }
   void MarkBroken() { broken_ = true; }

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -12,31 +13,43 @@
 #include "ratelimiter/limiter/token_bucket_store.h"
 #include "ratelimiter/metrics/metrics.h"
 #include "ratelimiter/redis/connection.h"
-#include "ratelimiter/redis/connection_pool.h"
 #include "ratelimiter/redis/script.h"
 
 namespace ratelimiter {
+
+class ConnectionPool;
+class DenyCache;
+struct ScriptCall;
 
 struct RedisOptions {
   RedisServer server;
   // How long a call waits for Redis at most: until its command is sent (or its
   // deadline, if that is earlier), and then again for the reply. Above zero.
   std::chrono::milliseconds timeout{100};
-  // Connections at most; 1 and more.
-  std::size_t pool_size = 16;
+  // Connections at most, each shared by callers; 1 and more.
+  std::size_t pool_size = 1;
   // What every key begins with. Must not contain '{' or '}'.
   std::string key_prefix = "rl";
+  // How long a refusal is known without asking, at most, and of how many buckets.
+  // 0: not at all.
+  std::chrono::microseconds deny_cache_max_age = std::chrono::milliseconds(100);
+  std::size_t deny_cache_size = 10'000;
 };
 
 // Token buckets in Redis, shared by every instance that uses the same server,
-// database and key prefix. One round trip a decision, by Redis's own clock.
+// database and key prefix. Decided by Redis's own clock, in one round trip that
+// callers who come at the same time share; or in none where a bucket refused just
+// before and must refuse still.
 //
 // Thread-safe.
 class RedisTokenBucket final : public TokenBucketStore {
  public:
-  // Connects when first used. `script` is for tests that set the time. The
-  // metrics must outlive this.
-  RedisTokenBucket(RedisOptions options, Metrics& metrics, Script script = TokenBucketScript());
+  // Connects when first used. What it is given must outlive this. `clock`: never
+  // steps back; for how long refusals are known. `script` is for tests that set
+  // Redis's time.
+  RedisTokenBucket(RedisOptions options, Metrics& metrics, const Clock& clock,
+                   Script script = TokenBucketScript());
+  ~RedisTokenBucket() override;
 
   // Sends what it can of the transactions in one write, and so waits for few
   // round trips however many there are.
@@ -47,34 +60,20 @@ class RedisTokenBucket final : public TokenBucketStore {
   std::string Key(std::string_view limit, std::string_view subject) const;
 
  private:
-  // One command of a round trip, and what Redis replied.
-  struct Command {
-    std::string text;
-    Reply reply{};
-  };
-
-  // Sends the commands and waits for their replies, whatever Redis says. Those
-  // for a script that Redis does not know are run once more, with the script.
-  // `observed`: whether the metrics are told what it took.
-  absl::Status RoundTrip(std::span<Command> commands, Deadline deadline, bool observed);
-  absl::Status ReceiveAll(Connection& connection, std::span<Command> commands,
-                          Deadline deadline) const;
-  absl::Status LoadAndRepeat(Connection& connection, std::span<Command> commands,
-                             Deadline deadline) const;
-
-  std::string Evalsha(const Transaction& transaction) const;
-
-  // What a caller is told of an error before its command was sent, and of one
-  // whenever it came.
-  absl::Status NotAsked(const absl::Status& error, Deadline deadline) const;
-  absl::Status Unavailable(const absl::Status& error) const;
+  // Decides transactions of one round trip.
+  void DecideTogether(std::span<Transaction> transactions, Deadline deadline);
+  // Answers a transaction if it is known that it is refused. False: it is not.
+  bool Refuse(ScriptCall& call, std::chrono::microseconds now) const;
+  // Learns from the answer to a transaction.
+  void Learn(const ScriptCall& call, std::chrono::microseconds asked, std::uint64_t forgotten);
 
   const RedisOptions options_;
   const std::string key_prefix_;  // What every key begins with.
   const Script script_;
-  const std::string load_script_;  // SCRIPT LOAD, formatted.
-  Metrics& metrics_;
-  ConnectionPool pool_;
+  const Clock& clock_;
+  // Self-synchronised.
+  const std::unique_ptr<DenyCache> denied_;
+  const std::unique_ptr<ConnectionPool> pool_;
 };
 
 }  // namespace ratelimiter

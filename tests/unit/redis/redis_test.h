@@ -34,7 +34,7 @@ std::chrono::steady_clock::duration Elapsed(const std::invocable auto& action) {
   return std::chrono::steady_clock::now() - start;
 }
 
-inline std::string Text(const Reply& reply) { return {reply->str, reply->len}; }
+inline std::string Text(const Reply& reply) { return std::string(reply.text()); }
 
 // A suite with a real redis-server of its own, empty before every test.
 class RedisTest : public ::testing::Test {

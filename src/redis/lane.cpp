@@ -1,0 +1,193 @@
+#include "lane.h"
+
+#include <algorithm>
+#include <string_view>
+#include <utility>
+
+#include <absl/status/statusor.h>
+#include <fmt/format.h>
+
+#include "ratelimiter/base/duration.h"
+
+namespace ratelimiter {
+namespace {
+
+// Far more than a server has calls in flight.
+constexpr std::size_t kMaxWaiting = 20'000;
+
+// A round trip takes no further callers once it has so many buckets: enough that
+// few round trips are needed, and so few that Redis is done well within a timeout.
+constexpr std::size_t kEnoughBuckets = 128;
+
+absl::Status DeadlinePassed() {
+  return absl::DeadlineExceededError("the call's deadline passed before Redis was asked");
+}
+
+}  // namespace
+
+Lane::Lane(const RedisServer& server, std::chrono::milliseconds timeout, const Script& script,
+           Resolver& resolver, Metrics& metrics)
+    : server_(server),
+      timeout_(timeout),
+      script_(script),
+      load_script_(FormatCommand({"SCRIPT", "LOAD", script.source})),
+      resolver_(resolver),
+      metrics_(metrics),
+      queue_(kMaxWaiting) {}
+
+void Lane::Run(std::span<ScriptCall> calls, Deadline deadline, bool observed) {
+  const auto now = std::chrono::steady_clock::now();
+  Errand errand = {.calls = calls,
+                   .deadline = deadline,
+                   .send_by = std::min(deadline, now + timeout_),
+                   .observed = observed};
+  if (deadline <= now) return Fail(errand, DeadlinePassed());
+  using enum TurnQueue<Errand>::Entry;
+  switch (queue_.Enter(errand, errand.send_by)) {
+    case kLeads:
+      return Lead(errand);
+    case kCarried:
+      return;
+    case kGaveUp:
+      return Fail(errand, TooLate(errand));
+    case kFull:
+      return Fail(errand, absl::ResourceExhaustedError(
+                              fmt::format("{} calls wait for Redis already", kMaxWaiting)));
+  }
+}
+
+void Lane::Lead(Errand& own) {
+  TurnQueue<Errand>::Turn turn(queue_);
+  if (own.send_by <= std::chrono::steady_clock::now()) return Fail(own, TooLate(own));
+  if (const absl::Status connected = Connect(own.send_by); !connected.ok()) {
+    if (absl::IsDeadlineExceeded(connected) && own.deadline == own.send_by) {
+      return Fail(own, DeadlinePassed());
+    }
+    const absl::Status error = Unavailable(connected);
+    Fail(own, error);
+    // Those who wait would find the same, unless it was this caller's time that
+    // ended.
+    if (absl::IsDeadlineExceeded(connected)) return;
+    while (const Errand* other = turn.TakeNext()) Fail(*other, error);
+    return;
+  }
+  Gather(own, turn);
+  if (const absl::Status exchanged = Exchange(); !exchanged.ok()) {
+    const absl::Status error = Unavailable(exchanged);
+    for (const Pipeline::Command& command : pipeline_.commands()) {
+      if (command.answered) continue;
+      for (ScriptCall* call = command.first; call != nullptr; call = call->next) {
+        call->transaction->status = error;
+      }
+    }
+  }
+  if (!connection_->broken()) return;
+  connection_.reset();
+  // A master that was demoted still lets us connect, while the name points to
+  // its successor.
+  resolver_.Refresh();
+}
+
+absl::Status Lane::Connect(Deadline deadline) {
+  if (connection_.has_value() && !connection_->IsStale()) return absl::OkStatus();
+  connection_.reset();
+  const absl::StatusOr<std::vector<std::string>> addresses = resolver_.Addresses(deadline);
+  absl::StatusOr<Connection> opened =
+      addresses.ok() ? Connection::Open(server_, *addresses, deadline) : addresses.status();
+  if (!opened.ok()) {
+    resolver_.Refresh();  // The name may point elsewhere by now.
+    return opened.status();
+  }
+  connection_ = *std::move(opened);
+  return absl::OkStatus();
+}
+
+void Lane::Gather(const Errand& own, TurnQueue<Errand>::Turn& turn) {
+  const auto add = [this](const Errand& errand) {
+    for (ScriptCall& call : errand.calls) pipeline_.Add(call);
+    observed_ = observed_ || errand.observed;
+  };
+  pipeline_.Clear();
+  observed_ = false;
+  add(own);
+  const auto now = std::chrono::steady_clock::now();
+  while (pipeline_.buckets() < kEnoughBuckets) {
+    const Errand* const other = turn.TakeNext();
+    if (other == nullptr) break;
+    if (other->send_by <= now) {
+      Fail(*other, TooLate(*other));
+    } else {
+      add(*other);
+    }
+  }
+  pipeline_.Write(script_.sha1);
+}
+
+absl::Status Lane::Exchange() {
+  const auto sending = std::chrono::steady_clock::now();
+  // No caller's deadline counts from here on: a short one must cost neither the
+  // connection nor the others their answers.
+  const Deadline deadline = sending + timeout_;
+  absl::Status status = connection_->Send(pipeline_.text(), deadline);
+  bool script_missing = false;
+  for (Pipeline::Command& command : pipeline_.commands()) {
+    if (!status.ok()) break;
+    status = connection_->Receive(reply_, deadline);
+    if (!status.ok()) break;
+    if (reply_.IsError("NOSCRIPT")) {
+      script_missing = true;
+    } else {
+      Take(command);
+    }
+  }
+  if (status.ok() && script_missing) status = LoadAndRepeat(deadline);
+  if (observed_) metrics_.ObserveRedisLatency(std::chrono::steady_clock::now() - sending);
+  return status;
+}
+
+void Lane::Take(Pipeline::Command& command) {
+  Answer(*command.first, command.calls, reply_);
+  command.answered = true;
+  // A server that refuses all may be the wrong one by now (a demoted master): the
+  // next turn looks anew.
+  if (reply_.type() == Reply::Type::kError && !IsOfTheCommand(reply_)) connection_->MarkBroken();
+}
+
+absl::Status Lane::LoadAndRepeat(Deadline deadline) {
+  std::string text = load_script_;
+  for (const Pipeline::Command& command : pipeline_.commands()) {
+    if (!command.answered) text += pipeline_.text(command);
+  }
+  if (absl::Status sent = connection_->Send(text, deadline); !sent.ok()) return sent;
+  Reply loaded;
+  if (absl::Status came = connection_->Receive(loaded, deadline); !came.ok()) return came;
+  for (Pipeline::Command& command : pipeline_.commands()) {
+    if (command.answered) continue;
+    if (absl::Status came = connection_->Receive(reply_, deadline); !came.ok()) return came;
+    // Why the script could not be loaded says more than that it is not there.
+    if (loaded.type() == Reply::Type::kError) reply_ = loaded;
+    Take(command);
+  }
+  return absl::OkStatus();
+}
+
+void Lane::Fail(const Errand& errand, const absl::Status& status) {
+  for (const ScriptCall& call : errand.calls) call.transaction->status = status;
+}
+
+absl::Status Lane::TooLate(const Errand& errand) const {
+  if (errand.deadline == errand.send_by) return DeadlinePassed();
+  return Unavailable(absl::DeadlineExceededError("other calls kept its connection"));
+}
+
+absl::Status Lane::Unavailable(const absl::Status& error) const {
+  const std::string bound =
+      absl::IsDeadlineExceeded(error)
+          ? fmt::format(" (REDIS_TIMEOUT is {})", FormatDuration(timeout_))
+          : std::string();
+  return absl::UnavailableError(
+      fmt::format("Redis at {} is not available: {}{}", server_.Address(),
+                  std::string_view(error.message().data(), error.message().size()), bound));
+}
+
+}  // namespace ratelimiter

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <span>
+#include <string>
+
+#include <absl/status/status.h>
+
+#include "pipeline.h"
+#include "ratelimiter/base/clock.h"
+#include "ratelimiter/metrics/metrics.h"
+#include "ratelimiter/redis/connection.h"
+#include "ratelimiter/redis/reply.h"
+#include "ratelimiter/redis/script.h"
+#include "resolver.h"
+#include "script_call.h"
+#include "turn_queue.h"
+
+namespace ratelimiter {
+
+// One connection to Redis that callers share: what they ask at the same time goes
+// in one write, and one of them waits for the replies of all. It is opened when
+// first needed and when it broke.
+//
+// Thread-safe.
+class Lane {
+ public:
+  // What they are given must outlive it. `timeout`: how long a caller waits until
+  // its calls are sent, and a write for its replies.
+  Lane(const RedisServer& server, std::chrono::milliseconds timeout, const Script& script,
+       Resolver& resolver, Metrics& metrics);
+
+  // Has Redis run the calls, and gives each its answer or error. Waits for min(
+  // `deadline`, timeout) until they are sent, and then for timeout. `observed`:
+  // whether the metrics are told what it took. Precondition: the calls have at
+  // most Pipeline::kMaxBuckets / 2 buckets.
+  void Run(std::span<ScriptCall> calls, Deadline deadline, bool observed);
+
+ private:
+  // What one caller has to ask.
+  struct Errand {
+    std::span<ScriptCall> calls;
+    Deadline deadline;
+    Deadline send_by;
+    bool observed = true;
+  };
+
+  void Lead(Errand& own);
+  // Has the connection ready for use.
+  absl::Status Connect(Deadline deadline);
+  // The errands of this turn, as a pipeline.
+  void Gather(const Errand& own, TurnQueue<Errand>::Turn& turn);
+  // Sends the pipeline and takes the replies.
+  absl::Status Exchange();
+  // Takes the reply that came to a command.
+  void Take(Pipeline::Command& command);
+  // Runs those commands that are not answered for lack of the script once more.
+  absl::Status LoadAndRepeat(Deadline deadline);
+
+  static void Fail(const Errand& errand, const absl::Status& status);
+  // What a caller is told who was too late to be sent, and of an error.
+  absl::Status TooLate(const Errand& errand) const;
+  absl::Status Unavailable(const absl::Status& error) const;
+
+  // Constant after construction.
+  const RedisServer& server_;
+  const std::chrono::milliseconds timeout_;
+  const Script& script_;
+  const std::string load_script_;  // SCRIPT LOAD, formatted.
+  // Self-synchronised.
+  Resolver& resolver_;
+  Metrics& metrics_;
+  TurnQueue<Errand> queue_;
+
+  // Of the one who leads.
+  std::optional<Connection> connection_;
+  Pipeline pipeline_;
+  bool observed_ = false;
+  Reply reply_;
+};
+
+}  // namespace ratelimiter
