@@ -6,13 +6,29 @@
 namespace ratelimiter {
 namespace {
 
-// The time in which so many tokens come, rounded up. Neither product is too large
-// for a quota that is valid and a number of tokens within its capacity.
-std::chrono::microseconds TimeFor(std::uint64_t tokens, const Quota& quota) {
+// GNU's 128-bit integer, which -Wpedantic wants marked.
+__extension__ using uint128 = unsigned __int128;
+
+// The time in which so many tokens come, if that is a whole number of
+// microseconds. No product is too large for a quota that is valid and a number of
+// tokens within its capacity.
+std::optional<std::chrono::microseconds> TimeFor(std::uint64_t tokens, const Quota& quota) {
   const auto interval = static_cast<std::uint64_t>(quota.refill_interval.count());
   const std::uint64_t refill = quota.refill_tokens;
-  const std::uint64_t rest = (tokens * (interval % refill) + refill - 1) / refill;
-  return std::chrono::microseconds(tokens * (interval / refill) + rest);
+  const std::uint64_t rest = tokens * (interval % refill);
+  if (rest % refill != 0) return std::nullopt;
+  return std::chrono::microseconds(tokens * (interval / refill) + rest / refill);
+}
+
+// How many tokens come within `wait`, which was rounded up to the microsecond: the
+// last one at its end. None: the rounding leaves two numbers possible.
+std::optional<std::uint64_t> TokensWithin(std::chrono::microseconds wait, const Quota& quota) {
+  const auto interval = static_cast<uint128>(quota.refill_interval.count());
+  const uint128 parts = static_cast<uint128>(wait.count()) * quota.refill_tokens;
+  const uint128 at_most = (parts + interval - 1) / interval;
+  const uint128 at_least = (parts - quota.refill_tokens) / interval + 1;
+  if (at_least != at_most) return std::nullopt;
+  return static_cast<std::uint64_t>(at_most);
 }
 
 }  // namespace
@@ -28,30 +44,44 @@ bool DenyCache::Entry::Is(const Charge& charge, std::size_t hash) const {
 
 std::optional<Decision> DenyCache::Find(const Charge& charge, std::size_t bucket,
                                         std::chrono::microseconds now) const {
+  if (!remembers()) return std::nullopt;
   const std::lock_guard lock(MutexOf(bucket));
-  for (const Entry& entry : SetOf(bucket)) {
-    if (!entry.Is(charge, bucket)) continue;
-    if (now >= entry.ends || charge.cost < entry.cost || charge.quota != entry.quota) break;
-    Decision decision = entry.decision;
-    decision.retry_after += TimeFor(charge.cost - entry.cost, charge.quota) - (now - entry.arrived);
-    decision.reset_after -= now - entry.arrived;
-    return decision;
+  const Set& set = SetOf(bucket);
+  const auto* const entry = std::ranges::find_if(
+      set, [&](const Entry& candidate) { return candidate.Is(charge, bucket); });
+  if (entry == set.end() || now >= entry->ends || charge.cost < entry->cost ||
+      charge.quota != entry->quota) {
+    return std::nullopt;
   }
-  return std::nullopt;
+  // What the store would answer, to the microsecond and the token; where that
+  // cannot be told from what was rounded, the store is asked.
+  const auto since = now - entry->arrived;
+  const auto wait = entry->decision.retry_after - since;
+  const auto missing = TokensWithin(wait, charge.quota);
+  const auto longer = TimeFor(charge.cost - entry->cost, charge.quota);
+  if (!missing.has_value() || !longer.has_value()) return std::nullopt;
+  return Decision{.allowed = false,
+                  .remaining = entry->cost - *missing,
+                  .retry_after = wait + *longer,
+                  .reset_after = entry->decision.reset_after - since};
 }
 
-void DenyCache::Remember(const Charge& charge, std::size_t bucket, const Decision& decision,
-                         std::chrono::microseconds asked, std::chrono::microseconds arrived,
-                         std::uint64_t forgotten) {
-  const auto ends = asked + std::min(decision.retry_after, max_age_);
-  if (ends <= arrived) return;
+void DenyCache::Note(const Charge& charge, std::size_t bucket, const Decision& decision,
+                     std::chrono::microseconds asked, std::chrono::microseconds arrived,
+                     std::uint64_t forgotten) {
+  if (!remembers()) return;
   const std::lock_guard lock(MutexOf(bucket));
-  // Under the lock, for Forget counts before it takes it: either this sees that, or
-  // Forget finds the entry.
-  if (forgotten_.load(std::memory_order_relaxed) != forgotten) return;
   Set& set = SetOf(bucket);
   auto* entry = std::ranges::find_if(
       set, [&](const Entry& candidate) { return candidate.Is(charge, bucket); });
+  if (decision.allowed) {
+    if (entry != set.end()) entry->ends = {};
+    return;
+  }
+  const auto ends = asked + std::min(decision.retry_after, max_age_);
+  // The count is read under the lock, which Forget takes after counting: either
+  // it is seen here, or Forget finds the entry.
+  if (ends <= arrived || forgotten_.load(std::memory_order_relaxed) != forgotten) return;
   if (entry == set.end()) entry = std::ranges::min_element(set, {}, &Entry::ends);
   entry->bucket = bucket;
   entry->key.assign(charge.limit).append(charge.subject);

@@ -35,15 +35,17 @@ class DenyCache {
   std::optional<Decision> Find(const Charge& charge, std::size_t bucket,
                                std::chrono::microseconds now) const;
 
-  // To be read before the store is asked, for Remember.
+  // To be read before the store is asked, for Note.
   std::uint64_t forgotten() const { return forgotten_.load(std::memory_order_acquire); }
 
-  // Remembers that `charge` was refused: `decision` arrived at `arrived`, after
-  // the store was asked at `asked`, when forgotten() was `forgotten`. A Forget
-  // since then may have been of this bucket: then it is not remembered.
-  void Remember(const Charge& charge, std::size_t bucket, const Decision& decision,
-                std::chrono::microseconds asked, std::chrono::microseconds arrived,
-                std::uint64_t forgotten);
+  // Notes what a bucket said when it was to pay `charge`: that it refused, or, if
+  // it did not, that what it said before holds no more. `decision` arrived at
+  // `arrived`, after the store was asked at `asked`, when forgotten() was
+  // `forgotten`. A Forget since then may have been of this bucket: then a refusal
+  // is not remembered.
+  void Note(const Charge& charge, std::size_t bucket, const Decision& decision,
+            std::chrono::microseconds asked, std::chrono::microseconds arrived,
+            std::uint64_t forgotten);
 
   // Forgets the bucket, for it was given tokens.
   void Forget(const Charge& charge, std::size_t bucket);
@@ -64,6 +66,7 @@ class DenyCache {
   static constexpr std::size_t kWays = 4;
   using Set = std::array<Entry, kWays>;
 
+  bool remembers() const { return max_age_ > std::chrono::microseconds(0); }
   Set& SetOf(std::size_t bucket) const { return sets_[bucket % sets_.size()]; }
   std::mutex& MutexOf(std::size_t bucket) const {
     return mutexes_[bucket % sets_.size() % mutexes_.size()].mutex;

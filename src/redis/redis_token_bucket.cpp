@@ -95,16 +95,23 @@ void RedisTokenBucket::DecideTogether(std::span<Transaction> transactions, Deadl
   const std::uint64_t forgotten = denied_->forgotten();
   Calls calls;
   for (Transaction& transaction : transactions) {
-    calls.calls.push_back(CallOf(transaction));
-    if (Refuse(calls.calls.back(), asked)) calls.calls.pop_back();
+    ScriptCall call = CallOf(transaction);
+    if (!Refuse(call, calls.calls, asked)) calls.calls.push_back(std::move(call));
   }
   if (calls.calls.empty()) return;
   calls.Write(key_prefix_);
   pool_->Run(calls.calls, deadline, /*observed=*/true);
-  for (const ScriptCall& call : calls.calls) Learn(call, asked, forgotten);
+  for (const ScriptCall& call : calls.calls) {
+    if (call.transaction->action == Action::kGive) {
+      Forget(call);  // Whatever came of it: it may have been carried out.
+    } else if (call.transaction->action == Action::kTake && call.transaction->status.ok()) {
+      Note(call, asked, forgotten);
+    }
+  }
 }
 
-bool RedisTokenBucket::Refuse(ScriptCall& call, std::chrono::microseconds now) const {
+bool RedisTokenBucket::Refuse(const ScriptCall& call, std::span<const ScriptCall> before,
+                              std::chrono::microseconds now) const {
   Transaction& transaction = *call.transaction;
   const auto& charges = transaction.charges;
   // What shadows say is counted, so that they must be asked.
@@ -115,26 +122,33 @@ bool RedisTokenBucket::Refuse(ScriptCall& call, std::chrono::microseconds now) c
   for (std::size_t i = 0; i < charges.size(); ++i) {
     const auto refusal = denied_->Find(charges[i], call.buckets[i], now);
     transaction.decisions[i] = refusal.value_or(Decision{.known = false});
-    if (refusal.has_value()) ++known;
+    if (!refusal.has_value()) continue;
+    ++known;
+    // What those before it will do to the bucket is not known yet.
+    const std::size_t bucket = call.buckets[i];
+    const bool touched = std::ranges::any_of(before, [&](const ScriptCall& other) {
+      return std::ranges::find(other.buckets, bucket) != other.buckets.end();
+    });
+    if (touched) return false;
   }
   if (known == 0 || (transaction.complete && known < charges.size())) return false;
   transaction.status = absl::OkStatus();
   return true;
 }
 
-void RedisTokenBucket::Learn(const ScriptCall& call, std::chrono::microseconds asked,
-                             std::uint64_t forgotten) {
+void RedisTokenBucket::Note(const ScriptCall& call, std::chrono::microseconds asked,
+                            std::uint64_t forgotten) {
   const Transaction& transaction = *call.transaction;
+  const std::chrono::microseconds now = clock_.Now();
   for (std::size_t i = 0; i < transaction.charges.size(); ++i) {
-    const Charge& charge = transaction.charges[i];
-    if (transaction.action == Action::kGive) {
-      // Whatever came of it: it may have been carried out.
-      denied_->Forget(charge, call.buckets[i]);
-    } else if (transaction.status.ok() && !transaction.decisions[i].allowed) {
-      denied_->Remember(charge, call.buckets[i], transaction.decisions[i], asked, clock_.Now(),
-                        forgotten);
-    }
+    denied_->Note(transaction.charges[i], call.buckets[i], transaction.decisions[i], asked, now,
+                  forgotten);
   }
+}
+
+void RedisTokenBucket::Forget(const ScriptCall& call) {
+  const auto& charges = call.transaction->charges;
+  for (std::size_t i = 0; i < charges.size(); ++i) denied_->Forget(charges[i], call.buckets[i]);
 }
 
 absl::Status RedisTokenBucket::Check(Deadline deadline) {

@@ -56,19 +56,33 @@ class RedisUnderTest final : public StoreUnderTest {
   TokenBucketStore& store() override { return store_; }
   void SetTime(std::chrono::microseconds now) override {
     server_.Run({"SET", "now", std::to_string(now.count())});
+    // This side's clock never steps back, and what it must find out, a step back
+    // among it, it may find out a while later.
+    clock_.Advance(now < now_ ? kDenyCacheMaxAge : now - now_);
+    now_ = now;
   }
   bool forgets_full() const override { return false; }
-  void Clear() override { server_.Run({"FLUSHALL"}); }
+  void Clear() override {
+    server_.Run({"FLUSHALL"});
+    clock_.Advance(kDenyCacheMaxAge);
+  }
   RedisServerProcess& server() { return server_; }
 
   // The shipped script behind a prefix that answers TIME from the key `now`.
   static Script WithTimeFromKey(RedisServerProcess& server);
 
  private:
+  static constexpr std::chrono::microseconds kDenyCacheMaxAge = std::chrono::milliseconds(100);
+
   RedisServerProcess server_;
   Metrics metrics_{0, "test"};
-  RedisTokenBucket store_{{.server = server_.address(), .timeout = std::chrono::seconds(10)},
+  std::chrono::microseconds now_ = kStart;
+  ManualClock clock_{kStart};
+  RedisTokenBucket store_{{.server = server_.address(),
+                           .timeout = std::chrono::seconds(10),
+                           .deny_cache_max_age = kDenyCacheMaxAge},
                           metrics_,
+                          clock_,
                           WithTimeFromKey(server_)};
 };
 

@@ -94,7 +94,7 @@ class RedisProperty final : public TokenBucketProperty {
   void AfterStep(microseconds now, const Decision& last) override {
     if (last.reset_after == microseconds(0)) return;
     const Reply expires = server_.Run({"PEXPIRETIME", "rl:1:l:{user}"});
-    const microseconds expires_at = std::chrono::milliseconds(expires->integer);
+    const microseconds expires_at = std::chrono::milliseconds(expires.integer());
     RC_ASSERT(expires_at >= now + last.reset_after);
   }
 

@@ -62,10 +62,13 @@ class RedisTokenBucket final : public TokenBucketStore {
  private:
   // Decides transactions of one round trip.
   void DecideTogether(std::span<Transaction> transactions, Deadline deadline);
-  // Answers a transaction if it is known that it is refused. False: it is not.
-  bool Refuse(ScriptCall& call, std::chrono::microseconds now) const;
-  // Learns from the answer to a transaction.
-  void Learn(const ScriptCall& call, std::chrono::microseconds asked, std::uint64_t forgotten);
+  // Answers a transaction if it is known that it is refused. False: it is to be
+  // asked for, behind those that are `before` it.
+  bool Refuse(const ScriptCall& call, std::span<const ScriptCall> before,
+              std::chrono::microseconds now) const;
+  // Tells denied_ what the buckets answered, and that they are given tokens.
+  void Note(const ScriptCall& call, std::chrono::microseconds asked, std::uint64_t forgotten);
+  void Forget(const ScriptCall& call);
 
   const RedisOptions options_;
   const std::string key_prefix_;  // What every key begins with.

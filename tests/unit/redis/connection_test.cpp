@@ -34,9 +34,15 @@ absl::StatusOr<Connection> Open(const TcpServer& server, Deadline deadline = In(
   return Open(RedisServer{.port = server.port()}, deadline);
 }
 
+absl::StatusOr<Reply> Receive(Connection& connection, Deadline deadline) {
+  Reply reply;
+  if (absl::Status received = connection.Receive(reply, deadline); !received.ok()) return received;
+  return reply;
+}
+
 absl::StatusOr<Reply> Ask(Connection& connection, std::string_view command) {
   if (absl::Status sent = connection.Send(command, In(kLong)); !sent.ok()) return sent;
-  return connection.Receive(In(kLong));
+  return Receive(connection, In(kLong));
 }
 
 TEST(FormatCommandTest, GivesEveryArgumentWithItsLength) {
@@ -68,8 +74,8 @@ TEST_F(ConnectionTest, AnswersInTheOrderOfTheCommands) {
   ASSERT_THAT(
       connection->Send(FormatCommand({"ECHO", "1"}) + FormatCommand({"ECHO", "2"}), In(kLong)),
       Succeeds());
-  EXPECT_EQ(Text(*connection->Receive(In(kLong))), "1");
-  EXPECT_EQ(Text(*connection->Receive(In(kLong))), "2");
+  EXPECT_EQ(Text(*Receive(*connection, In(kLong))), "1");
+  EXPECT_EQ(Text(*Receive(*connection, In(kLong))), "2");
 }
 
 TEST_F(ConnectionTest, CarriesAnyBytes) {
@@ -86,7 +92,7 @@ TEST_F(ConnectionTest, AnErrorThatRedisRepliesIsAReply) {
   ASSERT_THAT(connection, Succeeds());
   const auto reply = Ask(*connection, FormatCommand({"NOSUCH"}));
   ASSERT_THAT(reply, Succeeds());
-  EXPECT_EQ((*reply)->type, REDIS_REPLY_ERROR);
+  EXPECT_EQ(reply->type(), Reply::Type::kError);
   EXPECT_FALSE(connection->broken());
   EXPECT_THAT(Ask(*connection, kPing), Succeeds());
 }
@@ -103,7 +109,7 @@ TEST_F(ConnectionTest, UsesTheDatabase) {
   auto connection = Open(address);
   ASSERT_THAT(connection, Succeeds());
   ASSERT_THAT(Ask(*connection, FormatCommand({"SET", "key", "value"})), Succeeds());
-  EXPECT_EQ(server().Run({"EXISTS", "key"})->integer, 0);
+  EXPECT_EQ(server().Run({"EXISTS", "key"}).integer(), 0);
 }
 
 TEST_F(ConnectionTest, ADatabaseThatIsNotThereIsToldAsRedisSaysIt) {
@@ -231,7 +237,7 @@ TEST(ConnectionToFakeTest, AReplyThatIsThereIsTakenHoweverLate) {
   auto connection = Open(server);
   ASSERT_THAT(connection, Succeeds());
   said.get_future().wait();
-  const auto reply = connection->Receive(In(-1s));
+  const auto reply = Receive(*connection, In(-1s));
   ASSERT_THAT(reply, Succeeds());
   EXPECT_EQ(Text(*reply), "late");
 }
@@ -246,7 +252,7 @@ TEST(ConnectionToFakeTest, ALateReplyIsNotReadOn) {
   auto connection = Open(server);
   ASSERT_THAT(connection, Succeeds());
   said.get_future().wait();
-  EXPECT_THAT(connection->Receive(In(-1s)), FailsWith(kDeadlineExceeded, "no answer in time"));
+  EXPECT_THAT(Receive(*connection, In(-1s)), FailsWith(kDeadlineExceeded, "no answer in time"));
   EXPECT_TRUE(connection->broken());
 }
 
@@ -334,7 +340,7 @@ TEST_P(MisbehavingServerTest, ReceivingFailsInTimeAndBreaksTheConnection) {
   EXPECT_LT(Elapsed([&] {
               // To a server that has closed already, it may be the sending that fails.
               if (!connection->Send(kPing, In(kLong)).ok()) return;
-              EXPECT_THAT(connection->Receive(Given()), FailsWith(Error(), _));
+              EXPECT_THAT(Receive(*connection, Given()), FailsWith(Error(), _));
             }),
             kShort + kMargin);
   EXPECT_TRUE(connection->broken());

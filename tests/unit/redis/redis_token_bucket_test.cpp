@@ -56,7 +56,7 @@ class RedisTokenBucketTest : public RedisTest {
 
   // What the store makes of a script's answer.
   absl::Status StatusOfAnswer(const std::string& body) {
-    RedisTokenBucket store(Options(), metrics_, Lua(body));
+    RedisTokenBucket store(Options(), metrics_, clock_, Lua(body));
     return Decide(store, kLimit, "user", {}, Deadline::max()).status();
   }
 
@@ -72,6 +72,7 @@ class RedisTokenBucketTest : public RedisTest {
   }
 
   Metrics metrics_{0, "test"};
+  SteadyClock clock_;
 };
 
 TEST_F(RedisTokenBucketTest, KnowsItsScriptByTheNameThatRedisGivesIt) {
@@ -85,15 +86,15 @@ TEST_F(RedisTokenBucketTest, ItsScriptTakesNoTimeFromTheCaller) {
 }
 
 TEST_F(RedisTokenBucketTest, ABucketIsReadableUnderItsKey) {
-  RedisTokenBucket store(Options(), metrics_);
+  RedisTokenBucket store(Options(), metrics_, clock_);
   ASSERT_THAT(Decide(store, kLimit, "user", {.cost = 2}, Deadline::max()), Succeeds());
   EXPECT_EQ(Text(server().Run({"HGET", "rl:1:default:{user}", "tokens"})), "3");
   EXPECT_EQ(Text(server().Run({"HGET", "rl:1:default:{user}", "time"})).size(), 16U);
-  EXPECT_GT(server().Run({"PTTL", "rl:1:default:{user}"})->integer, 0);
+  EXPECT_GT(server().Run({"PTTL", "rl:1:default:{user}"}).integer(), 0);
 }
 
 TEST_F(RedisTokenBucketTest, AKeyHoldsTheSubjectWithinOneHashTag) {
-  const RedisTokenBucket store(Options(), metrics_);
+  const RedisTokenBucket store(Options(), metrics_, clock_);
   const std::vector<std::pair<std::string, std::string>> cases = {
       {"user", "rl:1:default:{user}"},   {"a%b", "rl:1:default:{a%25b}"},
       {"a}b", "rl:1:default:{a%7Db}"},   {"a%7Db", "rl:1:default:{a%257Db}"},
@@ -107,23 +108,23 @@ TEST_F(RedisTokenBucketTest, AKeyHoldsTheSubjectWithinOneHashTag) {
 
 TEST_F(RedisTokenBucketTest, PrefixesKeepDeploymentsApart) {
   RedisOptions options = Options();
-  RedisTokenBucket one(options, metrics_);
+  RedisTokenBucket one(options, metrics_, clock_);
   options.key_prefix = "other";
-  RedisTokenBucket other(options, metrics_);
+  RedisTokenBucket other(options, metrics_, clock_);
   ASSERT_THAT(Decide(one, kLimit, "user", {.cost = 5}, Deadline::max()), Succeeds());
   EXPECT_EQ(Decide(other, kLimit, "user", {}, Deadline::max())->remaining, 4U);
   EXPECT_EQ(other.Key("default", testing::SubjectOf("user")), "other:1:default:{user}");
 }
 
 TEST_F(RedisTokenBucketTest, StoresWithOnePrefixShareTheirBuckets) {
-  RedisTokenBucket one(Options(), metrics_);
-  RedisTokenBucket other(Options(), metrics_);
+  RedisTokenBucket one(Options(), metrics_, clock_);
+  RedisTokenBucket other(Options(), metrics_, clock_);
   ASSERT_THAT(Decide(one, kLimit, "user", {.cost = 3}, Deadline::max()), Succeeds());
   EXPECT_EQ(Decide(other, kLimit, "user", {}, Deadline::max())->remaining, 1U);
 }
 
 TEST_F(RedisTokenBucketTest, LoadsTheScriptWhereRedisDoesNotKnowIt) {
-  RedisTokenBucket store(Options(), metrics_);
+  RedisTokenBucket store(Options(), metrics_, clock_);
   for (std::uint64_t left = 5; left > 0; --left) {
     server().Run({"SCRIPT", "FLUSH"});
     EXPECT_EQ(Decide(store, kLimit, "user", {}, Deadline::max())->remaining, left - 1);
@@ -133,7 +134,7 @@ TEST_F(RedisTokenBucketTest, LoadsTheScriptWhereRedisDoesNotKnowIt) {
 
 TEST_F(RedisTokenBucketTest, AsksOnceWhereRedisKnowsTheScript) {
   server().Run({"SCRIPT", "LOAD", TokenBucketScript().source});
-  RedisTokenBucket store(Options(), metrics_);
+  RedisTokenBucket store(Options(), metrics_, clock_);
   for (int i = 0; i < 3; ++i) {
     ASSERT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()), Succeeds());
   }
@@ -141,7 +142,7 @@ TEST_F(RedisTokenBucketTest, AsksOnceWhereRedisKnowsTheScript) {
 }
 
 TEST_F(RedisTokenBucketTest, RunsAScriptOnceMoreAndNoMore) {
-  RedisTokenBucket store(Options(), metrics_,
+  RedisTokenBucket store(Options(), metrics_, clock_,
                          {.source = "#!lua\nreturn 1", .sha1 = std::string(40, '0')});
   EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()),
               FailsWith(kUnavailable, StartsWith("Redis answered \"NOSCRIPT")));
@@ -149,7 +150,7 @@ TEST_F(RedisTokenBucketTest, RunsAScriptOnceMoreAndNoMore) {
 }
 
 TEST_F(RedisTokenBucketTest, TellsWhyAScriptCannotBeLoaded) {
-  RedisTokenBucket store(Options(), metrics_,
+  RedisTokenBucket store(Options(), metrics_, clock_,
                          {.source = "#!lua\nno lua", .sha1 = std::string(40, '0')});
   EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()),
               FailsWith(kInternal, HasSubstr("Error compiling script")));
@@ -163,7 +164,7 @@ TEST_F(RedisTokenBucketTest, AnAnswerThatIsNoDecisionIsToldAsItCame) {
       {"return {ok = 'fine'}", "\"fine\""},
       {"return 'a\\n\\27[31m\\255'", "\"a\uFFFD\uFFFD[31m\uFFFD\""},
       {"return string.rep('x', 1000)", "\"" + std::string(200, 'x') + "\""},
-      {"return {}", "an array of 0: "},
+      {"return {}", "an array of 0"},
       {"return {1, 2, 0}", "an array of 3: the integer 1, the integer 2, the integer 0"},
       {"return {1, 1, 1, 1, 1, 1, 1}",
        "an array of 7: the integer 1, the integer 1, the integer 1, the integer 1, the integer 1"},
@@ -195,7 +196,7 @@ TEST_F(RedisTokenBucketTest, AServerThatRefusesIsAFailedStore) {
 }
 
 TEST_F(RedisTokenBucketTest, AServerThatRefusesIsConnectedToAnew) {
-  RedisTokenBucket store(Options(), metrics_, Lua("return redis.error_reply('READONLY now')"));
+  RedisTokenBucket store(Options(), metrics_, clock_, Lua("return redis.error_reply('READONLY now')"));
   for (int call = 1; call <= 3; ++call) {
     EXPECT_FALSE(Decide(store, kLimit, "user", {}, Deadline::max()).ok());
     EXPECT_EQ(Connections(), call);
@@ -203,7 +204,7 @@ TEST_F(RedisTokenBucketTest, AServerThatRefusesIsConnectedToAnew) {
 }
 
 TEST_F(RedisTokenBucketTest, AKeyThatIsNoBucketIsAnErrorAndStaysAsItIs) {
-  RedisTokenBucket store(Options(), metrics_);
+  RedisTokenBucket store(Options(), metrics_, clock_);
   server().Run({"SET", store.Key("default", testing::SubjectOf("user")), "mine"});
   EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()),
               FailsWith(kInternal, HasSubstr("WRONGTYPE")));
@@ -211,7 +212,7 @@ TEST_F(RedisTokenBucketTest, AKeyThatIsNoBucketIsAnErrorAndStaysAsItIs) {
 }
 
 TEST_F(RedisTokenBucketTest, AnErrorOfOneKeyCostsNoConnection) {
-  RedisTokenBucket store(Options(), metrics_);
+  RedisTokenBucket store(Options(), metrics_, clock_);
   server().Run({"SET", store.Key("default", testing::SubjectOf("wrong type")), "mine"});
   server().Run({"HSET", store.Key("default", testing::SubjectOf("nonsense")), "tokens", "many",
                 "time", "noon"});
@@ -222,7 +223,7 @@ TEST_F(RedisTokenBucketTest, AnErrorOfOneKeyCostsNoConnection) {
 }
 
 TEST_F(RedisTokenBucketTest, EveryRoundTripIsObserved) {
-  RedisTokenBucket store(Options(), metrics_);
+  RedisTokenBucket store(Options(), metrics_, clock_);
   ASSERT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()), Succeeds());
   EXPECT_EQ(ObservedLatencies(), 1U);
   EXPECT_FALSE(StatusOfAnswer("return redis.error_reply('OOM now')").ok());
@@ -230,7 +231,7 @@ TEST_F(RedisTokenBucketTest, EveryRoundTripIsObserved) {
 }
 
 TEST_F(RedisTokenBucketTest, ARoundTripThatFailsIsObserved) {
-  RedisTokenBucket store(Impatient(), metrics_);
+  RedisTokenBucket store(Impatient(), metrics_, clock_);
   ASSERT_TRUE(Eventually([&] { return store.Check(Deadline::max()).ok(); }));
   const std::uint64_t before = ObservedLatencies();
   server().process().Stop();
@@ -240,13 +241,13 @@ TEST_F(RedisTokenBucketTest, ARoundTripThatFailsIsObserved) {
 }
 
 TEST_F(RedisTokenBucketTest, ACheckIsNotObserved) {
-  RedisTokenBucket store(Options(), metrics_);
+  RedisTokenBucket store(Options(), metrics_, clock_);
   ASSERT_THAT(store.Check(Deadline::max()), Succeeds());
   EXPECT_EQ(ObservedLatencies(), 0U);
 }
 
 TEST_F(RedisTokenBucketTest, ACallWhoseDeadlineHasPassedSendsNothing) {
-  RedisTokenBucket store(Options(), metrics_);
+  RedisTokenBucket store(Options(), metrics_, clock_);
   const auto fails =
       FailsWith(kDeadlineExceeded, "the call's deadline passed before Redis was asked");
   EXPECT_THAT(Decide(store, kLimit, "user", {}, In(-1us)), fails);
@@ -256,7 +257,7 @@ TEST_F(RedisTokenBucketTest, ACallWhoseDeadlineHasPassedSendsNothing) {
 }
 
 TEST_F(RedisTokenBucketTest, AStoppedRedisIsToldInTimeAndHeals) {
-  RedisTokenBucket store(Impatient(), metrics_);
+  RedisTokenBucket store(Impatient(), metrics_, clock_);
   ASSERT_TRUE(Eventually([&] { return store.Check(Deadline::max()).ok(); }));
   server().process().Stop();
   for (int call = 0; call < 3; ++call) {
@@ -275,7 +276,7 @@ TEST_F(RedisTokenBucketTest, AStoppedRedisIsToldInTimeAndHeals) {
 }
 
 TEST_F(RedisTokenBucketTest, ALateReplyAnswersNobodyElse) {
-  RedisTokenBucket store(Impatient(), metrics_);
+  RedisTokenBucket store(Impatient(), metrics_, clock_);
   ASSERT_TRUE(Eventually([&] { return Decide(store, kLimit, "a", {}, Deadline::max()).ok(); }));
   server().process().Stop();
   EXPECT_FALSE(Decide(store, kLargeLimit, "b", {}, Deadline::max()).ok());
@@ -289,7 +290,7 @@ TEST_F(RedisTokenBucketTest, ALateReplyAnswersNobodyElse) {
 }
 
 TEST_F(RedisTokenBucketTest, ADeadlineThatEndsOnceTheCommandIsSentCostsNoConnection) {
-  RedisTokenBucket store(Options(), metrics_);
+  RedisTokenBucket store(Options(), metrics_, clock_);
   ASSERT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()), Succeeds());
   server().process().Stop();
   auto decision = std::async(std::launch::async,
@@ -301,7 +302,7 @@ TEST_F(RedisTokenBucketTest, ADeadlineThatEndsOnceTheCommandIsSentCostsNoConnect
 }
 
 TEST_F(RedisTokenBucketTest, ADeadRedisIsToldAndOneThatIsBackIsUsed) {
-  RedisTokenBucket store(Options(), metrics_);
+  RedisTokenBucket store(Options(), metrics_, clock_);
   ASSERT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()), Succeeds());
   server().Kill();
   const auto fails = FailsWith(kUnavailable, fmt::format("Redis at {} is not available: "
@@ -315,7 +316,7 @@ TEST_F(RedisTokenBucketTest, ADeadRedisIsToldAndOneThatIsBackIsUsed) {
 }
 
 TEST_F(RedisTokenBucketTest, ACheckThatRedisRefusesIsAFailedStore) {
-  RedisTokenBucket store(Options(), metrics_);
+  RedisTokenBucket store(Options(), metrics_, clock_);
   ASSERT_THAT(store.Check(Deadline::max()), Succeeds());
   server().Run({"ACL", "SETUSER", "default", "-evalsha"});
   EXPECT_THAT(store.Check(Deadline::max()),
@@ -324,7 +325,7 @@ TEST_F(RedisTokenBucketTest, ACheckThatRedisRefusesIsAFailedStore) {
 }
 
 TEST_F(RedisTokenBucketTest, ACheckFailsWhileRedisRefusesDecisions) {
-  RedisTokenBucket store(Options(), metrics_);
+  RedisTokenBucket store(Options(), metrics_, clock_);
   using Command = std::initializer_list<std::string_view>;
   const auto check = [&](Command spoil, Command heal, const std::string& error) {
     const auto fails = FailsWith(kUnavailable, StartsWith("Redis answered \"" + error + " "));
@@ -342,19 +343,19 @@ TEST_F(RedisTokenBucketTest, ACheckFailsWhileRedisRefusesDecisions) {
 }
 
 TEST_F(RedisTokenBucketTest, ACheckLoadsTheScriptAndChangesNothing) {
-  RedisTokenBucket store(Options(), metrics_);
+  RedisTokenBucket store(Options(), metrics_, clock_);
   ASSERT_THAT(store.Check(Deadline::max()), Succeeds());
   EXPECT_EQ(Runs("script|load"), 1);
   ASSERT_THAT(store.Check(Deadline::max()), Succeeds());
   EXPECT_EQ(Runs("script|load"), 1);
-  EXPECT_EQ(server().Run({"DBSIZE"})->integer, 0);
+  EXPECT_EQ(server().Run({"DBSIZE"}).integer(), 0);
 }
 
 TEST_F(RedisTokenBucketTest, NoErrorTellsThePassword) {
   RedisOptions options = Options();
   options.server.password = "hunter2";
   server().Run({"CONFIG", "SET", "requirepass", "right"});
-  RedisTokenBucket store(options, metrics_);
+  RedisTokenBucket store(options, metrics_, clock_);
   EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()),
               FailsWith(kUnavailable, Not(HasSubstr("hunter2"))));
   server().Run({"CONFIG", "SET", "requirepass", ""});
@@ -365,7 +366,7 @@ TEST_F(RedisTokenBucketTest, ConcurrentCallsTakeEveryTokenOnceOverNoMoreConnecti
   constexpr std::size_t kCalls = 100;
   RedisOptions options = Options();
   options.pool_size = 4;
-  RedisTokenBucket store(options, metrics_);
+  RedisTokenBucket store(options, metrics_, clock_);
   std::vector<std::set<std::uint64_t>> left(kThreads);
   OnThreads(kThreads, [&](std::size_t thread) {
     for (std::size_t call = 0; call < kCalls; ++call) {
@@ -389,7 +390,8 @@ INSTANTIATE_TEST_SUITE_P(, MisbehavingStoreTest, ::testing::ValuesIn(Misbehaviou
 TEST_P(MisbehavingStoreTest, ACallFailsInTime) {
   const FakeRedis server(GetParam().serve);
   Metrics metrics(0, "test");
-  RedisTokenBucket store({.server = {.port = server.port()}, .timeout = kShort}, metrics);
+  const SteadyClock clock;
+  RedisTokenBucket store({.server = {.port = server.port()}, .timeout = kShort}, metrics, clock);
   EXPECT_LT(Elapsed([&] {
               EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()),
                           FailsWith(kUnavailable, StartsWith("Redis at 127.0.0.1:")));
