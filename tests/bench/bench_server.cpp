@@ -34,8 +34,8 @@ int Serve(const Settings& settings, MakeBenchStore make_store) {
   if (!server.ok()) return failed(server.status());
   const auto exposer = MetricsExposer::Start(settings.metrics_bind, settings.metrics_port, metrics);
   if (!exposer.ok()) return failed(exposer.status());
-  logger->info("gRPC on {} port {}, metrics on {} port {}", settings.bind, (*server)->port(),
-               settings.metrics_bind, exposer->port());
+  logger->info("gRPC on {} port {}, metrics on {} port {}, for benchmarks", settings.bind,
+               (*server)->port(), settings.metrics_bind, exposer->port());
   pause();  // Until a signal ends the process.
   return kExitOk;
 }
