@@ -79,9 +79,9 @@ class Bench:
 
     def turns(self, what: str, loads: dict, rounds: int) -> dict:
         """In turns, `loads`: name: (server, load, and keywords of measure)."""
-        return in_turns(what, {name: self._turn(*load) for name, load in loads.items()}, rounds)
+        return in_turns(what, {name: self.turn(*load) for name, load in loads.items()}, rounds)
 
-    def _turn(self, server, load, expected=None):
+    def turn(self, server, load, expected=None):
         return lambda: measure(server, self.redis, load, **(expected or {}))
 
 
@@ -151,15 +151,15 @@ def batch(plan: Plan) -> dict:
     with bench() as b:
         # The ids that redis-benchmark makes, so that its keys are as long.
         body = grpc_body(b.directory, [f"{user:012}" for user in range(BATCH)], batch=True)
-        load = h2load(body, 32, max(32, plan.calls // 20), "AllowRequests", BATCH)
+        load, more = (h2load(body, 32, plan.calls // part, "AllowRequests", BATCH) for part in (20, 5))
         memory = b.start("memory", **LIMIT)
         unary = h2load(grpc_body(b.directory, ["0" * 12]), 320, plan.calls)
         script = evalsha(load_script(b.redis), "rl:0:default:{__rand_int__}")
         loads = {
-            "Redis": b._turn(b.start("Redis", **LIMIT), load),
+            "Redis": b.turn(b.start("Redis", **LIMIT), load),
             "redis-benchmark -P 16": lambda: redis_benchmark(b.redis, 5 * plan.calls, BATCH, script),
-            "memory": b._turn(memory, load),
-            "memory, unary": b._turn(memory, unary)}
+            "memory": b.turn(memory, more),
+            "memory, unary": b.turn(memory, unary)}
         return {"batch": in_turns("batch", loads, plan.rounds)}
 
 

@@ -26,10 +26,10 @@ def values(turns: list, key: str, base: list = None) -> list:
     return [turn[key] / other[key] for turn, other in zip(turns, base, strict=True)]
 
 
-def show(numbers: list, digits: int) -> str:
+def show(numbers: list, digits: int, spread=True) -> str:
     least, middle, most = (f"{number:,.{digits}f}" for number in
                            (min(numbers), statistics.median(numbers), max(numbers)))
-    return middle if len(numbers) == 1 else f"{middle} ({least}–{most})"
+    return f"{middle} ({least}–{most})" if spread and len(numbers) > 1 else middle
 
 
 # --- Tables ---
@@ -41,6 +41,7 @@ class Column:
     key: str
     digits: int = 0
     base: str = None  # The variant that it is divided by.
+    spread: bool = True
     of_redis: bool = False  # Has a meaning only where a decision asks Redis.
 
     def cell(self, group: dict, variant: str) -> str:
@@ -49,10 +50,10 @@ class Column:
         if self.key not in group[variant][0]:
             return "–"
         if self.base is None:
-            return show(values(group[variant], self.key), self.digits)
+            return show(values(group[variant], self.key), self.digits, self.spread)
         if variant == self.base:
             return "1"
-        return show(values(group[variant], self.key, group[self.base]), self.digits)
+        return show(values(group[variant], self.key, group[self.base]), self.digits, self.spread)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +82,8 @@ def markdown(titles: list, rows: list) -> list:
 
 
 OF_NOOP, OF_POOL = (Column(f"of {base}", "rate", 2, base) for base in ("no-op", "pool"))
-SERVER_CPU = Column("server CPU µs", "server_cpu_us", 1)
-REDIS_CPU = Column("Redis CPU µs", "redis_cpu_us", 1, of_redis=True)
+SERVER_CPU = Column("server CPU µs", "server_cpu_us", 1, spread=False)
+REDIS_CPU = Column("Redis CPU µs", "redis_cpu_us", 1, spread=False, of_redis=True)
 CALLS, DECISIONS = Column("calls/s", "rate"), Column("decisions/s", "rate")
 MEAN, P50, P99 = (Column(f"{name} µs", f"{name}_us") for name in ("mean", "p50", "p99"))
 
@@ -94,7 +95,7 @@ TABLES = {
                     Column("of memory, unary", "rate", 2, "memory, unary"), SERVER_CPU, REDIS_CPU],
                    variant="what"),
     "limits": Table([CALLS, Column("of one", "rate", 2, "1"), SERVER_CPU,
-                     Column("Redis CPU µs", "redis_cpu_us", 1)], variant="limits a call"),
+                     dataclasses.replace(REDIS_CPU, of_redis=False)], variant="limits a call"),
     "latency": Table([CALLS, P50, P99, Column("p99 of no-op", "p99_us", 2, "no-op"),
                       Column("sent late at most µs", "lag_us")], only="half"),
     "overload": Table([Column("accepted calls/s", "rate"), Column("of 320", "rate", 2, "320"),
