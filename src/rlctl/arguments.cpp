@@ -20,7 +20,8 @@ using namespace std::chrono_literals;
 constexpr std::chrono::microseconds kMinTimeout = 1ms;
 constexpr std::chrono::microseconds kMaxTimeout = 1h;
 
-// Neither protobuf nor JSON can carry anything else.
+}  // namespace
+
 const CLI::Validator& Utf8() {
   static const CLI::Validator validator(
       [](const std::string& text) {
@@ -30,8 +31,6 @@ const CLI::Validator& Utf8() {
       "");
   return validator;
 }
-
-}  // namespace
 
 void AddRequest(CLI::App& command, RequestArguments& arguments) {
   command
@@ -88,13 +87,7 @@ void AddAnswer(CLI::App& command, AnswerArguments& arguments) {
       .add_option_function<std::string>(
           "--timeout",
           [&arguments](const std::string& text) {
-            const auto timeout = ParseDuration(text);
-            if (!timeout.has_value() || *timeout < kMinTimeout || *timeout > kMaxTimeout) {
-              Reject("--timeout", text,
-                     fmt::format("{} to {}, a whole number with a unit (us, ms, s, m, h)",
-                                 FormatDuration(kMinTimeout), FormatDuration(kMaxTimeout)));
-            }
-            arguments.timeout = *timeout;
+            arguments.timeout = ReadDuration("--timeout", text, kMinTimeout, kMaxTimeout);
           },
           "How long to wait for the answer")
       ->type_name("DURATION")
@@ -120,6 +113,18 @@ std::uint32_t ReadNumber(std::string_view name, std::string_view text, std::uint
     Reject(name, text, fmt::format("{} to {}", least, most));
   }
   return number;
+}
+
+std::chrono::microseconds ReadDuration(std::string_view name, std::string_view text,
+                                       std::chrono::microseconds least,
+                                       std::chrono::microseconds most) {
+  const std::optional<std::chrono::microseconds> duration = ParseDuration(text);
+  if (!duration.has_value() || *duration < least || *duration > most) {
+    Reject(name, text,
+           fmt::format("{} to {}, a whole number with a unit (us, ms, s, m, h)",
+                       FormatDuration(least), FormatDuration(most)));
+  }
+  return *duration;
 }
 
 }  // namespace ratelimiter

@@ -52,4 +52,12 @@ void AddJson(CLI::App& command, bool& json);
 std::uint32_t ReadNumber(std::string_view name, std::string_view text, std::uint32_t least,
                          std::uint32_t most);
 
+// `text` as a duration from `least` to `most`; else Rejects it.
+std::chrono::microseconds ReadDuration(std::string_view name, std::string_view text,
+                                       std::chrono::microseconds least,
+                                       std::chrono::microseconds most);
+
+// For options that are text: neither protobuf nor JSON can carry anything else.
+const CLI::Validator& Utf8();
+
 }  // namespace ratelimiter

@@ -1,25 +1,21 @@
 #include "call_commands.h"
 
 #include <chrono>
-#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
 
 #include <absl/functional/function_ref.h>
-#include <absl/status/status.h>
 #include <fmt/format.h>
 #include <google/protobuf/util/json_util.h>
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
-#include <grpcpp/create_channel.h>
-#include <grpcpp/support/channel_arguments.h>
 #include <nlohmann/json.hpp>
 
+#include "daemon.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "limiter/limiter.grpc.pb.h"
 #include "output.h"
-#include "ratelimiter/base/duration.h"
 #include "ratelimiter/config/settings.h"
 
 namespace ratelimiter {
@@ -31,55 +27,22 @@ using grpc::health::v1::HealthCheckResponse;
 using limiter::RateLimiter;
 
 struct CallArguments {
-  std::uint32_t port = 50051;
-  std::string target;  // Empty: this machine and `port`.
-  AnswerArguments answer;
+  DaemonArguments daemon;
   RequestArguments request;
   bool dry_run = false;
-
-  std::string address() const {
-    return target.empty() ? fmt::format("localhost:{}", port) : target;
-  }
 };
-
-std::string DescribeFailure(const grpc::Status& status, const CallArguments& arguments,
-                            bool connected) {
-  const std::string address = arguments.address();
-  if (!connected) {
-    return fmt::format(
-        "rlctl: {} does not answer: {}; is ratelimiterd running there (--target, PORT)?", address,
-        status.error_message());
-  }
-  if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
-    return fmt::format("rlctl: {} does not answer within {} (--timeout)", address,
-                       FormatDuration(arguments.answer.timeout));
-  }
-  if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED) {
-    return fmt::format("rlctl: {} does not know this call; is it ratelimiterd (--target, PORT)?",
-                       address);
-  }
-  // absl's codes are gRPC's.
-  const auto code = static_cast<absl::StatusCode>(status.error_code());
-  return fmt::format("rlctl: {} answers {}: {}", address, absl::StatusCodeToString(code),
-                     status.error_message());
-}
 
 using Call =
     absl::FunctionRef<grpc::Status(const std::shared_ptr<grpc::Channel>&, grpc::ClientContext&)>;
 
 // Makes the call. False: it failed, and why was told.
 bool Make(Call call, const CallArguments& arguments) {
-  grpc::ChannelArguments channel_arguments;
-  // A proxy is the way to the world, not to the daemon.
-  channel_arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  const std::shared_ptr<grpc::Channel> channel = grpc::CreateCustomChannel(
-      arguments.address(), grpc::InsecureChannelCredentials(), channel_arguments);
+  const std::shared_ptr<grpc::Channel> channel = OpenChannel(arguments.daemon);
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + arguments.answer.timeout);
+  context.set_deadline(std::chrono::system_clock::now() + arguments.daemon.answer.timeout);
   const grpc::Status status = call(channel, context);
   if (status.ok()) return true;
-  const bool connected = channel->GetState(false) == GRPC_CHANNEL_READY;
-  TellError(DescribeFailure(status, arguments, connected));
+  TellError(DescribeFailure(status, arguments.daemon, *channel));
   return false;
 }
 
@@ -148,7 +111,7 @@ int Check(const CallArguments& arguments) {
     return RateLimiter::NewStub(channel)->AllowRequest(&context, request, &response);
   };
   if (!Make(call, arguments)) return kExitRuntime;
-  if (arguments.answer.json) {
+  if (arguments.daemon.answer.json) {
     PrintJson(ToJson(response));
   } else {
     PrintDecisions(response);
@@ -184,7 +147,7 @@ int Usage(const CallArguments& arguments) {
     return RateLimiter::NewStub(channel)->GetUsage(&context, request, &response);
   };
   if (!Make(call, arguments)) return kExitRuntime;
-  if (arguments.answer.json) {
+  if (arguments.daemon.answer.json) {
     PrintJson(ToJson(response));
   } else {
     PrintUsage(response);
@@ -202,11 +165,11 @@ int CheckHealth(const CallArguments& arguments) {
   if (!Make(call, arguments)) return kExitRuntime;
   const std::string status = HealthCheckResponse::ServingStatus_Name(response.status());
   const bool serving = response.status() == HealthCheckResponse::SERVING;
-  if (arguments.answer.json) PrintJson({{"status", status}});
+  if (arguments.daemon.answer.json) PrintJson({{"status", status}});
   if (!serving) {
-    TellError(fmt::format("rlctl: {} is {}; its log says why", arguments.address(), status));
-  } else if (!arguments.answer.json) {
-    PrintLine(fmt::format("{} is SERVING", arguments.address()));
+    TellError(fmt::format("rlctl: {} is {}; its log says why", arguments.daemon.address(), status));
+  } else if (!arguments.daemon.answer.json) {
+    PrintLine(fmt::format("{} is SERVING", arguments.daemon.address()));
   }
   return serving ? kExitOk : kExitRuntime;
 }
@@ -217,23 +180,6 @@ CLI::App& AddCommand(CLI::App& app, const std::string& name, const std::string& 
   CLI::App& added = *app.add_subcommand(name, meaning);
   added.callback([=, &run] { run = [=] { return command(*arguments); }; });
   return added;
-}
-
-void AddDaemon(CLI::App& command, CallArguments& arguments) {
-  command
-      .add_option_function<std::string>(
-          "--port",
-          [&arguments](const std::string& text) {
-            constexpr std::uint32_t kMaxPort = 65535;
-            arguments.port = ReadNumber("--port, PORT", text, 0, kMaxPort);
-          },
-          "The daemon's gRPC port on this machine")
-      ->envname("PORT")
-      ->type_name("N")
-      ->default_str(std::to_string(arguments.port));
-  command.add_option("--target", arguments.target, "Instead of this machine and PORT")
-      ->type_name("HOST:PORT");
-  AddAnswer(command, arguments.answer);
 }
 
 }  // namespace
@@ -248,18 +194,18 @@ void AddCallCommands(CLI::App& app, Run& run) {
   AddRequest(check, arguments->request);
   AddCost(check, arguments->request);
   check.add_flag("--dry-run", arguments->dry_run, "Decide, but take nothing");
-  AddDaemon(check, *arguments);
+  AddDaemon(check, arguments->daemon);
 
   CLI::App& usage = AddCommand(app, "usage", "Show how much of its limits a user has used", Usage,
                                arguments, run);
   AddRequest(usage, arguments->request);
   AddLimit(usage, arguments->request);
-  AddDaemon(usage, *arguments);
+  AddDaemon(usage, arguments->daemon);
 
   CLI::App& healthcheck =
       AddCommand(app, "healthcheck", "Exit 0 if the daemon is ready for calls, 1 if not",
                  CheckHealth, arguments, run);
-  AddDaemon(healthcheck, *arguments);
+  AddDaemon(healthcheck, arguments->daemon);
 }
 
 }  // namespace ratelimiter

@@ -7,6 +7,7 @@
 
 #include "admin_commands.h"
 #include "arguments.h"
+#include "bench_command.h"
 #include "call_commands.h"
 #include "offline_commands.h"
 #include "output.h"
@@ -32,6 +33,7 @@ int Main(int argc, char** argv) {
 
   Run run;
   AddCallCommands(app, run);
+  AddBenchCommand(app, run);
   CLI::App& limits = *app.add_subcommand("limits", "List or validate limits");
   limits.require_subcommand(1);
   AddAdminCommands(app, limits, run);

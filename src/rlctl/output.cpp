@@ -87,6 +87,23 @@ void Table::Print() const {
   }
 }
 
+ProgressBar::ProgressBar() : shows_(isatty(STDERR_FILENO) == 1) {}
+
+ProgressBar::~ProgressBar() {
+  if (width_ > 0) std::cerr << fmt::format("\r{:{}}\r", "", width_) << std::flush;
+}
+
+void ProgressBar::Show(double share, std::string_view note) {
+  if (!shows_) return;
+  constexpr int kCells = 30;
+  const int done = static_cast<int>(share * kCells);
+  const std::string line = fmt::format("[{:#<{}}{:{}}] {:3.0f}%  {}", "", done, "", kCells - done,
+                                       share * 100, Shown(note));
+  // What a longer line left behind is written over.
+  width_ = std::max(width_, Width(line));
+  std::cerr << fmt::format("\r{:{}}", line, width_) << std::flush;
+}
+
 std::string CountedLimits(std::size_t count) {
   return fmt::format("{} {}", count, count == 1 ? "limit" : "limits");
 }
@@ -122,6 +139,19 @@ std::string DescribeWait(std::chrono::microseconds wait) {
   const auto hours = ceil<std::chrono::hours>(wait);
   const auto days = std::chrono::floor<std::chrono::days>(hours);
   return two(days, "d", hours - days, "h");
+}
+
+std::string DescribeLatency(std::chrono::nanoseconds latency) {
+  using Microseconds = std::chrono::duration<double, std::micro>;
+  double value = Microseconds(latency).count();
+  std::string_view unit = "us";
+  for (const std::string_view larger : {"ms", "s"}) {
+    if (value < 999.5) break;
+    value /= 1000;
+    unit = larger;
+  }
+  const int decimals = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+  return fmt::format("{:.{}f}{}", value, decimals, unit);
 }
 
 }  // namespace ratelimiter

@@ -43,11 +43,31 @@ class Table {
   std::vector<Row> rows_;
 };
 
+// How far something is, on stderr if that is a terminal; else nothing is shown.
+// Gone from there when this ends.
+class ProgressBar {
+ public:
+  ProgressBar();
+  ~ProgressBar();
+  ProgressBar(const ProgressBar&) = delete;
+  ProgressBar& operator=(const ProgressBar&) = delete;
+
+  // `share` is 0 to 1.
+  void Show(double share, std::string_view note);
+
+ private:
+  const bool shows_;
+  std::size_t width_ = 0;
+};
+
 // "1 limit", "2 limits".
 std::string CountedLimits(std::size_t count);
 
 // How long to wait, for people: 250us, 12ms, 1.5s, 2m 3s, 5h 10m, 29d 23h.
 // Rounded up, for after that time the wait is to be over.
 std::string DescribeWait(std::chrono::microseconds wait);
+
+// What was measured, in three digits: 87.2us, 1.25ms, 12.5ms, 2.08s.
+std::string DescribeLatency(std::chrono::nanoseconds latency);
 
 }  // namespace ratelimiter

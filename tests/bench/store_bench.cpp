@@ -78,6 +78,22 @@ void FindsLimits(benchmark::State& state) {
 }
 BENCHMARK(FindsLimits)->Arg(10)->Arg(100)->Arg(1'000)->Arg(10'000);
 
+// The key that a user's bucket has in Redis.
+void BuildsAKey(benchmark::State& state) {
+  const Limit limit = {.name = "default"};
+  const Request request = {.user_id = "user-000001", .path = "/login"};
+  std::string key;
+  for (auto _ : state) {
+    key.assign("rl:1:");
+    key += limit.name;
+    key += ':';
+    AppendSubject(limit, HashBy::kUser, request, key);
+    benchmark::DoNotOptimize(key);
+  }
+  if (key != "rl:1:default:{user-000001}") state.SkipWithError("not the key of that user");
+}
+BENCHMARK(BuildsAKey);
+
 // One decision in memory with several limits, from the limiter on.
 void DecidesSeveral(benchmark::State& state) {
   static const SteadyClock clock;
@@ -91,6 +107,22 @@ void DecidesSeveral(benchmark::State& state) {
   for (auto _ : state) benchmark::DoNotOptimize(limiter.Allow(request, Deadline::max()));
 }
 BENCHMARK(DecidesSeveral)->Arg(1)->Arg(3)->Arg(10);
+
+// A batch in memory, each request of another user.
+void DecidesABatch(benchmark::State& state) {
+  static const SteadyClock clock;
+  MemoryTokenBucket store(1'000'000, clock);
+  const std::vector<Limit> limits = {{.name = "default", .quota = kLimit.quota()}};
+  Limiter limiter(std::make_shared<const LimitSet>(limits, HashBy::kUser), store);
+  std::vector<std::string> users;
+  for (std::int64_t i = 0; i < state.range(0); ++i) {
+    users.push_back(ShortId(static_cast<std::size_t>(i)));
+  }
+  std::vector<Request> requests;
+  for (const std::string& user : users) requests.push_back({.user_id = user, .path = "/login"});
+  for (auto _ : state) benchmark::DoNotOptimize(limiter.AllowAll(requests, Deadline::max()));
+}
+BENCHMARK(DecidesABatch)->Arg(100);
 
 // The counter `bytes` is what the allocator has given out for one of a million
 // buckets in use.

@@ -1,0 +1,68 @@
+"""What ./dev bench makes of its measurements, and that the pages have room for them."""
+
+import pathlib
+import re
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "bench"))
+import report
+
+
+def calls(redis: list, noop: list) -> dict:
+    """Results of calls: of one group, with each turn's rates of the two."""
+    def turns(rates):
+        return [{"rate": rate} for rate in rates]
+    return {"calls": {"rounds": len(redis), "date": "2026-01-02", "machine": "A machine.",
+                      "groups": {"320": {"Redis": turns(redis), "no-op": turns(noop)}}}}
+
+
+BOUND = report.Bound("Redis", "calls", "320", "Redis", "rate", "≥", 0.75, "no-op")
+
+
+def test_every_part_has_its_place_on_the_page_and_its_name_in_the_door():
+    for name in ["must-reach", "machine", *report.TABLES]:
+        assert report.block(report.PAGE, name)
+    assert report.block(report.README, "summary")
+    door = re.search(r"^  bench\) # measure all, or (.*)$", (ROOT / "dev").read_text(), re.MULTILINE)
+    assert sorted(door[1].split()) == sorted(report.TABLES)
+
+
+def test_every_bound_is_of_a_part():
+    assert {bound.part for bound in report.BOUNDS} <= set(report.TABLES)
+    names = [bound.what for bound in report.BOUNDS]
+    assert len(names) == len(set(names))
+
+
+def test_a_ratio_is_formed_turn_by_turn():
+    # Of the medians it would be 0.5.
+    assert BOUND.cells(calls([60, 10, 20], [60, 20, 40])) == [
+        "Redis", "≥ 0.75", "0.50 (0.50–1.00)", "**not reached**"]
+
+
+@pytest.mark.parametrize("rate, told", [(75, "✓"), (74, "**not reached**")])
+def test_a_bound_is_reached_from_itself_on(rate, told):
+    assert BOUND.cells(calls([rate], [100]))[-1] == told
+
+
+def test_what_was_not_measured_is_told_or_kept(monkeypatch):
+    monkeypatch.setattr(report, "BOUNDS", [BOUND])
+    [*_, told] = report.must_reach({})
+    assert told == "| Redis | ≥ 0.75 | – | not measured |"
+    before = "\n".join(report.must_reach(calls([80], [100])))
+    assert report.must_reach({}, before)[-1] == "| Redis | ≥ 0.75 | 0.80 | ✓ |"
+    assert report.must_reach(calls([90], [100]), before)[-1] == "| Redis | ≥ 0.75 | 0.90 | ✓ |"
+
+
+def test_only_its_own_part_of_a_page_is_replaced(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- bench: one -->\nold\n<!-- /bench -->\nb\n"
+                    "<!-- bench: two -->\nold\n<!-- /bench -->\n")
+    report.fill(page, "one", ["new"])
+    report.fill(page, "one", ["newer"])
+    assert page.read_text() == ("a\n<!-- bench: one -->\n\nnewer\n\n<!-- /bench -->\nb\n"
+                                "<!-- bench: two -->\nold\n<!-- /bench -->\n")
+    with pytest.raises(SystemExit, match="three"):
+        report.fill(page, "three", [])
