@@ -22,7 +22,7 @@ namespace {
 class GrpcServer final : public Server {
  public:
   GrpcServer(const Settings& settings, Limiter& limiter, Metrics& metrics)
-      : service_(limiter, metrics, settings.ratelimit_headers) {}
+      : service_(limiter, metrics, settings.max_in_flight, settings.ratelimit_headers) {}
 
   ~GrpcServer() override { Shutdown(std::chrono::milliseconds(0)); }
 
@@ -52,10 +52,12 @@ class GrpcServer final : public Server {
     // Else a second server on a taken port would silently share it.
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
     // Handlers block while Redis answers. A thread that finishes a call while
-    // enough others poll ends itself, so more may poll than there are calls.
+    // enough others poll ends itself: so as many may poll as calls may be in flight,
+    // and some more that refuse calls or serve reflection.
+    constexpr int kMorePollers = 32;
     builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MIN_POLLERS, 1);
     builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MAX_POLLERS,
-                                settings.max_pollers);
+                                static_cast<int>(settings.max_in_flight) + kMorePollers);
     builder.RegisterService(&service_);
     builder.RegisterService(&reflection_);
     server_ = builder.BuildAndStart();
