@@ -226,10 +226,10 @@ constexpr Setting kSettings[] = {
             [](const std::string& value, Settings& settings) {
               return ReadNumber(value, 1, 1'000'000'000, settings.memory_max_buckets);
             }},
-    Setting{"MAX_POLLERS", "400", "1 to 10000",
-            "gRPC threads that stay ready for calls; best above the number of calls in flight",
+    Setting{"MAX_IN_FLIGHT", "400", "1 to 10000",
+            "calls worked on at once; one more is refused at once and told when to try again",
             [](const std::string& value, Settings& settings) {
-              return ReadNumber(value, 1, 10'000, settings.max_pollers);
+              return ReadNumber(value, 1, 10'000, settings.max_in_flight);
             }},
     Setting{"DRAIN_TIME", "5s", "0 to 1h",
             "after SIGTERM or SIGINT, how long calls are still accepted while health says "

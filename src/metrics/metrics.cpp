@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 #include <prometheus/client_metric.h>
+#include <prometheus/counter.h>
 #include <prometheus/gauge.h>
 #include <prometheus/metric_family.h>
 
@@ -74,6 +75,14 @@ class ReloadsAtScrape final : public prometheus::Collectable {
   const std::function<Reloads()> read_;
 };
 
+prometheus::Counter& BuildShed(prometheus::Registry& registry) {
+  return prometheus::BuildCounter()
+      .Name("rate_limiter_shed_total")
+      .Help("Calls refused at once because MAX_IN_FLIGHT others were worked on")
+      .Register(registry)
+      .Add({});
+}
+
 prometheus::Histogram& BuildRedisLatency(prometheus::Registry& registry) {
   return prometheus::BuildHistogram()
       .Name("redis_latency_seconds")
@@ -100,6 +109,7 @@ Metrics::Metrics(std::size_t max_users, const std::string& version)
     : registry_(std::make_shared<prometheus::Registry>()),
       requests_(std::make_shared<RequestCounter>(max_users)),
       decisions_(std::make_shared<LimitCounter>()),
+      shed_(BuildShed(*registry_)),
       redis_latency_(BuildRedisLatency(*registry_)),
       collectables_{registry_, requests_, decisions_} {
   prometheus::BuildGauge()

@@ -20,10 +20,7 @@ absl::Status TranslateCommon(const auto& message, TranslatedRequest& translated)
     translated.attributes.push_back({key, value});
   }
   request.attributes = translated.attributes;
-  absl::Status valid = Validate(request);
-  // It could have no bucket, and so is counted as nobody's.
-  if (request.user_id.size() > kMaxUserIdBytes) request.user_id = {};
-  return valid;
+  return Validate(request);
 }
 
 // Counts are 32-bit on the wire, for JSON shows 64-bit integers as strings.

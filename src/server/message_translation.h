@@ -23,7 +23,7 @@ struct TranslatedRequest {
 };
 
 // Translate a message into `translated`. INVALID_ARGUMENT says what of it is not
-// accepted; user_id is set if it could have a bucket.
+// accepted.
 absl::Status Translate(const limiter::AllowRequestRequest& message, TranslatedRequest& translated);
 absl::Status Translate(const limiter::GetUsageRequest& message, TranslatedRequest& translated);
 

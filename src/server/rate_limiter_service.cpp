@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <deque>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <absl/status/status.h>
@@ -34,6 +35,11 @@ LimitStatus StatusOf(const LimitState& state) {
 grpc::Status RateLimiterService::AllowRequest(grpc::ServerContext* context,
                                               const limiter::AllowRequestRequest* message,
                                               limiter::AllowRequestResponse* response) {
+  const LoadShedder::Place place = shedder_.Enter();
+  if (!place) {
+    CountError(message->user_id());
+    return Shed();
+  }
   TranslatedRequest translated;
   const Request& request = translated.request;
   const absl::Status valid = Translate(*message, translated);
@@ -56,6 +62,8 @@ grpc::Status RateLimiterService::AllowRequest(grpc::ServerContext* context,
 grpc::Status RateLimiterService::GetUsage(grpc::ServerContext* context,
                                           const limiter::GetUsageRequest* message,
                                           limiter::GetUsageResponse* response) {
+  const LoadShedder::Place place = shedder_.Enter();
+  if (!place) return Shed();
   TranslatedRequest translated;
   if (const absl::Status valid = Translate(*message, translated); !valid.ok()) {
     return ToGrpcStatus(valid);
@@ -70,8 +78,15 @@ grpc::Status RateLimiterService::GetUsage(grpc::ServerContext* context,
 grpc::Status RateLimiterService::AllowRequests(grpc::ServerContext* context,
                                                const limiter::AllowRequestsRequest* message,
                                                limiter::AllowRequestsResponse* response) {
+  const LoadShedder::Place place = shedder_.Enter();
   const int size = message->requests_size();
-  if (size < 1 || size > kMaxRequests) {
+  const bool acceptable = size >= 1 && size <= kMaxRequests;
+  if (!place) {
+    if (!acceptable) return Shed();
+    for (const auto& request : message->requests()) CountError(request.user_id());
+    return Shed();
+  }
+  if (!acceptable) {
     return ToGrpcStatus(absl::InvalidArgumentError(
         fmt::format("there are {} requests; accepted: 1 to {}", size, kMaxRequests)));
   }
@@ -100,13 +115,22 @@ grpc::Status RateLimiterService::AllowRequests(grpc::ServerContext* context,
   return grpc::Status::OK;
 }
 
+grpc::Status RateLimiterService::Shed() {
+  metrics_.CountShed();
+  return shedder_.Refusal();
+}
+
+void RateLimiterService::CountError(std::string_view user_id) {
+  if (user_id.empty() || user_id.size() > kMaxUserIdBytes) {
+    metrics_.requests().CountOther(RequestStatus::kError);
+  } else {
+    metrics_.requests().Count(user_id, RequestStatus::kError);
+  }
+}
+
 void RateLimiterService::Count(const Request& request, const absl::StatusOr<Answer>& answer) {
   if (!answer.ok()) {
-    if (request.user_id.empty()) {
-      metrics_.requests().CountOther(RequestStatus::kError);
-    } else {
-      metrics_.requests().Count(request.user_id, RequestStatus::kError);
-    }
+    CountError(request.user_id);
     return;
   }
   // A look and a dry run are not counted; what went wrong is.

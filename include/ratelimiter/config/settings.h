@@ -43,7 +43,7 @@ struct Settings {
   // Further names that a request's Host may have.
   std::vector<std::string> admin_hosts;
   std::size_t metrics_max_users = 0;
-  int max_pollers = 0;
+  std::size_t max_in_flight = 0;
   std::chrono::milliseconds drain_time{0};
   spdlog::level::level_enum log_level = spdlog::level::info;
   LogFormat log_format = LogFormat::kText;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <absl/status/statusor.h>
+#include <prometheus/counter.h>
 #include <prometheus/exposer.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
@@ -37,6 +38,9 @@ class Metrics {
   RequestCounter& requests() { return *requests_; }
   LimitCounter& decisions() { return *decisions_; }
 
+  // A call that was refused at once, for too many others were in flight.
+  void CountShed() { shed_.Increment(); }
+
   // One round trip to Redis, successful or not.
   void ObserveRedisLatency(std::chrono::steady_clock::duration latency);
 
@@ -57,6 +61,7 @@ class Metrics {
   const std::shared_ptr<prometheus::Registry> registry_;
   const std::shared_ptr<RequestCounter> requests_;
   const std::shared_ptr<LimitCounter> decisions_;
+  prometheus::Counter& shed_;
   prometheus::Histogram& redis_latency_;
   std::vector<std::shared_ptr<prometheus::Collectable>> collectables_;
 };

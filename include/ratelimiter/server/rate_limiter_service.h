@@ -1,21 +1,26 @@
 #pragma once
 
+#include <cstddef>
+#include <string_view>
+
 #include "limiter/limiter.grpc.pb.h"
 #include "ratelimiter/limiter/limiter.h"
 #include "ratelimiter/metrics/metrics.h"
+#include "ratelimiter/server/load_shedder.h"
 
 namespace ratelimiter {
 
 // limiter.RateLimiter, as limiter.proto states it: checks and translates, and
-// leaves the decision to the limiter.
+// leaves the decision to the limiter. A call beyond those that may be in flight is
+// refused before anything else.
 //
 // Thread-safe. What it is given must outlive it.
 class RateLimiterService final : public limiter::RateLimiter::Service {
  public:
-  // `headers`: whether AllowRequest's answers carry RateLimit and
-  // RateLimit-Policy as initial metadata.
-  RateLimiterService(Limiter& limiter, Metrics& metrics, bool headers)
-      : limiter_(limiter), metrics_(metrics), headers_(headers) {}
+  // `max_in_flight`: see LoadShedder. `headers`: whether AllowRequest's answers
+  // carry RateLimit and RateLimit-Policy as initial metadata.
+  RateLimiterService(Limiter& limiter, Metrics& metrics, std::size_t max_in_flight, bool headers)
+      : limiter_(limiter), metrics_(metrics), headers_(headers), shedder_(max_in_flight) {}
 
   grpc::Status AllowRequest(grpc::ServerContext* context,
                             const limiter::AllowRequestRequest* message,
@@ -29,12 +34,18 @@ class RateLimiterService final : public limiter::RateLimiter::Service {
                              limiter::AllowRequestsResponse* response) override;
 
  private:
+  // Counts and answers a call that found no place.
+  grpc::Status Shed();
+  // Counts a request that ended in an error. One whose user could have no bucket
+  // is counted as nobody's.
+  void CountError(std::string_view user_id);
   // Counts what came of a request, by its user and by the limits.
   void Count(const Request& request, const absl::StatusOr<Answer>& answer);
 
   Limiter& limiter_;
   Metrics& metrics_;
   const bool headers_;
+  LoadShedder shedder_;
 };
 
 }  // namespace ratelimiter

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include <grpcpp/support/status.h>
+
+namespace ratelimiter {
+
+// Bounds the calls that are worked on at once: each takes a place, and one that
+// finds none is refused at once. Beyond what the server can do, more calls at once
+// make none of them faster, and all of them late.
+//
+// Thread-safe. Neither way takes a lock or waits.
+class LoadShedder {
+ public:
+  // `max_in_flight`: places; 1 and more.
+  explicit LoadShedder(std::size_t max_in_flight);
+
+  // A call's place, given back at its end. Empty: there was none. The shedder must
+  // outlive it.
+  class Place {
+   public:
+    explicit operator bool() const { return taken_ != nullptr; }
+
+   private:
+    friend class LoadShedder;
+    struct GiveBack {
+      void operator()(std::atomic<std::size_t>* in_flight) const {
+        in_flight->fetch_sub(1, std::memory_order_relaxed);
+      }
+    };
+    explicit Place(std::atomic<std::size_t>* taken) : taken_(taken) {}
+
+    std::unique_ptr<std::atomic<std::size_t>, GiveBack> taken_;
+  };
+  Place Enter();
+
+  // What a call is answered that found no place: RESOURCE_EXHAUSTED, and in the
+  // details a google.rpc.RetryInfo. What it says to wait is spread evenly over half
+  // a second to one and a half, so that callers do not come back together, and so
+  // that those who wait cost little beside those who are served.
+  const grpc::Status& Refusal();
+
+ private:
+  const std::size_t max_in_flight_;
+  // Made beforehand, one for each wait.
+  const std::vector<grpc::Status> refusals_;
+
+  // Cache lines of their own, for every call writes to the first.
+  alignas(64) std::atomic<std::size_t> in_flight_ = 0;
+  alignas(64) std::atomic<std::size_t> refused_ = 0;
+};
+
+}  // namespace ratelimiter
