@@ -45,7 +45,7 @@ def evalsha(sha1: str, key: str, capacity=LIMIT["CAPACITY"], refill=1, interval_
     """A decision as the daemon sends it, for a key that the daemon does not use: the
     name of the three numbers, the longest there is, is not that of these."""
     return ["EVALSHA", sha1, "1", key, "take", str(capacity), str(refill), str(interval_us),
-            "2147483647", str(cost), "0"]
+            "2147483647", "0", str(cost)]
 
 
 def load_script(redis) -> str:

@@ -4,10 +4,8 @@
 // settings; the host in REDIS_URL must be a numeric address.
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -21,7 +19,7 @@
 #include "bench_server.h"
 #include "blocking_pool.h"
 #include "ratelimiter/redis/script.h"
-#include "redis/command_writer.h"
+#include "redis/script_call.h"
 
 namespace ratelimiter {
 namespace {
@@ -40,84 +38,46 @@ class BlockingPoolStore final : public TokenBucketStore {
         pool_({.host = settings.redis_url.host, .port = settings.redis_url.port}, kConnections) {}
 
   void Decide(std::span<Transaction> transactions, Deadline deadline) override {
+    Reply reply;
     for (Transaction& transaction : transactions) {
-      const absl::StatusOr<Reply> reply = Ask(Evalsha(transaction), deadline);
-      transaction.status = reply.ok() ? Read(**reply, transaction) : reply.status();
+      fmt::memory_buffer arguments;
+      AppendArguments(transaction, key_prefix_, arguments);
+      ScriptCall call = {.transaction = &transaction,
+                         .arguments = {arguments.data(), arguments.size()}};
+      fmt::memory_buffer command;
+      AppendEvalsha(call, 1, script_.sha1, command);
+      transaction.status = Ask({command.data(), command.size()}, deadline, reply);
+      if (transaction.status.ok()) Answer(call, 1, reply);
     }
   }
 
   absl::Status Check(Deadline deadline) override {
-    return Ask(FormatCommand({"PING"}), deadline).status();
+    Reply reply;
+    return Ask(FormatCommand({"PING"}), deadline, reply);
   }
 
  private:
-  // As token_bucket.lua states it.
-  std::string Evalsha(const Transaction& transaction) const {
-    constexpr std::size_t kArgumentsPerCharge = 7;
-    const auto& charges = transaction.charges;
-    CommandWriter command(4 + kArgumentsPerCharge * charges.size());
-    command.Add({"EVALSHA"});
-    command.Add({script_.sha1});
-    command.Add(charges.size());
-    for (const Charge& charge : charges) {
-      command.Add({key_prefix_, charge.limit, ":", charge.subject});
-    }
-    command.Add({transaction.action == Action::kTake ? "take" : "look"});
-    for (const Charge& charge : charges) {
-      command.Add(charge.quota.capacity);
-      command.Add(charge.quota.refill_tokens);
-      command.Add(static_cast<std::uint64_t>(charge.quota.refill_interval.count()));
-      command.Add(Fingerprint(charge.quota));
-      command.Add(charge.cost);
-      command.Add({charge.shadow ? "1" : "0"});
-    }
-    return command.Take();
-  }
-
   // Redis's reply to a command, on a connection that is this call's alone.
-  absl::StatusOr<Reply> Ask(const std::string& command, Deadline deadline) {
+  absl::Status Ask(std::string_view command, Deadline deadline, Reply& reply) {
     const auto asked = std::chrono::steady_clock::now();
     const Deadline send_by = std::min(deadline, asked + timeout_);
     absl::StatusOr<BlockingPool::Lease> lease = pool_.Acquire(send_by);
     if (!lease.ok()) return Unavailable(lease.status());
 
     const auto sending = std::chrono::steady_clock::now();
-    absl::StatusOr<Reply> reply = RoundTrip(**lease, command, send_by);
-    if (reply.ok() && IsNoScript(**reply)) {
-      reply = RoundTrip(**lease, load_script_, send_by);
-      if (reply.ok()) reply = RoundTrip(**lease, command, send_by);
+    absl::Status status = RoundTrip(**lease, command, send_by, reply);
+    if (status.ok() && reply.IsError("NOSCRIPT")) {
+      status = RoundTrip(**lease, load_script_, send_by, reply);
+      if (status.ok()) status = RoundTrip(**lease, command, send_by, reply);
     }
     metrics_.ObserveRedisLatency(std::chrono::steady_clock::now() - sending);
-    if (!reply.ok()) return Unavailable(reply.status());
-    return reply;
+    return status.ok() ? status : Unavailable(status);
   }
 
-  absl::StatusOr<Reply> RoundTrip(Connection& connection, std::string_view command,
-                                  Deadline send_by) const {
+  absl::Status RoundTrip(Connection& connection, std::string_view command, Deadline send_by,
+                         Reply& reply) const {
     if (absl::Status sent = connection.Send(command, send_by); !sent.ok()) return sent;
-    return connection.Receive(std::chrono::steady_clock::now() + timeout_);
-  }
-
-  static bool IsNoScript(const redisReply& reply) {
-    return reply.type == REDIS_REPLY_ERROR &&
-           std::string_view(reply.str, reply.len).starts_with("NOSCRIPT");
-  }
-
-  static absl::Status Read(const redisReply& reply, Transaction& transaction) {
-    constexpr std::size_t kNumbers = 4;
-    if (reply.type != REDIS_REPLY_ARRAY ||
-        reply.elements != kNumbers * transaction.charges.size()) {
-      return absl::UnavailableError("Redis's reply is not a decision");
-    }
-    const std::span elements(reply.element, reply.elements);
-    for (std::size_t i = 0; i < transaction.charges.size(); ++i) {
-      const auto number = [&](std::size_t at) { return elements[kNumbers * i + at]->integer; };
-      transaction.decisions[i] = {.allowed = number(0) == 1,
-                                  .remaining = static_cast<std::uint64_t>(number(1)),
-                                  .retry_after = std::chrono::microseconds(number(2)),
-                                  .reset_after = std::chrono::microseconds(number(3))};
-    }
-    return absl::OkStatus();
+    return connection.Receive(reply, std::chrono::steady_clock::now() + timeout_);
   }
 
   static absl::Status Unavailable(const absl::Status& error) {
