@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <absl/status/statusor.h>
 #include <fmt/format.h>
@@ -21,6 +22,16 @@ constexpr std::size_t kEnoughBuckets = 128;
 
 absl::Status DeadlinePassed() {
   return absl::DeadlineExceededError("the call's deadline passed before Redis was asked");
+}
+
+std::vector<ScriptCall*> Unanswered(const Pipeline& pipeline) {
+  std::vector<ScriptCall*> calls;
+  for (const Pipeline::Command& command : pipeline.commands()) {
+    for (ScriptCall* call = command.first; call != nullptr; call = call->next) {
+      if (!call->answered) calls.push_back(call);
+    }
+  }
+  return calls;
 }
 
 }  // namespace
@@ -74,12 +85,7 @@ void Lane::Lead(Errand& own) {
   Gather(own, turn);
   if (const absl::Status exchanged = Exchange(); !exchanged.ok()) {
     const absl::Status error = Unavailable(exchanged);
-    for (const Pipeline::Command& command : pipeline_.commands()) {
-      if (command.answered) continue;
-      for (ScriptCall* call = command.first; call != nullptr; call = call->next) {
-        call->transaction->status = error;
-      }
-    }
+    for (ScriptCall* call : Unanswered(pipeline_)) call->transaction->status = error;
   }
   if (!connection_->broken()) return;
   connection_.reset();
@@ -128,41 +134,52 @@ absl::Status Lane::Exchange() {
   // No caller's deadline counts from here on: a short one must cost neither the
   // connection nor the others their answers.
   const Deadline deadline = sending + timeout_;
+  bool again = false;
   absl::Status status = connection_->Send(pipeline_.text(), deadline);
-  bool script_missing = false;
-  for (Pipeline::Command& command : pipeline_.commands()) {
-    if (!status.ok()) break;
-    status = connection_->Receive(reply_, deadline);
-    if (!status.ok()) break;
-    if (reply_.IsError("NOSCRIPT")) {
-      script_missing = true;
-    } else {
-      Take(command);
-    }
-  }
-  if (status.ok() && script_missing) status = LoadAndRepeat(deadline);
+  if (status.ok()) status = ReceiveAll(deadline, again);
+  if (status.ok() && again) status = Repeat(deadline);
   if (observed_) metrics_.ObserveRedisLatency(std::chrono::steady_clock::now() - sending);
   return status;
 }
 
-void Lane::Take(Pipeline::Command& command) {
+absl::Status Lane::ReceiveAll(Deadline deadline, bool& again) {
+  script_missing_ = false;
+  for (const Pipeline::Command& command : pipeline_.commands()) {
+    if (absl::Status came = connection_->Receive(reply_, deadline); !came.ok()) return came;
+    script_missing_ = script_missing_ || reply_.IsError("NOSCRIPT");
+    // A key that is no bucket fails the calls beside it, before anything is written.
+    const bool of_one =
+        command.calls > 1 && reply_.type() == Reply::Type::kError && IsOfTheCommand(reply_);
+    if (reply_.IsError("NOSCRIPT") || of_one) {
+      again = true;
+    } else {
+      Take(command);
+    }
+  }
+  return absl::OkStatus();
+}
+
+void Lane::Take(const Pipeline::Command& command) {
   Answer(*command.first, command.calls, reply_);
-  command.answered = true;
   // A server that refuses all may be the wrong one by now (a demoted master): the
   // next turn looks anew.
   if (reply_.type() == Reply::Type::kError && !IsOfTheCommand(reply_)) connection_->MarkBroken();
 }
 
-absl::Status Lane::LoadAndRepeat(Deadline deadline) {
-  std::string text = load_script_;
-  for (const Pipeline::Command& command : pipeline_.commands()) {
-    if (!command.answered) text += pipeline_.text(command);
+absl::Status Lane::Repeat(Deadline deadline) {
+  const std::vector<ScriptCall*> calls = Unanswered(pipeline_);
+  pipeline_.Clear();
+  for (ScriptCall* call : calls) pipeline_.AddAlone(*call);
+  pipeline_.Write(script_.sha1);
+  if (script_missing_) {
+    if (absl::Status sent = connection_->Send(load_script_, deadline); !sent.ok()) return sent;
   }
-  if (absl::Status sent = connection_->Send(text, deadline); !sent.ok()) return sent;
+  if (absl::Status sent = connection_->Send(pipeline_.text(), deadline); !sent.ok()) return sent;
   Reply loaded;
-  if (absl::Status came = connection_->Receive(loaded, deadline); !came.ok()) return came;
-  for (Pipeline::Command& command : pipeline_.commands()) {
-    if (command.answered) continue;
+  if (script_missing_) {
+    if (absl::Status came = connection_->Receive(loaded, deadline); !came.ok()) return came;
+  }
+  for (const Pipeline::Command& command : pipeline_.commands()) {
     if (absl::Status came = connection_->Receive(reply_, deadline); !came.ok()) return came;
     // Why the script could not be loaded says more than that it is not there.
     if (loaded.type() == Reply::Type::kError) reply_ = loaded;
@@ -181,10 +198,9 @@ absl::Status Lane::TooLate(const Errand& errand) const {
 }
 
 absl::Status Lane::Unavailable(const absl::Status& error) const {
-  const std::string bound =
-      absl::IsDeadlineExceeded(error)
-          ? fmt::format(" (REDIS_TIMEOUT is {})", FormatDuration(timeout_))
-          : std::string();
+  const std::string bound = absl::IsDeadlineExceeded(error)
+                                ? fmt::format(" (REDIS_TIMEOUT is {})", FormatDuration(timeout_))
+                                : std::string();
   return absl::UnavailableError(
       fmt::format("Redis at {} is not available: {}{}", server_.Address(),
                   std::string_view(error.message().data(), error.message().size()), bound));

@@ -51,12 +51,15 @@ class Lane {
   absl::Status Connect(Deadline deadline);
   // The errands of this turn, as a pipeline.
   void Gather(const Errand& own, TurnQueue<Errand>::Turn& turn);
-  // Sends the pipeline and takes the replies.
+  // Has Redis run the pipeline.
   absl::Status Exchange();
-  // Takes the reply that came to a command.
-  void Take(Pipeline::Command& command);
-  // Runs those commands that are not answered for lack of the script once more.
-  absl::Status LoadAndRepeat(Deadline deadline);
+  // Takes the replies to it. `again`: whether some calls are to be run once more,
+  // which are left unanswered.
+  absl::Status ReceiveAll(Deadline deadline, bool& again);
+  // Gives the calls of a command the reply that came.
+  void Take(const Pipeline::Command& command);
+  // Runs those calls that are not answered once more, one by one.
+  absl::Status Repeat(Deadline deadline);
 
   static void Fail(const Errand& errand, const absl::Status& status);
   // What a caller is told who was too late to be sent, and of an error.
@@ -77,6 +80,7 @@ class Lane {
   std::optional<Connection> connection_;
   Pipeline pipeline_;
   bool observed_ = false;
+  bool script_missing_ = false;
   Reply reply_;
 };
 

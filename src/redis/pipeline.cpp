@@ -1,7 +1,5 @@
 #include "pipeline.h"
 
-#include <algorithm>
-
 namespace ratelimiter {
 
 void Pipeline::Clear() {
@@ -12,45 +10,58 @@ void Pipeline::Clear() {
 }
 
 void Pipeline::Add(ScriptCall& call) {
-  buckets_ += call.buckets.size();
+  Command* const command = CommandFor(call);
+  if (command == nullptr) return AddAlone(call);
   call.next = nullptr;
-  if (Command* command = CommandFor(call); command != nullptr) {
-    command->last->next = &call;
-    command->last = &call;
-    ++command->calls;
-    return;
-  }
-  for (const std::size_t bucket : call.buckets) TouchOf(bucket).command = commands_.size();
+  command->last->next = &call;
+  command->last = &call;
+  ++command->calls;
+  buckets_ += call.buckets.size();
+  const auto number = static_cast<std::size_t>(command - commands_.data());
+  for (const std::size_t bucket : call.buckets) Set(bucket, number);
+}
+
+void Pipeline::AddAlone(ScriptCall& call) {
+  const std::size_t number = commands_.size();
+  call.next = nullptr;
   commands_.push_back({.first = &call, .last = &call, .calls = 1});
+  buckets_ += call.buckets.size();
+  Set(call.limits_hash, number);
+  for (const std::size_t bucket : call.buckets) Set(bucket, number);
 }
 
 Pipeline::Command* Pipeline::CommandFor(const ScriptCall& call) {
-  std::size_t last = commands_.size();
-  for (std::size_t i = 0; i < call.buckets.size(); ++i) {
-    const std::size_t touched = TouchOf(call.buckets[i]).command;
-    if (i > 0 && touched != last) return nullptr;
-    last = touched;
+  const Touch* const alike = Find(call.limits_hash);
+  if (alike == nullptr) return nullptr;
+  Command& command = commands_[alike->command];
+  if (!GoTogether(*command.first, call)) return nullptr;
+  for (const std::size_t bucket : call.buckets) {
+    const Touch* const touch = Find(bucket);
+    if (touch != nullptr && touch->command > alike->command) return nullptr;
   }
-  if (last == commands_.size()) return nullptr;
-  // Equal texts have the same keys, and none of them was touched since.
-  Command& command = commands_[last];
-  return command.first->arguments == call.arguments ? &command : nullptr;
+  return &command;
 }
 
-Pipeline::Touch& Pipeline::TouchOf(std::size_t bucket) {
-  for (std::size_t i = bucket;; ++i) {
-    Touch& touch = touches_[i % touches_.size()];
-    // A bucket that no command has touched is as good as touched by the next.
-    if (touch.round != round_) touch = {round_, bucket, commands_.size()};
-    if (touch.bucket == bucket) return touch;
+const Pipeline::Touch* Pipeline::Find(std::size_t hash) const {
+  const Touch& touch = touches_[PlaceOf(hash)];
+  return touch.round == round_ ? &touch : nullptr;
+}
+
+void Pipeline::Set(std::size_t hash, std::size_t command) {
+  touches_[PlaceOf(hash)] = {.round = round_, .hash = hash, .command = command};
+}
+
+std::size_t Pipeline::PlaceOf(std::size_t hash) const {
+  std::size_t place = hash % touches_.size();
+  while (touches_[place].round == round_ && touches_[place].hash != hash) {
+    place = (place + 1) % touches_.size();
   }
+  return place;
 }
 
 void Pipeline::Write(std::string_view sha1) {
-  for (Command& command : commands_) {
-    command.text_begin = text_.size();
+  for (const Command& command : commands_) {
     AppendEvalsha(*command.first, command.calls, sha1, text_);
-    command.text_size = text_.size() - command.text_begin;
   }
 }
 

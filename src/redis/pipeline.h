@@ -16,7 +16,7 @@ namespace ratelimiter {
 
 // The calls of one round trip to Redis, in the order in which they came.
 //
-// Calls that differ in their costs alone are folded: one run of the script
+// Calls that ask the same of the same limits go together: one run of the script
 // answers them one after the other. That takes the later ones past the calls
 // between, and so is done only where none of those has a bucket in common with
 // them: nobody can tell it from the calls having been run one by one.
@@ -32,15 +32,14 @@ class Pipeline {
     ScriptCall* first = nullptr;
     ScriptCall* last = nullptr;
     std::size_t calls = 0;
-    std::size_t text_begin = 0;
-    std::size_t text_size = 0;
-    bool answered = false;
   };
 
   void Clear();
 
   // Precondition: with the call's, there are no more than kMaxBuckets.
   void Add(ScriptCall& call);
+  // The same, in a run of its own.
+  void AddAlone(ScriptCall& call);
 
   // Of all calls added.
   std::size_t buckets() const { return buckets_; }
@@ -48,22 +47,23 @@ class Pipeline {
   // Forms the commands. Once, when all calls are there.
   void Write(std::string_view sha1);
 
-  std::span<Command> commands() { return commands_; }
-  // Of all commands, or of one.
+  std::span<const Command> commands() const { return commands_; }
+  // Of all commands.
   std::string_view text() const { return {text_.data(), text_.size()}; }
-  std::string_view text(const Command& command) const {
-    return text().substr(command.text_begin, command.text_size);
-  }
 
  private:
-  // The last command that touches a bucket.
+  // The last command that touches a bucket, or that has certain limits.
   struct Touch {
     std::uint64_t round = 0;  // Which Clear it is of: others count as empty.
-    std::size_t bucket = 0;   // Its hash.
+    std::size_t hash = 0;     // Of the bucket or the limits.
     std::size_t command = 0;
   };
 
-  Touch& TouchOf(std::size_t bucket);
+  // nullptr: no command has touched it.
+  const Touch* Find(std::size_t hash) const;
+  void Set(std::size_t hash, std::size_t command);
+  // The place in the table of what has this hash, or where it is to go.
+  std::size_t PlaceOf(std::size_t hash) const;
   // The command that answers `call` as well, if there is one.
   Command* CommandFor(const ScriptCall& call);
 
@@ -71,7 +71,7 @@ class Pipeline {
   std::size_t buckets_ = 0;
   fmt::memory_buffer text_;
   // A hash table with open addressing, at most half full.
-  std::array<Touch, 2 * kMaxBuckets> touches_;
+  std::array<Touch, 4 * kMaxBuckets> touches_;
   std::uint64_t round_ = 1;
 };
 

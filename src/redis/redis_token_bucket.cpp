@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <absl/container/inlined_vector.h>
+#include <absl/hash/hash.h>
 #include <fmt/format.h>
 
 #include "connection_pool.h"
@@ -48,15 +49,24 @@ struct Calls {
 
   // Writes what the calls send. Once.
   void Write(std::string_view key_prefix) {
-    absl::InlinedVector<std::size_t, 1> ends;
+    struct Ends {
+      std::size_t keys;
+      std::size_t limits;
+    };
+    absl::InlinedVector<Ends, 1> ends;
     for (const ScriptCall& call : calls) {
-      AppendArguments(*call.transaction, key_prefix, text);
-      ends.push_back(text.size());
+      AppendKeys(*call.transaction, key_prefix, text);
+      const std::size_t keys_end = text.size();
+      AppendLimits(*call.transaction, text);
+      ends.push_back({.keys = keys_end, .limits = text.size()});
     }
     std::size_t begin = 0;
     for (std::size_t i = 0; i < calls.size(); ++i) {
-      calls[i].arguments = std::string_view(text.data(), text.size()).substr(begin, ends[i] - begin);
-      begin = ends[i];
+      const auto [keys_end, limits_end] = ends[i];
+      calls[i].keys = {text.data() + begin, keys_end - begin};
+      calls[i].limits = {text.data() + keys_end, limits_end - keys_end};
+      calls[i].limits_hash = absl::HashOf(calls[i].limits);
+      begin = limits_end;
     }
   }
 };

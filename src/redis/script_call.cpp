@@ -70,10 +70,9 @@ absl::Status ParseDecisions(const Reply& reply, std::size_t at, Transaction& tra
       if (reply.type(at++) != Reply::Type::kInteger || number < 0) return NotPromised(reply);
     }
     const auto [allowed, remaining, retry_after, reset_after] = numbers;
-    const bool promised =
-        allowed <= 1 &&
-        std::cmp_less_equal(remaining, transaction.charges[i].quota.capacity) &&
-        (allowed == 1) == (retry_after == 0);
+    const bool promised = allowed <= 1 &&
+                          std::cmp_less_equal(remaining, transaction.charges[i].quota.capacity) &&
+                          (allowed == 1) == (retry_after == 0);
     if (!promised) return NotPromised(reply);
     transaction.decisions[i] = {.allowed = allowed == 1,
                                 .remaining = static_cast<std::uint64_t>(remaining),
@@ -83,7 +82,7 @@ absl::Status ParseDecisions(const Reply& reply, std::size_t at, Transaction& tra
   return absl::OkStatus();
 }
 
-// OK if the reply holds as many numbers as `calls` have charges.
+// OK if the reply holds so many numbers.
 absl::Status CheckReply(const Reply& reply, std::size_t numbers) {
   if (reply.type() == Reply::Type::kError) {
     const std::string answer = fmt::format("Redis answered {}", Describe(reply));
@@ -100,32 +99,46 @@ std::size_t HashOfBucket(const Charge& charge) {
   return absl::HashOf(charge.limit, charge.subject);
 }
 
-void AppendArguments(const Transaction& transaction, std::string_view key_prefix,
-                     fmt::memory_buffer& out) {
-  CommandWriter arguments(out);
+void AppendKeys(const Transaction& transaction, std::string_view key_prefix,
+                fmt::memory_buffer& out) {
+  CommandWriter keys(out);
   for (const Charge& charge : transaction.charges) {
-    arguments.Add({key_prefix, charge.limit, ":", charge.subject});
+    keys.Add({key_prefix, charge.limit, ":", charge.subject});
   }
-  arguments.Add({NameOf(transaction.action)});
+}
+
+void AppendLimits(const Transaction& transaction, fmt::memory_buffer& out) {
+  CommandWriter limits(out);
+  limits.Add({NameOf(transaction.action)});
   for (const Charge& charge : transaction.charges) {
-    arguments.Add(charge.quota.capacity);
-    arguments.Add(charge.quota.refill_tokens);
-    arguments.Add(static_cast<std::uint64_t>(charge.quota.refill_interval.count()));
-    arguments.Add(Fingerprint(charge.quota));
-    arguments.Add({charge.shadow ? "1" : "0"});
+    limits.Add(charge.quota.capacity);
+    limits.Add(charge.quota.refill_tokens);
+    limits.Add(static_cast<std::uint64_t>(charge.quota.refill_interval.count()));
+    limits.Add(Fingerprint(charge.quota));
+    limits.Add({charge.shadow ? "1" : "0"});
   }
+}
+
+bool GoTogether(const ScriptCall& one, const ScriptCall& other) {
+  return one.limits == other.limits &&
+         std::ranges::equal(one.transaction->charges, other.transaction->charges, {},
+                            &Charge::limit, &Charge::limit);
 }
 
 void AppendEvalsha(const ScriptCall& first, std::size_t calls, std::string_view sha1,
                    fmt::memory_buffer& out) {
-  constexpr std::size_t kNumbersPerCharge = 5;
-  const std::size_t charges = first.transaction->charges.size();
+  constexpr std::size_t kNumbersPerLimit = 5;
+  const std::size_t limits = first.transaction->charges.size();
+  const std::size_t keys = calls * limits;
   CommandWriter command(out);
-  command.Begin(4 + charges + kNumbersPerCharge * charges + calls * charges);
+  command.Begin(4 + keys + kNumbersPerLimit * limits + keys);
   command.Add({"EVALSHA"});
   command.Add({sha1});
-  command.Add(charges);
-  command.AddWritten(first.arguments);
+  command.Add(keys);
+  for (const ScriptCall* call = &first; call != nullptr; call = call->next) {
+    command.AddWritten(call->keys);
+  }
+  command.AddWritten(first.limits);
   for (const ScriptCall* call = &first; call != nullptr; call = call->next) {
     for (const Charge& charge : call->transaction->charges) command.Add(charge.cost);
   }
@@ -138,6 +151,7 @@ void Answer(ScriptCall& first, std::size_t calls, const Reply& reply) {
   for (ScriptCall* call = &first; call != nullptr; call = call->next, at += numbers) {
     Transaction& transaction = *call->transaction;
     transaction.status = checked.ok() ? ParseDecisions(reply, at, transaction) : checked;
+    call->answered = true;
   }
 }
 

@@ -18,24 +18,32 @@ namespace ratelimiter {
 // answer goes.
 struct ScriptCall {
   Transaction* transaction = nullptr;
-  // A hash of each charge's bucket, in their order. Different buckets share one
-  // seldom.
+  // A hash of each charge's bucket, in their order, and one of `limits`. Different
+  // ones share one seldom.
   absl::InlinedVector<std::size_t, 4> buckets{};
-  // Its keys, the action and the numbers of each key, in Redis's protocol: calls
-  // that agree in this differ in their costs alone.
-  std::string_view arguments{};
+  std::size_t limits_hash = 0;
+  // Its KEYS, and the action and the numbers of its limits, in Redis's protocol.
+  std::string_view keys{};
+  std::string_view limits{};
 
-  // The next call that one run of the script answers together with this one.
+  // The next call that the same run of the script answers.
   ScriptCall* next = nullptr;
+  bool answered = false;
 };
 
 std::size_t HashOfBucket(const Charge& charge);
 
-// Appends what a call's `arguments` are for a transaction to `out`. What keys
-// begin with is `key_prefix`.
-void AppendArguments(const Transaction& transaction, std::string_view key_prefix, fmt::memory_buffer& out);
+// Append what a call's `keys`, which begin with `key_prefix`, and its `limits` are
+// for a transaction.
+void AppendKeys(const Transaction& transaction, std::string_view key_prefix,
+                fmt::memory_buffer& out);
+void AppendLimits(const Transaction& transaction, fmt::memory_buffer& out);
 
-// Appends the EVALSHA that answers `first` and the `calls` - 1 behind it.
+// Whether one run of the script can answer both: they ask the same of the same
+// limits, maybe of other buckets.
+bool GoTogether(const ScriptCall& one, const ScriptCall& other);
+
+// Appends the EVALSHA that answers `first` and those behind it, `calls` in all.
 void AppendEvalsha(const ScriptCall& first, std::size_t calls, std::string_view sha1,
                    fmt::memory_buffer& out);
 

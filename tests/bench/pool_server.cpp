@@ -40,10 +40,13 @@ class BlockingPoolStore final : public TokenBucketStore {
   void Decide(std::span<Transaction> transactions, Deadline deadline) override {
     Reply reply;
     for (Transaction& transaction : transactions) {
-      fmt::memory_buffer arguments;
-      AppendArguments(transaction, key_prefix_, arguments);
+      fmt::memory_buffer keys;
+      fmt::memory_buffer limits;
+      AppendKeys(transaction, key_prefix_, keys);
+      AppendLimits(transaction, limits);
       ScriptCall call = {.transaction = &transaction,
-                         .arguments = {arguments.data(), arguments.size()}};
+                         .keys = {keys.data(), keys.size()},
+                         .limits = {limits.data(), limits.size()}};
       fmt::memory_buffer command;
       AppendEvalsha(call, 1, script_.sha1, command);
       transaction.status = Ask({command.data(), command.size()}, deadline, reply);

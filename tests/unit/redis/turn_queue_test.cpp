@@ -217,7 +217,7 @@ constexpr std::uint64_t kHandOvers = 10'000'000;
 TEST(TurnQueueStressTest, NobodyIsForgottenOrCarriedTwice) {
   constexpr std::size_t kThreads = 8;
   Queue queue(1'000'000);  // Those who gave up count until a leader finds out.
-  std::uint64_t led = 0;  // Not atomic: guarded by the turn.
+  std::uint64_t led = 0;   // Not atomic: guarded by the turn.
   std::uint64_t carried = 0;
   std::atomic<std::uint64_t> gave_up = 0;
   OnThreads(kThreads, [&](std::size_t thread) {
