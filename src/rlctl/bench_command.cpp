@@ -72,8 +72,11 @@ class Interrupt {
 // Connections that are made. None: the daemon does not answer, and that was told.
 Channels Connect(const BenchArguments& arguments) {
   Channels channels;
+  grpc::ChannelArguments once;
+  // What gRPC sends again by itself would not be counted, and being able to costs time.
+  once.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   for (std::uint32_t i = 0; i < arguments.connections; ++i) {
-    const auto channel = channels.emplace_back(OpenChannel(arguments.daemon));
+    const auto channel = channels.emplace_back(OpenChannel(arguments.daemon, once));
     // A look takes nothing and is not counted. What it says does not matter.
     limiter::AllowRequestRequest look;
     look.set_user_id("rlctl");
@@ -296,7 +299,7 @@ void AddPace(CLI::App& command, BenchArguments& arguments) {
   CLI::Option& rate = AddCount(command, "--rate", load.rate, 1'000'000,
                                "Calls a second, sent when they are due, whatever the answers do");
   rate.default_str(std::to_string(load.rate));
-  AddCount(command, "--callers", load.callers, 50'000,
+  AddCount(command, "--callers", load.callers, kMaxCallsInFlight,
            "Instead: callers that each send the next call when the last is answered")
       .excludes(&rate);
   AddDuration(command, "--duration", load.duration, 1ms, "How long calls are sent and counted");
@@ -345,7 +348,14 @@ void AddBenchCommand(CLI::App& app, Run& run) {
   AddPace(bench, *arguments);
   AddTraffic(bench, *arguments);
   AddDaemon(bench, arguments->daemon);
-  bench.callback([arguments, &run] { run = [arguments] { return Bench(*arguments); }; });
+  bench.callback([arguments, &run] {
+    const LoadOptions& load = arguments->load;
+    if (std::size_t{load.callers} * load.batch > kMaxRequestsInFlight) {
+      Reject("--callers times --batch", fmt::format("{} times {}", load.callers, load.batch),
+             fmt::format("at most {}", kMaxRequestsInFlight));
+    }
+    run = [arguments] { return Bench(*arguments); };
+  });
 }
 
 }  // namespace ratelimiter

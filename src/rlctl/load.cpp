@@ -32,9 +32,6 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 using limiter::RateLimiter;
 
-constexpr std::size_t kMaxCallsInFlight = 50'000;
-constexpr std::size_t kMaxRequestsInFlight = 1'000'000;
-
 // How long a thread may take to see that the load was ended early.
 constexpr Clock::duration kGlance = 50ms;
 

@@ -290,15 +290,16 @@ def samples(exposition: str) -> list:
     return found
 
 
-# Those of gRPC without its folder, for Python's gRPC has the name.
-PROTOS = ["limiter/limiter.proto", "health/v1/health.proto", "reflection/v1/reflection.proto"]
+# Those of gRPC without the first folder, for Python's gRPC and protobuf have the names.
+PROTOS = ["limiter/limiter.proto", "health/v1/health.proto", "reflection/v1/reflection.proto",
+          "rpc/status.proto", "rpc/error_details.proto"]
 
 
 @functools.cache
 def generated() -> tempfile.TemporaryDirectory:
     directory = tempfile.TemporaryDirectory(prefix="ratelimiter-proto-")
     subprocess.run(["protoc", "-I", ROOT / "proto", "-I", ROOT / "proto" / "grpc",
-                    f"--python_out={directory.name}", *PROTOS], check=True)
+                    "-I", ROOT / "proto" / "google", f"--python_out={directory.name}", *PROTOS], check=True)
     sys.path.insert(0, directory.name)
     return directory
 

@@ -10,7 +10,7 @@
 namespace ratelimiter {
 namespace {
 
-constexpr int kDraws = 1'000'000;
+constexpr int kDraws = 200'000;
 
 // The share that each of the numbers should have.
 std::vector<double> Shares(std::uint32_t count, double exponent) {
