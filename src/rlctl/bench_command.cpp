@@ -72,8 +72,11 @@ class Interrupt {
 // Connections that are made. None: the daemon does not answer, and that was told.
 Channels Connect(const BenchArguments& arguments) {
   Channels channels;
+  grpc::ChannelArguments once;
+  // What gRPC sends again by itself would not be counted, and being able to costs time.
+  once.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   for (std::uint32_t i = 0; i < arguments.connections; ++i) {
-    const auto channel = channels.emplace_back(OpenChannel(arguments.daemon));
+    const auto channel = channels.emplace_back(OpenChannel(arguments.daemon, once));
     // A look takes nothing and is not counted. What it says does not matter.
     limiter::AllowRequestRequest look;
     look.set_user_id("rlctl");
@@ -132,21 +135,22 @@ std::vector<HistogramRow> RowsOf(const LatencyHistogram& latency) {
   return rows;
 }
 
-// To a tenth of a microsecond.
+double ToTenths(double value) { return std::round(value * 10) / 10; }
+
 double Microseconds(Nanoseconds latency) {
-  constexpr double kTenth = 100;
-  return std::round(static_cast<double>(latency.count()) / kTenth) / 10;
+  return ToTenths(std::chrono::duration<double, std::micro>(latency).count());
 }
 
 Json ToJson(const LoadResult& result) {
-  Json json = {{"calls", result.calls},
-               {"accepted", result.accepted},
-               {"calls_per_second", PerSecond(result.calls_in_time, result.duration)},
-               {"decisions_per_second", PerSecond(result.decisions_in_time, result.duration)},
-               {"allowed", result.allowed},
-               {"denied", result.denied},
-               {"errors", Json::object()},
-               {"duration_seconds", Seconds(result.duration)}};
+  Json json = {
+      {"calls", result.calls},
+      {"accepted", result.accepted},
+      {"calls_per_second", ToTenths(PerSecond(result.calls_in_time, result.duration))},
+      {"decisions_per_second", ToTenths(PerSecond(result.decisions_in_time, result.duration))},
+      {"allowed", result.allowed},
+      {"denied", result.denied},
+      {"errors", Json::object()},
+      {"duration_seconds", Seconds(result.duration)}};
   for (std::size_t code = 0; code < result.errors.size(); ++code) {
     if (result.errors[code] == 0) continue;
     json["errors"][NameOf(static_cast<grpc::StatusCode>(code))] = result.errors[code];
@@ -264,52 +268,76 @@ int Bench(const BenchArguments& arguments) {
   return kExitOk;
 }
 
-CLI::Option& AddCount(CLI::App& command, const std::string& name, std::uint32_t& value,
-                      std::uint32_t most, const std::string& meaning) {
+// Options that are a number from 1, and those that are a duration up to a day.
+
+struct CountOption {
+  const char* name;
+  std::uint32_t most;
+  const char* meaning;
+};
+
+constexpr CountOption kRate = {"--rate", 1'000'000,
+                               "Calls a second, sent when they are due, whatever the answers do"};
+constexpr CountOption kCallers = {
+    "--callers", kMaxCallsInFlight,
+    "Instead: callers that each send the next call when the last is answered"};
+constexpr CountOption kConnections = {"--connections", 1'000, "Used in turns"};
+constexpr CountOption kUsers = {
+    "--users", 1'000'000'000,
+    "Users user-000000 and so on, chosen at random, the same in every run"};
+constexpr CountOption kBatch = {"--batch", 1'000,
+                                "Calls of AllowRequests, with so many requests in each"};
+
+struct DurationOption {
+  const char* name;
+  std::chrono::microseconds least;
+  const char* meaning;
+};
+
+constexpr DurationOption kDuration = {"--duration", 1ms, "How long calls are sent and counted"};
+constexpr DurationOption kWarmup = {"--warmup", 0ms, "How long calls are sent before they count"};
+
+// Both: `option` and `value` must outlive the parsing.
+
+CLI::Option& AddCount(CLI::App& command, const CountOption& option, std::uint32_t& value) {
   return *command
               .add_option_function<std::string>(
-                  name,
-                  [&value, name, most](const std::string& text) {
-                    value = ReadNumber(name, text, 1, most);
+                  option.name,
+                  [&option, &value](const std::string& text) {
+                    value = ReadNumber(option.name, text, 1, option.most);
                   },
-                  meaning)
+                  option.meaning)
               ->type_name("N");
 }
 
-CLI::Option& AddDuration(CLI::App& command, const std::string& name,
-                         std::chrono::microseconds& value, std::chrono::microseconds least,
-                         const std::string& meaning) {
-  return *command
-              .add_option_function<std::string>(
-                  name,
-                  [&value, name, least](const std::string& text) {
-                    constexpr std::chrono::microseconds kMost = 24h;
-                    value = ReadDuration(name, text, least, kMost);
-                  },
-                  meaning)
-              ->type_name("DURATION")
-              ->default_str(FormatDuration(value));
+void AddDuration(CLI::App& command, const DurationOption& option,
+                 std::chrono::microseconds& value) {
+  command
+      .add_option_function<std::string>(
+          option.name,
+          [&option, &value](const std::string& text) {
+            constexpr std::chrono::microseconds kMost = 24h;
+            value = ReadDuration(option.name, text, option.least, kMost);
+          },
+          option.meaning)
+      ->type_name("DURATION")
+      ->default_str(FormatDuration(value));
 }
 
 void AddPace(CLI::App& command, BenchArguments& arguments) {
   LoadOptions& load = arguments.load;
-  CLI::Option& rate = AddCount(command, "--rate", load.rate, 1'000'000,
-                               "Calls a second, sent when they are due, whatever the answers do");
+  CLI::Option& rate = AddCount(command, kRate, load.rate);
   rate.default_str(std::to_string(load.rate));
-  AddCount(command, "--callers", load.callers, 50'000,
-           "Instead: callers that each send the next call when the last is answered")
-      .excludes(&rate);
-  AddDuration(command, "--duration", load.duration, 1ms, "How long calls are sent and counted");
-  AddDuration(command, "--warmup", load.warmup, 0ms, "How long calls are sent before they count");
-  AddCount(command, "--connections", arguments.connections, 1'000, "Used in turns")
+  AddCount(command, kCallers, load.callers).excludes(&rate);
+  AddDuration(command, kDuration, load.duration);
+  AddDuration(command, kWarmup, load.warmup);
+  AddCount(command, kConnections, arguments.connections)
       .default_str(std::to_string(arguments.connections));
 }
 
 void AddTraffic(CLI::App& command, BenchArguments& arguments) {
   LoadOptions& load = arguments.load;
-  AddCount(command, "--users", load.users, 1'000'000'000,
-           "Users user-000000 and so on, chosen at random, the same in every run")
-      .default_str(std::to_string(load.users));
+  AddCount(command, kUsers, load.users).default_str(std::to_string(load.users));
   command
       .add_option_function<std::string>(
           "--zipf",
@@ -332,8 +360,7 @@ void AddTraffic(CLI::App& command, BenchArguments& arguments) {
       ->allow_extra_args(false)
       ->check(Utf8());
   AddCost(command, arguments.request);
-  AddCount(command, "--batch", load.batch, 1'000,
-           "Calls of AllowRequests, with so many requests in each");
+  AddCount(command, kBatch, load.batch);
 }
 
 }  // namespace
@@ -345,7 +372,14 @@ void AddBenchCommand(CLI::App& app, Run& run) {
   AddPace(bench, *arguments);
   AddTraffic(bench, *arguments);
   AddDaemon(bench, arguments->daemon);
-  bench.callback([arguments, &run] { run = [arguments] { return Bench(*arguments); }; });
+  bench.callback([arguments, &run] {
+    const LoadOptions& load = arguments->load;
+    if (std::size_t{load.callers} * load.batch > kMaxRequestsInFlight) {
+      Reject("--callers times --batch", fmt::format("{} times {}", load.callers, load.batch),
+             fmt::format("at most {}", kMaxRequestsInFlight));
+    }
+    run = [arguments] { return Bench(*arguments); };
+  });
 }
 
 }  // namespace ratelimiter

@@ -3,7 +3,6 @@
 #include <absl/status/status.h>
 #include <fmt/format.h>
 #include <grpcpp/create_channel.h>
-#include <grpcpp/support/channel_arguments.h>
 
 #include "ratelimiter/base/duration.h"
 
@@ -30,8 +29,8 @@ void AddDaemon(CLI::App& command, DaemonArguments& arguments) {
   AddAnswer(command, arguments.answer);
 }
 
-std::shared_ptr<grpc::Channel> OpenChannel(const DaemonArguments& arguments) {
-  grpc::ChannelArguments channel_arguments;
+std::shared_ptr<grpc::Channel> OpenChannel(const DaemonArguments& arguments,
+                                           grpc::ChannelArguments channel_arguments) {
   // A proxy is the way to the world, not to the daemon.
   channel_arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   // Else channels to one address share a connection.

@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <grpcpp/channel.h>
+#include <grpcpp/support/channel_arguments.h>
 #include <grpcpp/support/status.h>
 
 #include "arguments.h"
@@ -25,7 +26,8 @@ struct DaemonArguments {
 void AddDaemon(CLI::App& command, DaemonArguments& arguments);
 
 // Each channel has a connection of its own, made when it is first used.
-std::shared_ptr<grpc::Channel> OpenChannel(const DaemonArguments& arguments);
+std::shared_ptr<grpc::Channel> OpenChannel(const DaemonArguments& arguments,
+                                           grpc::ChannelArguments channel_arguments = {});
 
 // A code as the API's manual writes it, such as INVALID_ARGUMENT.
 std::string NameOf(grpc::StatusCode code);

@@ -32,9 +32,6 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 using limiter::RateLimiter;
 
-constexpr std::size_t kMaxCallsInFlight = 50'000;
-constexpr std::size_t kMaxRequestsInFlight = 1'000'000;
-
 // How long a thread may take to see that the load was ended early.
 constexpr Clock::duration kGlance = 50ms;
 
@@ -42,6 +39,7 @@ constexpr Clock::duration kGlance = 50ms;
 // thread that sends.
 class Traffic {
  public:
+  // NOLINTNEXTLINE(bugprone-random-generator-seed)
   explicit Traffic(const LoadOptions& options)
       : paths_(options.paths), cost_(options.cost), users_(options.users, options.zipf_exponent) {}
 
@@ -62,8 +60,7 @@ class Traffic {
   const std::vector<std::string> paths_;
   const std::optional<std::uint32_t> cost_;
   const ZipfDistribution users_;
-  // NOLINTNEXTLINE(bugprone-random-generator-seed,cert-msc51-cpp): the same in every run.
-  std::mt19937_64 random_;
+  std::mt19937_64 random_;  // The same in every run.
   std::size_t next_path_ = 0;
 };
 
@@ -160,8 +157,8 @@ class LoadRun {
  private:
   // One call after the other, so that what it needs is allocated once.
   struct Call {
-    typename Method::Request request;
-    typename Method::Response response;
+    Method::Request request;
+    Method::Response response;
     std::optional<grpc::ClientContext> context;
     std::unique_ptr<grpc::ClientAsyncResponseReader<typename Method::Response>> reader;
     grpc::Status status;

@@ -18,7 +18,12 @@
 
 namespace ratelimiter {
 
-// The load that is put on a daemon.
+// Bounds of what is in flight, and so of memory. Where an open loop reaches them
+// its calls are sent late.
+inline constexpr std::size_t kMaxCallsInFlight = 50'000;
+inline constexpr std::size_t kMaxRequestsInFlight = 1'000'000;
+
+// The load that is put on a daemon. Callers and their batches are within the bounds.
 struct LoadOptions {
   // An open loop: calls a second, sent when they are due, whatever the answers do.
   std::uint32_t rate = 100;
@@ -74,9 +79,6 @@ struct LoadProgress {
 // and which are used in turns, and returns when every call has ended: at most the
 // timeout after the last was sent. `watch` is called on this thread again and
 // again; it waits for a moment, and returns false to have no more calls sent.
-//
-// Bounded: at most 50,000 calls are in flight, and 1,000,000 requests; where that
-// many are, calls of an open loop are sent late.
 LoadResult RunLoad(std::span<const std::shared_ptr<grpc::Channel>> channels,
                    const LoadOptions& options, absl::FunctionRef<bool(const LoadProgress&)> watch);
 

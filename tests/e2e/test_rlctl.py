@@ -685,7 +685,7 @@ def commands_of_help() -> list:
 
 def test_every_command_tells_its_help():
     commands = commands_of_help()
-    assert commands == ["check", "completion", "explain", "healthcheck", "limits", "refund",
+    assert commands == ["bench", "check", "completion", "explain", "healthcheck", "limits", "refund",
                         "reload", "reset", "usage"]
     for command in commands:
         assert f"rlctl {command} " in printed(command, "--help")
@@ -736,7 +736,7 @@ def test_the_tab_key_completes():
 
 @pytest.mark.parametrize("command", [
     "check", "usage", "healthcheck", "explain", "reset", "refund", "reload", "limits list",
-    "limits validate"])
+    "limits validate", "bench"])
 def test_bash_completes_every_option(command):
     listed = re.split("\nOptions:", printed(*command.split(), "--help"), flags=re.IGNORECASE)[1]
     options = re.findall(r"--[\w-]+", listed)
