@@ -160,7 +160,7 @@ std::vector<Explanation> Limiter::Explain(const LimitSet& limits, const Request&
     explanation.applies = limit.AppliesTo(request);
     explanation.why = Why(limit, request);
     if (!explanation.applies) continue;
-    AppendSubject(limit, limits.hash_by(), request, explanation.subject);
+    explanation.subject = SubjectOf(limit, limits.hash_by(), request);
     const auto override = std::ranges::find_if(
         limit.overrides, [&](const Override& candidate) { return candidate.Matches(request); });
     if (override == limit.overrides.end()) {
