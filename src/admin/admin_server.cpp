@@ -20,6 +20,7 @@
 #include "admin_api.h"
 #include "host_check.h"
 #include "http_connection.h"
+#include "ratelimiter/base/listen.h"
 #include "ratelimiter/base/text.h"
 
 namespace ratelimiter {
@@ -179,18 +180,19 @@ class HttpServer final : public AdminServer, private httplib::Server {
   }
 
   absl::Status Listen(const std::string& bind, std::uint16_t port) {
+    const auto failure = [&](const std::string& why) {
+      return absl::UnavailableError(
+          fmt::format("cannot listen on {} port {} for the admin server: {}", bind, port, why));
+    };
+    // httplib does not say why it cannot.
+    if (const auto error = CheckListen(bind, port); error) return failure(error.message());
     int bound = port;
     if (port == 0) {
       bound = bind_to_any_port(bind);
     } else if (!bind_to_port(bind, port)) {
       bound = -1;
     }
-    if (bound <= 0) {
-      return absl::UnavailableError(
-          fmt::format("cannot listen on {} port {} for the admin server; is the port taken, or the "
-                      "address not this machine's?",
-                      bind, port));
-    }
+    if (bound <= 0) return failure("the HTTP library cannot, and does not say why");
     port_ = static_cast<std::uint16_t>(bound);
     // stop() does nothing before it runs: httplib asks for its threads when it does.
     std::promise<void> running;

@@ -87,7 +87,7 @@ void Inquiry::Ask(const MatchedLimit& matched, std::uint64_t cost) {
 Transaction Inquiry::transaction(Action action) {
   std::size_t begin = 0;
   for (std::size_t i = 0; i < charges_.size(); ++i) {
-    charges_[i].subject = std::string_view(subjects_).substr(begin, subject_ends_[i] - begin);
+    charges_[i].subject = {subjects_.data() + begin, subject_ends_[i] - begin};
     begin = subject_ends_[i];
   }
   decisions_.resize(charges_.size());

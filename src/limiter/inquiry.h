@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <string>
 
 #include <absl/container/inlined_vector.h>
 #include <absl/status/status.h>
@@ -61,7 +60,7 @@ class Inquiry {
   absl::InlinedVector<std::size_t, 4> subject_ends_;
   absl::InlinedVector<Charge, 4> charges_;
   absl::InlinedVector<Decision, 4> decisions_;
-  std::string subjects_;
+  Subjects subjects_;
   // A limit of capacity 0 refuses, so that nothing is taken.
   bool blocked_ = false;
 };

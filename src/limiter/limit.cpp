@@ -1,23 +1,28 @@
 #include "ratelimiter/limiter/limit.h"
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
 
 namespace ratelimiter {
 namespace {
 
 constexpr std::string_view kTagOfAll = "%all";
 
+void Append(std::string_view text, Subjects& out) {
+  out.insert(out.end(), text.begin(), text.end());
+}
+
 // Appends `text` with '%' and `reserved` written as %XX.
-void AppendEscaped(std::string_view text, char reserved, std::string_view escape,
-                   std::string& out) {
-  for (const char c : text) {
-    if (c == '%') {
-      out += "%25";
-    } else if (c == reserved) {
-      out += escape;
-    } else {
-      out += c;
-    }
+void AppendEscaped(std::string_view text, char reserved, std::string_view escape, Subjects& out) {
+  const std::array<char, 2> special = {'%', reserved};
+  while (!text.empty()) {
+    const std::size_t plain = std::min(text.size(), text.find_first_of(special.data(), 0, 2));
+    Append(text.substr(0, plain), out);
+    text.remove_prefix(plain);
+    if (text.empty()) return;
+    Append(text.front() == '%' ? "%25" : escape, out);
+    text.remove_prefix(1);
   }
 }
 
@@ -76,17 +81,17 @@ bool CanMeet(const Limit& one, const Limit& other) {
   return one.path.Overlaps(other.path) && Agree(one.attributes, other.attributes);
 }
 
-void AppendSubject(const Limit& limit, HashBy hash_by, const Request& request, std::string& out) {
+void AppendSubject(const Limit& limit, HashBy hash_by, const Request& request, Subjects& out) {
   const bool tag_is_user = limit.by.user && hash_by == HashBy::kUser;
-  out += '{';
+  out.push_back('{');
   if (tag_is_user) {
     AppendEscaped(request.user_id, '}', "%7D", out);
   } else {
-    out += kTagOfAll;
+    Append(kTagOfAll, out);
   }
-  out += '}';
+  out.push_back('}');
   const auto append_value = [&out](std::string_view value) {
-    out += ':';
+    out.push_back(':');
     AppendEscaped(value, ':', "%3A", out);
   };
   if (limit.by.user && !tag_is_user) append_value(request.user_id);
@@ -94,6 +99,12 @@ void AppendSubject(const Limit& limit, HashBy hash_by, const Request& request, s
   for (const std::string& key : limit.by.attributes) {
     append_value(request.Attribute(key).value_or(std::string_view()));
   }
+}
+
+std::string SubjectOf(const Limit& limit, HashBy hash_by, const Request& request) {
+  Subjects subject;
+  AppendSubject(limit, hash_by, request, subject);
+  return {subject.data(), subject.size()};
 }
 
 }  // namespace ratelimiter

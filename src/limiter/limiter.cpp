@@ -1,7 +1,7 @@
 #include "ratelimiter/limiter/limiter.h"
 
 #include <algorithm>
-#include <deque>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -69,30 +69,27 @@ absl::StatusOr<Answer> Limiter::Allow(const Request& request, Deadline deadline)
   return inquiry.Conclude(Carry(inquiry, inquiry.action(), store_, deadline));
 }
 
-std::vector<absl::StatusOr<Answer>> Limiter::AllowAll(std::span<const Request> requests,
-                                                      Deadline deadline) {
+void Limiter::AllowAll(std::span<const Request> requests, Deadline deadline,
+                       absl::FunctionRef<void(std::size_t, const absl::StatusOr<Answer>&)> tell) {
   const std::shared_ptr<const LimitSet> in_force = limits();
-  std::deque<Inquiry> inquiries;
-  std::vector<absl::Status> statuses;
+  std::vector<std::optional<Inquiry>> inquiries(requests.size());
+  std::vector<absl::Status> statuses(requests.size());
   std::vector<Transaction> transactions;
   std::vector<std::size_t> asking;  // By transaction: the place of its request.
-  for (const Request& request : requests) {
-    Inquiry& inquiry = inquiries.emplace_back(in_force, request);
-    statuses.push_back(inquiry.AskToAllow());
-    if (!statuses.back().ok() || !inquiry.asks()) continue;
-    asking.push_back(statuses.size() - 1);
+  transactions.reserve(requests.size());
+  asking.reserve(requests.size());
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    Inquiry& inquiry = inquiries[i].emplace(in_force, requests[i]);
+    statuses[i] = inquiry.AskToAllow();
+    if (!statuses[i].ok() || !inquiry.asks()) continue;
+    asking.push_back(i);
     transactions.push_back(inquiry.transaction(inquiry.action()));
   }
   store_.Decide(transactions, deadline);
   for (std::size_t i = 0; i < transactions.size(); ++i) {
     statuses[asking[i]] = std::move(transactions[i].status);
   }
-  std::vector<absl::StatusOr<Answer>> answers;
-  answers.reserve(requests.size());
-  for (std::size_t i = 0; i < requests.size(); ++i) {
-    answers.push_back(inquiries[i].Conclude(statuses[i]));
-  }
-  return answers;
+  for (std::size_t i = 0; i < requests.size(); ++i) tell(i, inquiries[i]->Conclude(statuses[i]));
 }
 
 absl::StatusOr<Answer> Limiter::GetUsage(const Request& request, std::string_view limit,
@@ -160,7 +157,7 @@ std::vector<Explanation> Limiter::Explain(const LimitSet& limits, const Request&
     explanation.applies = limit.AppliesTo(request);
     explanation.why = Why(limit, request);
     if (!explanation.applies) continue;
-    AppendSubject(limit, limits.hash_by(), request, explanation.subject);
+    explanation.subject = SubjectOf(limit, limits.hash_by(), request);
     const auto override = std::ranges::find_if(
         limit.overrides, [&](const Override& candidate) { return candidate.Matches(request); });
     if (override == limit.overrides.end()) {

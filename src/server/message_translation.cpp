@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <limits>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -12,14 +14,12 @@ namespace ratelimiter {
 namespace {
 
 // protobuf has checked that strings are valid UTF-8.
-absl::Status TranslateCommon(const auto& message, TranslatedRequest& translated) {
-  Request& request = translated.request;
+absl::Status TranslateCommon(const auto& message, Attributes& attributes, Request& request) {
   request.user_id = message.user_id();
   request.path = message.path();
-  for (const auto& [key, value] : message.attributes()) {
-    translated.attributes.push_back({key, value});
-  }
-  request.attributes = translated.attributes;
+  const std::size_t others = attributes.size();
+  for (const auto& [key, value] : message.attributes()) attributes.push_back({key, value});
+  request.attributes = std::span<const AttributeView>(attributes).subspan(others);
   return Validate(request);
 }
 
@@ -50,6 +50,7 @@ void SetNumbers(const LimitState& state, auto& message) {
 }
 
 void AddStates(const Answer& answer, auto& states) {
+  states.Reserve(static_cast<int>(answer.states.size()));
   for (const LimitState& state : answer.states) {
     limiter::LimitState& message = *states.Add();
     message.set_name(state.limit->name);
@@ -70,15 +71,17 @@ std::string RefusalReason(const Request& request, const LimitState& state) {
 
 }  // namespace
 
-absl::Status Translate(const limiter::AllowRequestRequest& message, TranslatedRequest& translated) {
-  translated.request.cost = message.has_cost() ? message.cost() : 1;
-  translated.request.dry_run = message.dry_run();
-  translated.request.details = message.details();
-  return TranslateCommon(message, translated);
+absl::Status Translate(const limiter::AllowRequestRequest& message, Attributes& attributes,
+                       Request& request) {
+  request.cost = message.has_cost() ? message.cost() : 1;
+  request.dry_run = message.dry_run();
+  request.details = message.details();
+  return TranslateCommon(message, attributes, request);
 }
 
-absl::Status Translate(const limiter::GetUsageRequest& message, TranslatedRequest& translated) {
-  return TranslateCommon(message, translated);
+absl::Status Translate(const limiter::GetUsageRequest& message, Attributes& attributes,
+                       Request& request) {
+  return TranslateCommon(message, attributes, request);
 }
 
 void Translate(const Request& request, const Answer& answer,

@@ -11,21 +11,16 @@
 
 namespace ratelimiter {
 
-// A request as the limiter sees it, and the attributes that it refers to; its
-// other strings are the message's. Not copied or moved: it points into itself.
-struct TranslatedRequest {
-  TranslatedRequest() = default;
-  TranslatedRequest(const TranslatedRequest&) = delete;
-  TranslatedRequest& operator=(const TranslatedRequest&) = delete;
+using Attributes = absl::InlinedVector<AttributeView, kMaxAttributes>;
 
-  Request request{};
-  absl::InlinedVector<AttributeView, kMaxAttributes> attributes{};
-};
-
-// Translate a message into `translated`. INVALID_ARGUMENT says what of it is not
-// accepted.
-absl::Status Translate(const limiter::AllowRequestRequest& message, TranslatedRequest& translated);
-absl::Status Translate(const limiter::GetUsageRequest& message, TranslatedRequest& translated);
+// Translate a message into a request. Its strings stay the message's; its attributes
+// are appended to `attributes` and are referred to there, so that room for all must
+// be reserved where several requests share it. INVALID_ARGUMENT says what of the
+// message is not accepted.
+absl::Status Translate(const limiter::AllowRequestRequest& message, Attributes& attributes,
+                       Request& request);
+absl::Status Translate(const limiter::GetUsageRequest& message, Attributes& attributes,
+                       Request& request);
 
 // Fill in a response that is empty.
 void Translate(const Request& request, const Answer& answer,

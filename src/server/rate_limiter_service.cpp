@@ -2,7 +2,6 @@
 
 #include <chrono>
 #include <cstddef>
-#include <deque>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,9 +39,9 @@ grpc::Status RateLimiterService::AllowRequest(grpc::ServerContext* context,
     CountError(message->user_id());
     return Shed();
   }
-  TranslatedRequest translated;
-  const Request& request = translated.request;
-  const absl::Status valid = Translate(*message, translated);
+  Attributes attributes;
+  Request request;
+  const absl::Status valid = Translate(*message, attributes, request);
   const absl::StatusOr<Answer> answer =
       valid.ok() ? limiter_.Allow(request, DeadlineOf(*context)) : valid;
   Count(request, answer);
@@ -64,12 +63,13 @@ grpc::Status RateLimiterService::GetUsage(grpc::ServerContext* context,
                                           limiter::GetUsageResponse* response) {
   const LoadShedder::Place place = shedder_.Enter();
   if (!place) return Shed();
-  TranslatedRequest translated;
-  if (const absl::Status valid = Translate(*message, translated); !valid.ok()) {
+  Attributes attributes;
+  Request request;
+  if (const absl::Status valid = Translate(*message, attributes, request); !valid.ok()) {
     return ToGrpcStatus(valid);
   }
   const absl::StatusOr<Answer> usage =
-      limiter_.GetUsage(translated.request, message->limit_name(), DeadlineOf(*context));
+      limiter_.GetUsage(request, message->limit_name(), DeadlineOf(*context));
   if (!usage.ok()) return ToGrpcStatus(usage.status());
   Translate(*usage, *response);
   return grpc::Status::OK;
@@ -90,28 +90,41 @@ grpc::Status RateLimiterService::AllowRequests(grpc::ServerContext* context,
     return ToGrpcStatus(absl::InvalidArgumentError(
         fmt::format("there are {} requests; accepted: 1 to {}", size, kMaxRequests)));
   }
-  std::deque<TranslatedRequest> translated;
-  std::vector<absl::Status> invalid;  // By request; OK where it is asked.
-  std::vector<Request> asked;
-  for (const limiter::AllowRequestRequest& request : message->requests()) {
-    invalid.push_back(Translate(request, translated.emplace_back()));
-    if (invalid.back().ok()) asked.push_back(translated.back().request);
+  std::size_t attributes_size = 0;
+  for (const auto& request : message->requests()) {
+    attributes_size += static_cast<std::size_t>(request.attributes_size());
   }
-  const std::vector<absl::StatusOr<Answer>> answers =
-      limiter_.AllowAll(asked, DeadlineOf(*context));
-
-  auto next = answers.begin();
-  for (std::size_t i = 0; i < invalid.size(); ++i) {
-    const absl::StatusOr<Answer> answer = invalid[i].ok() ? *next++ : invalid[i];
-    Count(translated[i].request, answer);
+  Attributes attributes;
+  attributes.reserve(attributes_size);
+  std::vector<Request> asked;
+  asked.reserve(static_cast<std::size_t>(size));
+  std::vector<limiter::AllowRequestsResult*> results;  // By request asked.
+  results.reserve(static_cast<std::size_t>(size));
+  const auto fail = [](const absl::Status& status, limiter::AllowRequestsResult& result) {
+    result.set_code(static_cast<std::uint32_t>(status.code()));
+    result.set_message(std::string(status.message()));
+  };
+  for (const limiter::AllowRequestRequest& request : message->requests()) {
     limiter::AllowRequestsResult& result = *response->add_results();
-    result.set_code(static_cast<std::uint32_t>(answer.status().code()));
-    if (answer.ok()) {
-      Translate(translated[i].request, *answer, *result.mutable_response());
+    Request translated;
+    if (const absl::Status valid = Translate(request, attributes, translated); valid.ok()) {
+      asked.push_back(translated);
+      results.push_back(&result);
     } else {
-      result.set_message(std::string(answer.status().message()));
+      CountError(request.user_id());
+      fail(valid, result);
     }
   }
+  limiter_.AllowAll(asked, DeadlineOf(*context),
+                    [&](std::size_t i, const absl::StatusOr<Answer>& answer) {
+                      Count(asked[i], answer);
+                      if (answer.ok()) {
+                        results[i]->set_code(static_cast<std::uint32_t>(absl::StatusCode::kOk));
+                        Translate(asked[i], *answer, *results[i]->mutable_response());
+                      } else {
+                        fail(answer.status(), *results[i]);
+                      }
+                    });
   return grpc::Status::OK;
 }
 

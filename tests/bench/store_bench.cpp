@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 
 #include "ratelimiter/base/clock.h"
+#include "ratelimiter/base/snapshot.h"
 #include "ratelimiter/limiter/limit_set.h"
 #include "ratelimiter/limiter/limiter.h"
 #include "ratelimiter/memory/memory_token_bucket.h"
@@ -44,6 +45,12 @@ void MemoryDecides(benchmark::State& state) {
   }
 }
 BENCHMARK(MemoryDecides)->Threads(1)->Threads(2);
+
+void ReadsASnapshot(benchmark::State& state) {
+  static const Snapshot<int> snapshot(std::make_shared<const int>(1));
+  for (auto _ : state) benchmark::DoNotOptimize(*snapshot.Get());
+}
+BENCHMARK(ReadsASnapshot)->Threads(1)->Threads(2);
 
 void CountsARequest(benchmark::State& state) {
   static RequestCounter requests(1'000);

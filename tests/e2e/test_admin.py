@@ -286,7 +286,7 @@ def test_a_taken_port_is_an_error(bind):
         assert done.returncode == 1
         (error,) = [line for line in done.stderr.splitlines() if "Z error  " in line]
         assert f"{bind} port {daemon.admin_port}" in error
-        assert "taken" in error and "ADMIN_PORT" in error and "ADMIN_BIND" in error
+        assert "already in use" in error and "ADMIN_PORT" in error and "ADMIN_BIND" in error
         assert "gRPC on" not in done.stderr
 
 

@@ -95,8 +95,7 @@ Words WordsOf(const LimitSet& limits, std::string_view bytes) {
 }
 
 void CheckSubject(const Limit& limit, HashBy hash_by, const Request& request, std::string& tag) {
-  std::string subject;
-  AppendSubject(limit, hash_by, request, subject);
+  const std::string subject = SubjectOf(limit, hash_by, request);
   const std::size_t end = subject.find('}');
   Require(subject.starts_with('{') && end != std::string::npos && end > 1 &&
               (end + 1 == subject.size() || subject[end + 1] == ':'),

@@ -30,9 +30,7 @@ struct Ask {
 
 // The subject of a user's bucket.
 inline std::string SubjectOf(std::string_view user) {
-  std::string subject;
-  AppendSubject(Limit{.name = "l"}, HashBy::kUser, {.user_id = user}, subject);
-  return subject;
+  return ratelimiter::SubjectOf(Limit{.name = "l"}, HashBy::kUser, {.user_id = user});
 }
 
 // Has `store` decide one transaction on one bucket.

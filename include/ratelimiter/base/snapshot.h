@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 namespace ratelimiter {
 
@@ -28,8 +29,11 @@ class Snapshot {
 
   void Set(const std::shared_ptr<const T>& value) {
     for (Copy& copy : copies_) {
+      // A count of references of its own, in a cache line of its own: else all
+      // readers would write to the one of `value`.
+      const auto owner = std::make_shared<const Owner>(value);
       // What was there is let go outside the lock: it may be much to destroy.
-      std::shared_ptr<const T> replaced = value;
+      std::shared_ptr<const T> replaced(owner, value.get());
       const std::lock_guard lock(copy.mutex);
       copy.value.swap(replaced);
     }
@@ -37,6 +41,11 @@ class Snapshot {
 
  private:
   static constexpr std::size_t kCopies = 16;
+
+  struct alignas(64) Owner {
+    explicit Owner(std::shared_ptr<const T> owned) : value(std::move(owned)) {}
+    std::shared_ptr<const T> value;
+  };
 
   struct alignas(64) Copy {
     mutable std::mutex mutex;

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include <absl/container/inlined_vector.h>
+
 #include "ratelimiter/limiter/quota.h"
 #include "ratelimiter/limiter/request.h"
 
@@ -91,6 +93,9 @@ enum class HashBy : std::uint8_t {
   kGlobal,  // Nothing: one node holds all.
 };
 
+// Names of buckets in a row. It allocates for more than three of the longest users.
+using Subjects = absl::InlinedVector<char, 1024>;
+
 // Appends the name of the bucket that the request pays from, among its limit's:
 // "{tag}", and behind it, each after a ':', the values that the limit counts by
 // and that are not the tag, in the order user, path, attributes by name. The tag
@@ -101,6 +106,9 @@ enum class HashBy : std::uint8_t {
 // written %25 and %3A: no value can end the tag or pass for another's bucket.
 //
 // Precondition: the limit applies to the request.
-void AppendSubject(const Limit& limit, HashBy hash_by, const Request& request, std::string& out);
+void AppendSubject(const Limit& limit, HashBy hash_by, const Request& request, Subjects& out);
+
+// The same by itself.
+std::string SubjectOf(const Limit& limit, HashBy hash_by, const Request& request);
 
 }  // namespace ratelimiter

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -81,9 +82,10 @@ class Limiter {
   // shadow: it could never pass. Other errors: TokenBucketStore::Decide's.
   absl::StatusOr<Answer> Allow(const Request& request, Deadline deadline);
 
-  // The same for each request as if alone, in order, in few round trips.
-  std::vector<absl::StatusOr<Answer>> AllowAll(std::span<const Request> requests,
-                                               Deadline deadline);
+  // The same for each request as if alone, in order, in few round trips: `tell` is
+  // called with each one's place and answer when all are decided.
+  void AllowAll(std::span<const Request> requests, Deadline deadline,
+                absl::FunctionRef<void(std::size_t, const absl::StatusOr<Answer>&)> tell);
 
   // How the limits stand for a request, whatever its cost; changes nothing. With
   // a limit named, that one is the deciding one. NOT_FOUND: the request is not

@@ -572,7 +572,7 @@ TEST_F(AdminServerTest, NeverSharesItsPortAndFreesItWhenItEnds) {
   Start();
   settings_.admin_port = port();
   EXPECT_THAT(AdminServer::Start(settings_, Backend()),
-              FailsWith(absl::StatusCode::kUnavailable, HasSubstr("is the port taken")));
+              FailsWith(absl::StatusCode::kUnavailable, HasSubstr("already in use")));
   server_.reset();
   Start();
   EXPECT_EQ(Get("/healthz").status, 200);

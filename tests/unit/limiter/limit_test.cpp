@@ -97,12 +97,6 @@ TEST(LimitTest, MeetsAnotherIfSomeRequestIsSubjectToBoth) {
   }));
 }
 
-std::string SubjectOf(const Limit& limit, HashBy hash_by, const Request& request) {
-  std::string subject;
-  AppendSubject(limit, hash_by, request, subject);
-  return subject;
-}
-
 TEST(SubjectTest, HoldsTheValuesThatAreCountedBy) {
   const std::vector<AttributeView> attributes = {{"zone", "eu:1"}, {"plan", "%"}};
   const Request request = {.user_id = "a}b%c{d:", .path = "/x:y}", .attributes = attributes};
