@@ -1,9 +1,9 @@
 """Makes load, and measures what it costs. Every turn is checked: what was not answered,
 or came out otherwise than expected, ends the run.
 
-Three generators, each on the same machine as the servers: h2load where calls are
-counted, for it costs least; `rlctl bench` where users, paths and the time of sending
-matter; redis-benchmark for what Redis can do alone.
+Three generators, each on the same machine as the servers: grpc_load where calls are
+counted, for it costs least; `rlctl bench` where the time of sending matters;
+redis-benchmark for what Redis can do alone.
 """
 
 import csv
@@ -45,44 +45,51 @@ def in_turns(what: str, variants: dict, rounds: int) -> dict:
 # --- The generators: each gives `decisions`, how many were made, and `rate`, a second ---
 
 
-def h2load(body: pathlib.Path, in_flight: int, calls: int, method="AllowRequest", batch=1):
-    """A load of so many calls with one body, each of `batch` decisions."""
+def grpc_load(messages: list, in_flight: int, calls: int, order="random", method="AllowRequest",
+              batch=1):
+    """A load of so many calls, each of `batch` decisions, with `messages` at random, the
+    same ones in every turn, or in turns."""
     connections, streams = IN_FLIGHT[in_flight]
+    bodies = tempfile.NamedTemporaryFile(prefix="bench-")
+    for message in messages:
+        text = message.SerializeToString()
+        bodies.write(struct.pack(">I", len(text)) + text)
+    bodies.flush()
 
     def run(server) -> dict:
-        output = harness.output_of(
-            "h2load", "-n", str(calls), "-c", str(connections), "-m", str(streams), "-d", body,
-            "-H", "content-type: application/grpc", "-H", "te: trailers",
-            f"http://127.0.0.1:{server.port}/limiter.RateLimiter/{method}")
-        require(f"{calls} succeeded" in output, f"h2load: not all calls were answered:\n{output}")
-        rate = float(re.search(r"([\d.]+) req/s", output)[1])
-        mean, unit = re.search(r"time for request:\s+\S+\s+\S+\s+([\d.]+)(us|ms|s)", output).groups()
-        return {"decisions": calls * batch, "rate": rate * batch,
-                "mean_us": float(mean) * {"us": 1, "ms": 1e3, "s": 1e6}[unit]}
+        words = {"port": server.port, "method": f"/limiter.RateLimiter/{method}",
+                 "connections": connections, "streams": streams, "calls": calls,
+                 "bodies": bodies.name, "order": order}
+        report = json.loads(harness.output_of(
+            harness.BUILD / "bin" / "grpc_load", *(f"--{name}={word}" for name, word in words.items())))
+        require(report["ok"] == calls, f"grpc_load: of {calls} calls ended {report['by_status']}")
+        return {"decisions": calls * batch, "rate": report["calls_per_second"] * batch,
+                **latencies(report)}
 
     return run
 
 
-def grpc_body(directory: pathlib.Path, users: list, batch=False) -> pathlib.Path:
-    """A file with the body of a call of AllowRequest by the one user, or of AllowRequests."""
-    request_type = harness.message("AllowRequestRequest")
-    requests = [request_type(user_id=user, path="/login") for user in users]
-    message = harness.message("AllowRequestsRequest")(requests=requests) if batch else requests[0]
-    text = message.SerializeToString()
-    with tempfile.NamedTemporaryFile(dir=directory, delete=False) as file:
-        file.write(struct.pack(">BI", 0, len(text)) + text)
-    return pathlib.Path(file.name)
+def latencies(report: dict) -> dict:
+    return {f"{name}_us": value for name, value in report["latency_us"].items()}
 
 
-def rlctl_bench(seconds: float, *flags, callers=320, rate=None, paths=("/login",), shed=False):
+def request(user: str, path="/login"):
+    """The message of a call of AllowRequest."""
+    return harness.message("AllowRequestRequest")(user_id=user, path=path)
+
+
+def batch_request(users: list):
+    """The message of a call of AllowRequests."""
+    return harness.message("AllowRequestsRequest")(requests=[request(user) for user in users])
+
+
+def rlctl_bench(seconds: float, *flags, callers=320, rate=None, shed=False):
     """A load for so many seconds, by callers that each wait for their answer, or at a
     rate. `shed`: calls may be refused with RESOURCE_EXHAUSTED; decisions and rate are
     those of the others."""
     pace = ["--rate", rate] if rate else ["--callers", callers]
     words = ["--duration", f"{1000 * seconds:.0f}ms", "--warmup", "500ms", "--json",
-             "--connections", max(1, callers // 40), *pace, *flags]
-    for path in paths:
-        words += ["--path", path]
+             "--connections", max(1, callers // 40), "--path", "/login", *pace, *flags]
 
     def run(server) -> dict:
         report = json.loads(harness.output_of(harness.RLCTL, "bench", *map(str, words),
@@ -93,8 +100,7 @@ def rlctl_bench(seconds: float, *flags, callers=320, rate=None, paths=("/login",
         return {"decisions": report["allowed"] + report["denied"],
                 "rate": report["decisions_per_second"],
                 "shed_rate": sum(errors.values()) / report["duration_seconds"],
-                "lag_us": report["max_send_lag_us"],
-                **{f"{name}_us": value for name, value in report["latency_us"].items()}}
+                "lag_us": report["max_send_lag_us"], **latencies(report)}
 
     return run
 

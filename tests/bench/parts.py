@@ -6,6 +6,7 @@ Each gives {group: {variant: [the numbers of each turn]}}.
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import pathlib
 import random
@@ -15,20 +16,23 @@ import subprocess
 import sys
 import tempfile
 
-from load import (IN_FLIGHT, grpc_body, h2load, harness, in_turns, measure, redis_benchmark, require,
-                  rlctl_bench)
+from load import (IN_FLIGHT, batch_request, grpc_load, harness, in_turns, measure, redis_benchmark,
+                  request, require, rlctl_bench)
 
-# The default limit, with room for all that is taken here: buckets are never full, so
-# that each call finds one, pays, and writes it.
-LIMIT = {"CAPACITY": 1_000_000_000}
+# Room for all that is taken here, and a token comes back so late that no bucket is full
+# again before its next call: each finds one, pays, and writes it.
+CAPACITY, REFILL_INTERVAL_S = 10_000_000, 300
+LIMIT = {"CAPACITY": CAPACITY, "REFILL_INTERVAL": f"{REFILL_INTERVAL_S}s"}
 # One that is empty after the first call.
 EMPTY = {"CAPACITY": 1, "REFILL_INTERVAL": "30d"}
-PATHS = """
+PATHS = f"""
 limits:
-  - {name: login, path: /login, capacity: 1000000000, refill: 1 per 2s}
-  - {name: refused, path: /refused, capacity: 1, refill: 1 per 30d}
+  - {{name: login, path: /login, capacity: {CAPACITY}, refill: 1 per {REFILL_INTERVAL_S}s}}
+  - {{name: refused, path: /refused, capacity: 1, refill: 1 per 30d}}
 """
-USER = "user-000001"
+# So many that hardly two of the calls in flight are by the same one, for the daemon
+# decides such calls by one run of the script.
+USERS = 100_000
 BATCH = 100
 BUCKETS = 1_000_000
 
@@ -40,8 +44,8 @@ class Plan:
     seconds: float  # A turn's length, where it is timed.
 
 
-def evalsha(sha1: str, key: str, capacity=LIMIT["CAPACITY"], refill=1, interval_us=2_000_000,
-            cost=1) -> list:
+def evalsha(sha1: str, key: str, capacity=CAPACITY, refill=1,
+            interval_us=1_000_000 * REFILL_INTERVAL_S, cost=1) -> list:
     """A decision as the daemon sends it, for a key that the daemon does not use: the
     name of the three numbers, the longest there is, is not that of these."""
     return ["EVALSHA", sha1, "1", key, "take", str(capacity), str(refill), str(interval_us),
@@ -50,6 +54,15 @@ def evalsha(sha1: str, key: str, capacity=LIMIT["CAPACITY"], refill=1, interval_
 
 def load_script(redis) -> str:
     return redis.cli("SCRIPT", "LOAD", (harness.ROOT / "src/redis/token_bucket.lua").read_text())
+
+
+def user(number: int) -> str:
+    return f"user-{number:06}"
+
+
+def requests_of(count: int, path="/login") -> list:
+    """A request of each of so many users."""
+    return [request(user(number), path) for number in range(count)]
 
 
 class Bench:
@@ -95,13 +108,13 @@ STORES = ["no-op", "pool", "Redis", "memory"]
 
 
 def calls(plan: Plan) -> dict:
-    """Unary calls, all allowed, by one user."""
+    """Unary calls, all allowed, by many users."""
     with bench() as b:
         servers = {store: b.start(store, **LIMIT) for store in STORES}
-        body = grpc_body(b.directory, [USER])
+        requests = requests_of(USERS)
         groups = {}
         for in_flight in IN_FLIGHT:
-            load = h2load(body, in_flight, plan.calls // (10 if in_flight == 1 else 1))
+            load = grpc_load(requests, in_flight, plan.calls // (10 if in_flight == 1 else 1))
             groups[str(in_flight)] = b.turns(
                 f"calls, {in_flight} in flight",
                 {store: (server, load) for store, server in servers.items()}, plan.rounds)
@@ -115,49 +128,58 @@ def knows_deny_cache() -> bool:
 def refused(plan: Plan) -> dict:
     """One user whose bucket is empty."""
     with bench() as b:
-        load = h2load(grpc_body(b.directory, [USER]), 320, plan.calls)
+        load = grpc_load(requests_of(1), 320, plan.calls)
         loads = {"no-op": (b.start("no-op", **LIMIT), load)}
         servers = {"Redis": b.start("Redis", **EMPTY)}
         if knows_deny_cache():
             servers["Redis, DENY_CACHE_MAX_AGE=0"] = b.start("Redis", DENY_CACHE_MAX_AGE="0", **EMPTY)
         servers["memory"] = b.start("memory", **EMPTY)
         for name, server in servers.items():
-            server.allow(USER, "/login")
+            server.allow(user(0), "/login")
             loads[name] = (server, load, {"denied": 1.0})
         return {"320": b.turns("refused", loads, plan.rounds)}
 
 
 def workloads(plan: Plan) -> dict:
-    """Users and paths as they may be, by callers that each wait for their answer."""
-    half = ["/login", "/refused"]
-    kinds = {"all allowed": (rlctl_bench(plan.seconds, "--users", 1_000), 0),
-             "half refused": (rlctl_bench(plan.seconds, "--users", 1_000, paths=half), 0.5),
+    """Users and paths as they may be."""
+    few, refused_ones = requests_of(1_000), requests_of(1_000, "/refused")
+    kinds = {"all allowed": (grpc_load(few, 320, plan.calls), 0),
+             "half refused": (grpc_load(few + refused_ones, 320, plan.calls), 0.5),
              "Zipf over 1,000,000 users": (
-                 rlctl_bench(plan.seconds, "--users", 1_000_000, "--zipf", 1.1), 0),
-             "one hot key": (rlctl_bench(plan.seconds, "--users", 1), 0)}
+                 grpc_load(zipf_requests(1_000_000, 1.1), 320, plan.calls, "turns"), 0),
+             "one hot key": (grpc_load(requests_of(1), 320, plan.calls), 0)}
     with bench() as b:
         limits = b.file("limits.yaml", PATHS)
         servers = {store: b.start(store, LIMITS_FILE=limits) for store in STORES}
         for server in servers.values():  # Empties the buckets that are to refuse.
-            rlctl_bench(2, "--users", 1_000, paths=half)(server)
+            grpc_load(refused_ones, 320, len(refused_ones), "turns")(server)
         return {kind: b.turns(f"workloads, {kind}",
                               {store: (server, load, {"denied": 0 if store == "no-op" else denied})
                                for store, server in servers.items()}, plan.rounds)
                 for kind, (load, denied) in kinds.items()}
 
 
+def zipf_requests(users: int, exponent: float) -> list:
+    """Requests by users of whom the i-th comes in proportion to 1/i^exponent."""
+    weights = itertools.accumulate((number + 1) ** -exponent for number in range(users))
+    sample = random.Random(1).choices(range(users), cum_weights=list(weights), k=USERS)
+    return [request(user(number)) for number in sample]
+
+
 def batch(plan: Plan) -> dict:
     """AllowRequests of 100 requests, each by another user."""
     with bench() as b:
         # The ids that redis-benchmark makes, so that its keys are as long.
-        body = grpc_body(b.directory, [f"{user:012}" for user in range(BATCH)], batch=True)
-        load, more = (h2load(body, 32, plan.calls // part, "AllowRequests", BATCH) for part in (20, 5))
+        ids = [f"{number:012}" for number in range(USERS)]
+        batches = [batch_request(ids[first:first + BATCH]) for first in range(0, USERS, BATCH)]
+        load, more = (grpc_load(batches, 32, plan.calls // part, method="AllowRequests", batch=BATCH)
+                      for part in (20, 5))
         memory = b.start("memory", **LIMIT)
-        unary = h2load(grpc_body(b.directory, ["0" * 12]), 320, plan.calls)
+        unary = grpc_load([request(one) for one in ids], 320, plan.calls)
         script = evalsha(load_script(b.redis), "rl:0:default:{__rand_int__}")
         loads = {
             "Redis": b.turn(b.start("Redis", **LIMIT), load),
-            "redis-benchmark -P 16": lambda: redis_benchmark(b.redis, 5 * plan.calls, BATCH, script),
+            "redis-benchmark -P 16": lambda: redis_benchmark(b.redis, 5 * plan.calls, USERS, script),
             "memory": b.turn(memory, more),
             "memory, unary": b.turn(memory, unary)}
         return {"batch": in_turns("batch", loads, plan.rounds)}
@@ -166,11 +188,11 @@ def batch(plan: Plan) -> dict:
 def limits(plan: Plan) -> dict:
     """Unary calls on Redis that are subject to 1, 3 and 10 limits."""
     with bench() as b:
-        load = h2load(grpc_body(b.directory, [USER]), 320, plan.calls)
+        load = grpc_load(requests_of(USERS), 320, plan.calls)
         loads = {}
         for count in (1, 3, 10):
             file = b.file(f"{count}.yaml", "limits:\n" + "".join(
-                f"  - {{name: limit-{number}, capacity: {LIMIT['CAPACITY']}, refill: 1 per 2s}}\n"
+                f"  - {{name: limit-{number}, capacity: {CAPACITY}, refill: 1 per {REFILL_INTERVAL_S}s}}\n"
                 for number in range(count)))
             loads[str(count)] = (b.start("Redis", LIMITS_FILE=file), load)
         return {"320": b.turns("limits", loads, plan.rounds)}

@@ -1,5 +1,6 @@
 """What ./dev bench makes of its measurements, and that the pages have room for them."""
 
+import collections
 import pathlib
 import re
 import sys
@@ -8,6 +9,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "bench"))
+import parts
 import report
 
 
@@ -22,7 +24,8 @@ def calls(redis: list, noop: list) -> dict:
 BOUND = report.Bound("Redis", "calls", "320", "Redis", "rate", "≥", 0.75, "no-op")
 
 
-def test_every_part_has_its_place_on_the_page_and_its_name_in_the_door():
+def test_every_part_has_its_table_its_place_on_the_page_and_its_name_in_the_door():
+    assert sorted(parts.PARTS) == sorted(report.TABLES)
     for name in ["must-reach", "machine", *report.TABLES]:
         assert report.block(report.PAGE, name)
     assert report.block(report.README, "summary")
@@ -54,6 +57,13 @@ def test_what_was_not_measured_is_told_or_kept(monkeypatch):
     before = "\n".join(report.must_reach(calls([80], [100])))
     assert report.must_reach({}, before)[-1] == "| Redis | ≥ 0.75 | 0.80 | ✓ |"
     assert report.must_reach(calls([90], [100]), before)[-1] == "| Redis | ≥ 0.75 | 0.90 | ✓ |"
+
+
+def test_zipf_requests_come_by_users_in_proportion_to_their_rank():
+    users = collections.Counter(request.user_id for request in parts.zipf_requests(1_000, 1.0))
+    first, tenth = users[parts.user(0)], users[parts.user(9)]
+    assert first / parts.USERS == pytest.approx(1 / sum(1 / rank for rank in range(1, 1_001)), rel=0.05)
+    assert first / tenth == pytest.approx(10, rel=0.1)
 
 
 def test_only_its_own_part_of_a_page_is_replaced(tmp_path):

@@ -1,0 +1,446 @@
+// A load of unary gRPC calls on a server of this machine, for bench.py: a closed loop of
+// --connections × --streams calls in flight, each of which is followed by the next when it is
+// answered. It speaks HTTP/2 without TLS on one thread and does nothing else, so that it takes as
+// little as can be of the cores that it shares with the server, whatever messages are sent.
+//
+// Prints a JSON object: calls; ok; by_status, calls by grpc-status ("none": the answer had no such
+// status, or not HTTP's 200); seconds and calls_per_second, from the first call to the last answer;
+// latency_us, from the write that a call was a part of to the read that ended its answer. Ends with
+// 1 if a connection ends before, or nothing arrives for half a minute.
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <list>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <nghttp2/nghttp2.h>
+#include <nlohmann/json.hpp>
+
+namespace ratelimiter {
+namespace {
+
+using TimePoint = std::chrono::steady_clock::time_point;
+
+constexpr std::chrono::milliseconds kPatience = std::chrono::seconds(30);
+// So large that no answer waits for a window.
+constexpr std::int32_t kWindow = 0x7fffffff;
+constexpr std::size_t kStatusCodes = 17;  // gRPC's, 0 to 16.
+constexpr std::size_t kNoStatus = kStatusCodes;
+
+struct Options {
+  std::uint16_t port = 0;
+  std::string method;  // Such as /limiter.RateLimiter/AllowRequest
+  std::uint32_t connections = 1;
+  std::uint32_t streams = 1;
+  std::uint64_t calls = 0;
+  std::string bodies;  // A file.
+};
+
+[[noreturn]] void ThrowErrno(const char* what) {
+  throw std::system_error(errno, std::generic_category(), what);
+}
+
+// Returns what a function of nghttp2 gave; throws if that is an error.
+template <typename Number>
+Number Checked(Number result) {
+  if (result < 0) throw std::runtime_error(nghttp2_strerror(static_cast<int>(result)));
+  return result;
+}
+
+// The length of a message, as it stands before it: the highest byte first.
+std::size_t LengthOf(std::string_view prefix) {
+  std::size_t length = 0;
+  for (const char byte : prefix) length = (length << 8) | static_cast<unsigned char>(byte);
+  return length;
+}
+
+// The bodies of calls, in the order in which they are sent: that of the file again and again, or a
+// random one that is the same in every run.
+class Bodies {
+ public:
+  // The file has messages, each behind its length in four bytes. Throws if it does not.
+  Bodies(const std::string& path, bool random) : random_(random) {
+    constexpr std::size_t kPrefix = 4;
+    std::ifstream file(path, std::ios::binary);
+    const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+    for (std::string_view rest = text; !rest.empty();) {
+      const std::size_t size = kPrefix + LengthOf(rest.substr(0, kPrefix));
+      if (rest.size() < size) throw std::runtime_error(path + ": the last message is cut off");
+      // Only gRPC's flag is missing that says: not compressed.
+      (bodies_ += '\0') += rest.substr(0, size);
+      begins_.push_back(bodies_.size());
+      rest.remove_prefix(size);
+    }
+    if (Count() == 0) throw std::runtime_error(path + ": no message is there");
+  }
+
+  // Valid as long as this is.
+  std::string_view Next() {
+    const std::size_t i = random_ ? Uniform(0, Count() - 1)(engine_) : next_++ % Count();
+    return std::string_view(bodies_).substr(begins_[i], begins_[i + 1] - begins_[i]);
+  }
+
+ private:
+  using Uniform = std::uniform_int_distribution<std::size_t>;
+
+  std::size_t Count() const { return begins_.size() - 1; }
+
+  std::string bodies_;
+  std::vector<std::size_t> begins_{0};  // And the end of the last.
+  bool random_;
+  std::mt19937_64 engine_;
+  std::size_t next_ = 0;
+};
+
+// What all connections send, and what came of it.
+class Load {
+ public:
+  Load(const Options& options, Bodies bodies) : bodies_(std::move(bodies)), calls_(options.calls) {
+    waits_us_.reserve(calls_);
+  }
+
+  // The body of the next call, until all have begun; then none.
+  std::string_view Begin() { return begun_++ < calls_ ? bodies_.Next() : std::string_view(); }
+
+  // `status`: a code of gRPC's, or kNoStatus.
+  void End(std::size_t status, TimePoint begin, TimePoint end) {
+    ++by_status_[status];
+    const auto wait = std::chrono::duration_cast<std::chrono::microseconds>(end - begin);
+    waits_us_.push_back(static_cast<std::uint32_t>(wait.count()));
+  }
+
+  bool over() const { return waits_us_.size() == calls_; }
+
+  // The result as JSON, once it is over.
+  nlohmann::ordered_json Report(std::chrono::duration<double> duration) {
+    nlohmann::ordered_json by_status = nlohmann::ordered_json::object();
+    for (std::size_t code = 0; code < by_status_.size(); ++code) {
+      const std::string name = code == kNoStatus ? "none" : std::to_string(code);
+      if (by_status_[code] > 0) by_status[name] = by_status_[code];
+    }
+    std::ranges::sort(waits_us_);
+    const auto percentile = [this](double share) {
+      const double rank = std::ceil(share * static_cast<double>(calls_));
+      return waits_us_[static_cast<std::size_t>(rank) - 1];
+    };
+    const auto calls = static_cast<double>(calls_);
+    return {{"calls", calls_},
+            {"ok", by_status_[0]},
+            {"by_status", by_status},
+            {"seconds", duration.count()},
+            {"calls_per_second", calls / duration.count()},
+            {"latency_us",
+             {{"mean", std::accumulate(waits_us_.begin(), waits_us_.end(), 0.0) / calls},
+              {"p50", percentile(0.5)},
+              {"p90", percentile(0.9)},
+              {"p99", percentile(0.99)},
+              {"p999", percentile(0.999)},
+              {"max", waits_us_.back()}}}};
+  }
+
+ private:
+  Bodies bodies_;
+  std::uint64_t calls_;
+  std::uint64_t begun_ = 0;
+  std::array<std::uint64_t, kStatusCodes + 1> by_status_{};
+  std::vector<std::uint32_t> waits_us_;  // Of each call that has ended.
+};
+
+// One connection with its calls in flight. It must stay where it is.
+class Connection {
+ public:
+  // Connects. `load` must outlive it.
+  Connection(const Options& options, Load& load);
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+  ~Connection() { close(socket_); }
+
+  int socket() const { return socket_; }
+
+  // Begins a call in each stream that is free, and writes what the system takes.
+  void Send();
+  // Reads all that has arrived. Streams whose answer has ended are free again.
+  void Receive();
+
+ private:
+  // One of the calls that may be in flight at once.
+  struct Stream {
+    std::string_view unsent;  // The rest of the body.
+    TimePoint begin;
+    bool http_ok = false;
+    std::size_t status = kNoStatus;
+  };
+  struct SessionDeleter {
+    void operator()(nghttp2_session* session) const { nghttp2_session_del(session); }
+  };
+
+  void Begin(Stream& stream, std::string_view body, TimePoint now);
+  // Gathers what the session has to send. False: nothing.
+  bool Gather();
+  // False: the system does not take all of it now.
+  bool Write();
+  Stream& StreamOf(std::int32_t id) {
+    return *static_cast<Stream*>(nghttp2_session_get_stream_user_data(session_.get(), id));
+  }
+
+  // nghttp2's callbacks; `self` is the connection.
+  static ssize_t ReadBody(nghttp2_session* session, std::int32_t id, std::uint8_t* buffer,
+                          std::size_t size, std::uint32_t* flags, nghttp2_data_source* source,
+                          void* self);
+  static int OnHeader(nghttp2_session* session, const nghttp2_frame* frame,
+                      const std::uint8_t* name, std::size_t name_size, const std::uint8_t* value,
+                      std::size_t value_size, std::uint8_t flags, void* self);
+  static int OnStreamClose(nghttp2_session* session, std::int32_t id, std::uint32_t error,
+                           void* self);
+
+  Load& load_;
+  const std::string method_;
+  const std::string authority_;
+  const std::array<nghttp2_nv, 6> headers_;
+  int socket_;
+  std::unique_ptr<nghttp2_session, SessionDeleter> session_;
+  std::vector<Stream> streams_;
+  std::vector<Stream*> free_;
+  std::string output_;
+  std::size_t written_ = 0;  // Of output_.
+  TimePoint read_at_;        // When what is being looked at was read.
+};
+
+std::uint8_t* Bytes(std::string_view text) {
+  // nghttp2 asks for bytes that are not constant and changes none.
+  return reinterpret_cast<std::uint8_t*>(const_cast<char*>(text.data()));
+}
+
+// Both must outlive the sessions that it is sent by.
+nghttp2_nv Header(std::string_view name, std::string_view value) {
+  return {Bytes(name), Bytes(value), name.size(), value.size(),
+          NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE};
+}
+
+std::string_view Text(const std::uint8_t* bytes, std::size_t size) {
+  return {reinterpret_cast<const char*>(bytes), size};
+}
+
+int Connect(std::uint16_t port) {
+  const int created = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (created < 0) ThrowErrno("socket");
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const int on = 1;
+  if (connect(created, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+      setsockopt(created, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0 ||
+      fcntl(created, F_SETFL, O_NONBLOCK) != 0) {
+    ThrowErrno("connect");
+  }
+  return created;
+}
+
+Connection::Connection(const Options& options, Load& load)
+    : load_(load),
+      method_(options.method),
+      authority_("127.0.0.1:" + std::to_string(options.port)),
+      headers_{Header(":method", "POST"), Header(":scheme", "http"),
+               Header(":path", method_),  Header(":authority", authority_),
+               Header("te", "trailers"),  Header("content-type", "application/grpc")},
+      socket_(Connect(options.port)),
+      streams_(options.streams) {
+  for (Stream& stream : streams_) free_.push_back(&stream);
+
+  nghttp2_session_callbacks* callbacks = nullptr;
+  Checked(nghttp2_session_callbacks_new(&callbacks));
+  nghttp2_session_callbacks_set_on_header_callback(callbacks, OnHeader);
+  nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, OnStreamClose);
+  nghttp2_session* session = nullptr;
+  const int created = nghttp2_session_client_new(&session, callbacks, this);
+  nghttp2_session_callbacks_del(callbacks);
+  Checked(created);
+  session_.reset(session);
+
+  const std::array<nghttp2_settings_entry, 2> settings{
+      {{NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
+       {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, std::uint32_t{kWindow}}}};
+  Checked(nghttp2_submit_settings(session, NGHTTP2_FLAG_NONE, settings.data(), settings.size()));
+  Checked(nghttp2_session_set_local_window_size(session, NGHTTP2_FLAG_NONE, 0, kWindow));
+}
+
+void Connection::Send() {
+  const TimePoint now = std::chrono::steady_clock::now();
+  while (!free_.empty()) {
+    const std::string_view body = load_.Begin();
+    if (body.empty()) break;
+    Begin(*free_.back(), body, now);
+    free_.pop_back();
+  }
+  while (Write() && Gather()) {
+  }
+}
+
+void Connection::Begin(Stream& stream, std::string_view body, TimePoint now) {
+  stream = {.unsent = body, .begin = now};
+  nghttp2_data_provider provider{.source = {.ptr = &stream}, .read_callback = ReadBody};
+  Checked(nghttp2_submit_request(session_.get(), nullptr, headers_.data(), headers_.size(),
+                                 &provider, &stream));
+}
+
+bool Connection::Gather() {
+  output_.clear();
+  written_ = 0;
+  const std::uint8_t* frame = nullptr;
+  while (const auto size = Checked(nghttp2_session_mem_send(session_.get(), &frame))) {
+    output_ += Text(frame, static_cast<std::size_t>(size));
+  }
+  return !output_.empty();
+}
+
+bool Connection::Write() {
+  while (written_ < output_.size()) {
+    const auto size = send(socket_, &output_[written_], output_.size() - written_, MSG_NOSIGNAL);
+    if (size < 0 && errno == EAGAIN) return false;
+    if (size < 0) ThrowErrno("send");
+    written_ += static_cast<std::size_t>(size);
+  }
+  return true;
+}
+
+void Connection::Receive() {
+  std::array<std::uint8_t, std::size_t{1} << 16> input;  // NOLINT(*-member-init): it is read into.
+  while (true) {
+    const auto size = recv(socket_, input.data(), input.size(), 0);
+    if (size < 0 && errno == EAGAIN) return;
+    if (size < 0) ThrowErrno("recv");
+    if (size == 0) throw std::runtime_error("the server has closed a connection");
+    read_at_ = std::chrono::steady_clock::now();
+    const auto read = static_cast<std::size_t>(size);
+    Checked(nghttp2_session_mem_recv(session_.get(), input.data(), read));
+    if (read < input.size()) return;  // That was all: what comes later is an event of its own.
+  }
+}
+
+ssize_t Connection::ReadBody(nghttp2_session* /*session*/, std::int32_t /*id*/,
+                             std::uint8_t* buffer, std::size_t size, std::uint32_t* flags,
+                             nghttp2_data_source* source, void* /*self*/) {
+  std::string_view& unsent = static_cast<Stream*>(source->ptr)->unsent;
+  const std::size_t count = std::min(size, unsent.size());
+  std::ranges::copy(unsent.substr(0, count), buffer);
+  unsent.remove_prefix(count);
+  if (unsent.empty()) *flags |= NGHTTP2_DATA_FLAG_EOF;
+  return static_cast<ssize_t>(count);
+}
+
+int Connection::OnHeader(nghttp2_session* /*session*/, const nghttp2_frame* frame,
+                         const std::uint8_t* name, std::size_t name_size, const std::uint8_t* value,
+                         std::size_t value_size, std::uint8_t /*flags*/, void* self) {
+  const std::string_view header = Text(name, name_size);
+  const std::string_view text = Text(value, value_size);
+  if (header == ":status") {
+    static_cast<Connection*>(self)->StreamOf(frame->hd.stream_id).http_ok = text == "200";
+  } else if (header == "grpc-status") {
+    std::size_t code = kNoStatus;
+    std::from_chars(text.data(), text.data() + text.size(), code);
+    static_cast<Connection*>(self)->StreamOf(frame->hd.stream_id).status =
+        std::min(code, kNoStatus);
+  }
+  return 0;
+}
+
+int Connection::OnStreamClose(nghttp2_session* /*session*/, std::int32_t id,
+                              std::uint32_t /*error*/, void* self) {
+  auto& connection = *static_cast<Connection*>(self);
+  Stream& stream = connection.StreamOf(id);
+  connection.load_.End(stream.http_ok ? stream.status : kNoStatus, stream.begin,
+                       connection.read_at_);
+  connection.free_.push_back(&stream);
+  return 0;
+}
+
+// Sends all calls and waits for their answers. Returns how long that took.
+std::chrono::duration<double> Run(const Options& options, Load& load) {
+  const int poll = epoll_create1(EPOLL_CLOEXEC);
+  if (poll < 0) ThrowErrno("epoll_create1");
+  std::list<Connection> connections;
+  for (std::uint32_t i = 0; i < options.connections; ++i) {
+    Connection& connection = connections.emplace_back(options, load);
+    epoll_event event{.events = EPOLLIN | EPOLLOUT | EPOLLET, .data = {.ptr = &connection}};
+    if (epoll_ctl(poll, EPOLL_CTL_ADD, connection.socket(), &event) != 0) ThrowErrno("epoll_ctl");
+  }
+  const TimePoint begin = std::chrono::steady_clock::now();
+  std::array<epoll_event, 64> events{};
+  while (!load.over()) {
+    const int count = epoll_wait(poll, events.data(), events.size(), kPatience.count());
+    if (count == 0) throw std::runtime_error("nothing has arrived for half a minute");
+    if (count < 0 && errno != EINTR) ThrowErrno("epoll_wait");
+    for (int i = 0; i < count; ++i) {
+      auto& connection = *static_cast<Connection*>(events[static_cast<std::size_t>(i)].data.ptr);
+      connection.Receive();
+      connection.Send();
+    }
+  }
+  const TimePoint end = std::chrono::steady_clock::now();
+  close(poll);
+  return end - begin;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Puts a load of gRPC calls on a server of this machine.");
+  Options options;
+  std::string order = "turns";
+  app.add_option("--port", options.port)->required();
+  app.add_option("--method", options.method, "such as /limiter.RateLimiter/AllowRequest")
+      ->required();
+  app.add_option("--connections", options.connections)->check(CLI::Range(1, 1'000));
+  app.add_option("--streams", options.streams, "calls in flight on each connection")
+      ->check(CLI::Range(1, 10'000));
+  app.add_option("--calls", options.calls)->required()->check(CLI::Range(1, 100'000'000));
+  app.add_option("--bodies", options.bodies,
+                 "a file of messages, each behind its length in four bytes")
+      ->required();
+  app.add_option("--order", order, "in which they are sent: turns, or random with a fixed seed")
+      ->check(CLI::IsMember({"turns", "random"}));
+  CLI11_PARSE(app, argc, argv);
+
+  Load load(options, Bodies(options.bodies, order == "random"));
+  const std::chrono::duration<double> duration = Run(options, load);
+  std::cout << load.Report(duration) << '\n';
+  return 0;
+}
+
+}  // namespace
+}  // namespace ratelimiter
+
+int main(int argc, char** argv) {
+  try {
+    return ratelimiter::Main(argc, argv);
+  } catch (const std::exception& error) {
+    std::cerr << "grpc_load: " << error.what() << '\n';
+    return 1;
+  }
+}
