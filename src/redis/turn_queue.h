@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <thread>
 #include <utility>
 
 #include "futex.h"
@@ -78,9 +79,15 @@ class TurnQueue {
 
  private:
   enum State : std::uint32_t { kWaiting, kTaken, kServed, kChosen, kGone };
+  // Beside the state in a waiter's word: its thread sleeps, or is about to.
+  static constexpr std::uint32_t kAsleep = 1U << 31U;
+  static State StateOf(std::uint32_t word) { return static_cast<State>(word & ~kAsleep); }
+
+  // Where so many wait, the processors have more than enough to do.
+  static constexpr std::size_t kCrowd = 32;
 
   struct Waiter {
-    FutexWord state{kWaiting};
+    FutexWord word{kWaiting};
     Work* work = nullptr;
     Waiter* before = nullptr;  // Who came before it; in the line who came after.
   };
@@ -94,8 +101,8 @@ class TurnQueue {
 
   Entry Wait(Deadline give_up);
 
-  // For the leader alone: the next who waits, moved to `state`; nullptr if there
-  // is none.
+  // For the leader alone: the next who waits, moved to `state`, and woken if that is
+  // kChosen; nullptr if there is none.
   Waiter* Next(State state);
   // Moves those who have come to the line.
   void FetchArrivals();
@@ -126,7 +133,7 @@ typename TurnQueue<Work>::Entry TurnQueue<Work>::Enter(Work& work, Deadline give
   }
   if (Place() == nullptr) Place() = std::make_unique<Waiter>();
   Waiter& waiter = *Place();
-  waiter.state.store(kWaiting, std::memory_order_relaxed);
+  waiter.word.store(kWaiting, std::memory_order_relaxed);
   waiter.work = &work;
   while (true) {
     if (latest == nullptr) {
@@ -144,14 +151,19 @@ typename TurnQueue<Work>::Entry TurnQueue<Work>::Enter(Work& work, Deadline give
 
 template <typename Work>
 typename TurnQueue<Work>::Entry TurnQueue<Work>::Wait(Deadline give_up) {
-  FutexWord& state = Place()->state;
+  FutexWord& word = Place()->word;
+  // In a crowd others are let run first: more often than not they carry the work
+  // out meanwhile, and nobody has to fall asleep and be woken.
+  if (waiting_.load(std::memory_order_relaxed) >= kCrowd) std::this_thread::yield();
   while (true) {
-    std::uint32_t seen = state.load(std::memory_order_acquire);
-    if (seen == kServed) return Entry::kCarried;
-    if (seen == kChosen) return Entry::kLeads;
-    if (FutexWait(state, seen, seen == kWaiting ? give_up : Deadline::max())) continue;
-    seen = kWaiting;
-    if (state.compare_exchange_strong(seen, kGone, std::memory_order_release)) {
+    std::uint32_t seen = word.load(std::memory_order_acquire);
+    if (StateOf(seen) == kServed) return Entry::kCarried;
+    if (StateOf(seen) == kChosen) return Entry::kLeads;
+    if (!word.compare_exchange_strong(seen, seen | kAsleep, std::memory_order_relaxed)) continue;
+    const Deadline until = StateOf(seen) == kWaiting ? give_up : Deadline::max();
+    if (FutexWait(word, seen | kAsleep, until)) continue;
+    seen = kWaiting | kAsleep;
+    if (word.compare_exchange_strong(seen, kGone, std::memory_order_release)) {
       Place().release();  // NOLINT(bugprone-unused-return-value): the queue's from now on.
       return Entry::kGaveUp;
     }
@@ -177,9 +189,14 @@ typename TurnQueue<Work>::Waiter* TurnQueue<Work>::Next(State state) {
     Waiter* const waiter = line_;
     line_ = waiter->before;
     waiting_.fetch_sub(1, std::memory_order_relaxed);
-    std::uint32_t seen = kWaiting;
-    // With a release, for whoever is chosen finds the line as it is now.
-    if (waiter->state.compare_exchange_strong(seen, state, std::memory_order_acq_rel)) {
+    std::uint32_t seen = waiter->word.load(std::memory_order_acquire);
+    while (StateOf(seen) == kWaiting) {
+      // With a release, for whoever is chosen finds the line as it is now.
+      if (!waiter->word.compare_exchange_weak(seen, state | (seen & kAsleep),
+                                              std::memory_order_acq_rel)) {
+        continue;
+      }
+      if (state == kChosen && (seen & kAsleep) != 0) FutexWake(&waiter->word);
       return waiter;
     }
     const std::unique_ptr<Waiter> gone(waiter);
@@ -206,17 +223,13 @@ TurnQueue<Work>::Turn::~Turn() {
   // The next leader first: what it leads is what others wait for. It may be at it
   // at once, so that the queue is no longer ours.
   while (true) {
-    if (Waiter* const next = queue_.Next(kChosen); next != nullptr) {
-      FutexWake(&next->state);
-      break;
-    }
-    if (queue_.Release()) break;
+    if (queue_.Next(kChosen) != nullptr || queue_.Release()) break;
   }
   for (std::size_t i = 0; i < size_; ++i) {
     // Once it is told, the waiter may be gone: it is not touched any more.
-    FutexWord* const state = &taken_[i]->state;
-    state->store(kServed, std::memory_order_release);
-    FutexWake(state);
+    FutexWord* const word = &taken_[i]->word;
+    const std::uint32_t before = word->exchange(kServed, std::memory_order_acq_rel);
+    if ((before & kAsleep) != 0) FutexWake(word);
   }
 }
 
