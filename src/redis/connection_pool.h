@@ -25,8 +25,7 @@ class ConnectionPool {
   // `size`: connections at most, 1 and more. `timeout`: see Lane. What they are
   // given must outlive it.
   ConnectionPool(const RedisServer& server, std::size_t size, std::chrono::milliseconds timeout,
-                 const Script& script, Metrics& metrics,
-                 std::unique_ptr<Resolver> resolver);
+                 const Script& script, Metrics& metrics, std::unique_ptr<Resolver> resolver);
 
   // Has Redis run the calls, as Lane::Run does. Calls of one bucket go the same
   // way, so that they can be folded.

@@ -18,9 +18,9 @@ bool FutexWait(FutexWord& word, std::uint32_t value, Deadline deadline) {
   const auto seconds = std::chrono::floor<std::chrono::seconds>(time);
   const timespec until = {.tv_sec = seconds.count(),
                           .tv_nsec = std::chrono::nanoseconds(time - seconds).count()};
-  const long result = syscall(SYS_futex, &word, FUTEX_WAIT_BITSET_PRIVATE, value,
-                              deadline == Deadline::max() ? nullptr : &until, nullptr,
-                              FUTEX_BITSET_MATCH_ANY);
+  const long result =
+      syscall(SYS_futex, &word, FUTEX_WAIT_BITSET_PRIVATE, value,
+              deadline == Deadline::max() ? nullptr : &until, nullptr, FUTEX_BITSET_MATCH_ANY);
   return result == 0 || errno != ETIMEDOUT;
 }
 

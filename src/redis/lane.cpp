@@ -181,10 +181,9 @@ absl::Status Lane::TooLate(const Errand& errand) const {
 }
 
 absl::Status Lane::Unavailable(const absl::Status& error) const {
-  const std::string bound =
-      absl::IsDeadlineExceeded(error)
-          ? fmt::format(" (REDIS_TIMEOUT is {})", FormatDuration(timeout_))
-          : std::string();
+  const std::string bound = absl::IsDeadlineExceeded(error)
+                                ? fmt::format(" (REDIS_TIMEOUT is {})", FormatDuration(timeout_))
+                                : std::string();
   return absl::UnavailableError(
       fmt::format("Redis at {} is not available: {}{}", server_.Address(),
                   std::string_view(error.message().data(), error.message().size()), bound));

@@ -55,7 +55,8 @@ struct Calls {
     }
     std::size_t begin = 0;
     for (std::size_t i = 0; i < calls.size(); ++i) {
-      calls[i].arguments = std::string_view(text.data(), text.size()).substr(begin, ends[i] - begin);
+      calls[i].arguments =
+          std::string_view(text.data(), text.size()).substr(begin, ends[i] - begin);
       begin = ends[i];
     }
   }

@@ -70,10 +70,9 @@ absl::Status ParseDecisions(const Reply& reply, std::size_t at, Transaction& tra
       if (reply.type(at++) != Reply::Type::kInteger || number < 0) return NotPromised(reply);
     }
     const auto [allowed, remaining, retry_after, reset_after] = numbers;
-    const bool promised =
-        allowed <= 1 &&
-        std::cmp_less_equal(remaining, transaction.charges[i].quota.capacity) &&
-        (allowed == 1) == (retry_after == 0);
+    const bool promised = allowed <= 1 &&
+                          std::cmp_less_equal(remaining, transaction.charges[i].quota.capacity) &&
+                          (allowed == 1) == (retry_after == 0);
     if (!promised) return NotPromised(reply);
     transaction.decisions[i] = {.allowed = allowed == 1,
                                 .remaining = static_cast<std::uint64_t>(remaining),

@@ -33,7 +33,8 @@ std::size_t HashOfBucket(const Charge& charge);
 
 // Appends what a call's `arguments` are for a transaction to `out`. What keys
 // begin with is `key_prefix`.
-void AppendArguments(const Transaction& transaction, std::string_view key_prefix, fmt::memory_buffer& out);
+void AppendArguments(const Transaction& transaction, std::string_view key_prefix,
+                     fmt::memory_buffer& out);
 
 // Appends the EVALSHA that answers `first` and the `calls` - 1 behind it.
 void AppendEvalsha(const ScriptCall& first, std::size_t calls, std::string_view sha1,
