@@ -55,7 +55,8 @@ std::optional<Decision> DenyCache::Find(const Charge& charge, std::size_t bucket
   }
   // What the store would answer, to the microsecond and the token; where that
   // cannot be told from what was rounded, the store is asked.
-  const auto since = now - entry->arrived;
+  // (Whoever began to ask before it arrived gets it as it came.)
+  const auto since = std::max(now - entry->arrived, std::chrono::microseconds(0));
   const auto wait = entry->decision.retry_after - since;
   const auto missing = TokensWithin(wait, charge.quota);
   const auto longer = TimeFor(charge.cost - entry->cost, charge.quota);

@@ -1,0 +1,699 @@
+#include "redis/lane.h"
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstddef>
+#include <cstdint>
+#include <future>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <absl/status/statusor.h>
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "redis/connection_pool.h"
+#include "redis/resolver.h"
+#include "redis/script_call.h"
+#include "support/decide.h"
+#include "support/eventually.h"
+#include "support/status.h"
+#include "support/threads.h"
+#include "support/waiting_thread.h"
+#include "unit/redis/fake_redis.h"
+#include "unit/redis/redis_test.h"
+
+namespace ratelimiter::testing {
+namespace {
+
+using namespace std::chrono_literals;
+
+using ::testing::AllOf;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+using enum absl::StatusCode;
+
+const NamedQuota kLimit = {"default", 5, 1, 24h};
+
+// What one caller asks of one bucket each, as the store would.
+class Errand {
+ public:
+  Errand(const NamedQuota& limit, const std::vector<std::string>& users, std::uint64_t cost = 1)
+      : decisions_(users.size()) {
+    for (const std::string& user : users) subjects_.push_back(SubjectOf(user));
+    for (const std::string& subject : subjects_) {
+      charges_.push_back(
+          {.limit = limit.name, .subject = subject, .quota = limit.quota(), .cost = cost});
+    }
+    std::vector<std::size_t> ends;
+    for (std::size_t i = 0; i < users.size(); ++i) {
+      transactions_.push_back({.charges = {&charges_[i], 1}, .decisions = {&decisions_[i], 1}});
+      AppendArguments(transactions_[i], "rl:1:", text_);
+      ends.push_back(text_.size());
+    }
+    std::size_t begin = 0;
+    for (std::size_t i = 0; i < users.size(); ++i) {
+      calls_.push_back({.transaction = &transactions_[i],
+                        .buckets = {HashOfBucket(charges_[i])},
+                        .arguments = {text_.data() + begin, ends[i] - begin}});
+      begin = ends[i];
+    }
+  }
+
+  // Has a lane, or a pool of them, run it.
+  void Run(auto& runner, Deadline deadline) { runner.Run(calls_, deadline, /*observed=*/true); }
+
+  absl::StatusOr<Decision> Answer(std::size_t at = 0) const {
+    if (!transactions_[at].status.ok()) return transactions_[at].status;
+    return decisions_[at];
+  }
+
+ private:
+  std::vector<std::string> subjects_;
+  std::vector<Charge> charges_;
+  std::vector<Decision> decisions_;
+  std::vector<Transaction> transactions_;
+  fmt::memory_buffer text_;
+  std::vector<ScriptCall> calls_;
+};
+
+absl::StatusOr<Decision> Take(auto& runner, const std::string& user, std::uint64_t cost = 1,
+                              Deadline deadline = Deadline::max()) {
+  Errand errand(kLimit, {user}, cost);
+  errand.Run(runner, deadline);
+  return errand.Answer();
+}
+
+// A caller on a thread of its own.
+class Caller {
+ public:
+  Caller(Lane& lane, const std::vector<std::string>& users, Deadline deadline)
+      : errand_(kLimit, users), thread_([this, &lane, deadline] {
+          errand_.Run(lane, deadline);
+          ended_ = std::chrono::steady_clock::now();
+          has_ended_ = true;
+        }) {
+    EXPECT_TRUE(Eventually([&] { return thread_.IsAsleep() && !has_ended_; }));
+  }
+
+  // Waits for its end.
+  const Errand& Ended() const {
+    EXPECT_TRUE(Eventually([&] { return has_ended_.load(); }));
+    return errand_;
+  }
+  absl::StatusOr<Decision> Answer() const { return Ended().Answer(); }
+  std::chrono::steady_clock::time_point ended() const {
+    Ended();
+    return ended_;
+  }
+  bool has_ended() const { return has_ended_; }
+
+ private:
+  Errand errand_;
+  std::chrono::steady_clock::time_point ended_;  // Before has_ended_.
+  std::atomic<bool> has_ended_ = false;
+  WaitingThread thread_;
+};
+
+MATCHER_P(Leaves, tokens, "") {
+  *result_listener << arg.status();
+  return arg.ok() && arg->allowed && arg->remaining == static_cast<std::uint64_t>(tokens);
+}
+
+MATCHER(IsUnavailable, "") {
+  return ::testing::ExplainMatchResult(FailsWith(kUnavailable, StartsWith("Redis at 127.0.0.1:")),
+                                       arg, result_listener);
+}
+
+const auto kDeadlinePassed =
+    FailsWith(kDeadlineExceeded, "the call's deadline passed before Redis was asked");
+
+class LaneTest : public RedisTest {
+ protected:
+  std::unique_ptr<Lane> MakeLane(std::chrono::milliseconds timeout = kLong) {
+    return std::make_unique<Lane>(address_, timeout, script_, resolver_, metrics_);
+  }
+
+  // A lane whose connection is open, to a Redis that knows the script.
+  std::unique_ptr<Lane> MakeWarmLane(std::chrono::milliseconds timeout = kLong) {
+    auto lane = MakeLane(timeout);
+    EXPECT_THAT(Take(*lane, "warm"), Succeeds());
+    server().Run({"CONFIG", "RESETSTAT"});
+    observed_before_ = ObservedLatencies(metrics_);
+    return lane;
+  }
+
+  std::uint64_t RoundTrips() const { return ObservedLatencies(metrics_) - observed_before_; }
+
+  // Tokens that a user has.
+  static int Tokens(const std::string& user) {
+    const std::string tokens =
+        Text(server().Run({"HGET", "rl:1:default:{" + user + "}", "tokens"}));
+    return tokens.empty() ? static_cast<int>(kLimit.capacity) : std::stoi(tokens);
+  }
+
+  static void Stop() { server().process().Stop(); }
+  static void Continue() { server().process().Signal(SIGCONT); }
+
+  const RedisServer address_ = server().address();
+  const Script script_ = TokenBucketScript();
+  Resolver resolver_{"127.0.0.1"};
+  Metrics metrics_{0, "test"};
+  std::uint64_t observed_before_ = 0;
+};
+
+TEST_F(LaneTest, OpensNothingBeforeItIsNeeded) {
+  const auto lane = MakeLane();
+  EXPECT_EQ(Connections(), 0);
+}
+
+TEST_F(LaneTest, UsesOneConnectionAgainAndAgain) {
+  const auto lane = MakeLane();
+  for (int left = 4; left >= 0; --left) EXPECT_THAT(Take(*lane, "user"), Leaves(left));
+  EXPECT_EQ(Connections(), 1);
+}
+
+TEST_F(LaneTest, WhoComesDuringARoundTripSharesTheNext) {
+  const auto lane = MakeWarmLane();
+  Stop();
+  const Caller leader(*lane, {"leader"}, Deadline::max());
+  const Caller a(*lane, {"a"}, Deadline::max());
+  const Caller b(*lane, {"b"}, Deadline::max());
+  const Caller a_again(*lane, {"a"}, Deadline::max());
+  const Caller several(*lane, {"a", "c", "b", "a"}, Deadline::max());
+  Continue();
+  EXPECT_THAT(leader.Answer(), Leaves(4));
+  EXPECT_THAT(a.Answer(), Leaves(4));
+  EXPECT_THAT(a_again.Answer(), Leaves(3));
+  EXPECT_THAT(b.Answer(), Leaves(4));
+  EXPECT_THAT(several.Ended().Answer(0), Leaves(2));
+  EXPECT_THAT(several.Ended().Answer(1), Leaves(4));
+  EXPECT_THAT(several.Ended().Answer(2), Leaves(3));
+  EXPECT_THAT(several.Ended().Answer(3), Leaves(1));
+  EXPECT_EQ(RoundTrips(), 2U);
+  // One for each bucket, in whichever of the two.
+  EXPECT_EQ(Runs("evalsha"), 4);
+  EXPECT_EQ(Connections(), 0);
+}
+
+TEST_F(LaneTest, ARoundTripThatHasEnoughLeavesTheRestToTheNext) {
+  const auto lane = MakeWarmLane();
+  Stop();
+  const Caller leader(*lane, {"leader"}, Deadline::max());
+  const Caller many(*lane, std::vector<std::string>(200, "a"), Deadline::max());
+  const Caller next(*lane, {"b"}, Deadline::max());
+  const Caller another(*lane, {"c"}, Deadline::max());
+  Continue();
+  EXPECT_THAT(next.Answer(), Leaves(4));
+  EXPECT_THAT(another.Answer(), Leaves(4));
+  EXPECT_THAT(many.Ended().Answer(0), Leaves(4));
+  EXPECT_EQ(many.Ended().Answer(199)->allowed, false);
+  EXPECT_EQ(RoundTrips(), 3U);
+  EXPECT_EQ(Runs("evalsha"), 4);
+}
+
+TEST_F(LaneTest, WhoseDeadlineEndsWhileItWaitsIsToldThenAndPaysNothing) {
+  const auto lane = MakeWarmLane();
+  Stop();
+  const Caller leader(*lane, {"leader"}, Deadline::max());
+  const Deadline deadline = In(4 * kShort);
+  const Caller impatient(*lane, {"impatient"}, deadline);
+  const Caller patient(*lane, {"patient"}, Deadline::max());
+  // Redis has answered nobody yet.
+  EXPECT_THAT(impatient.Answer(), kDeadlinePassed);
+  EXPECT_GE(impatient.ended(), deadline);
+  EXPECT_FALSE(leader.has_ended());
+  EXPECT_FALSE(patient.has_ended());
+  Continue();
+  EXPECT_THAT(leader.Answer(), Leaves(4));
+  EXPECT_THAT(patient.Answer(), Leaves(4));
+  EXPECT_EQ(Tokens("impatient"), 5);
+  EXPECT_EQ(Tokens("patient"), 4);
+  EXPECT_EQ(Runs("evalsha"), 2);
+  EXPECT_THAT(Take(*lane, "impatient"), Leaves(4));
+}
+
+TEST_F(LaneTest, AShortDeadlineCostsNobodyElseAnything) {
+  constexpr std::size_t kNormal = 64;
+  constexpr std::size_t kImpatient = 2;
+  constexpr int kCalls = 50;
+  const auto lane = MakeWarmLane(1min);  // Whatever else the machine does.
+  std::atomic<std::size_t> normal = kNormal;
+  std::atomic<int> errors = 0;
+  std::atomic<int> unexpected = 0;
+  OnThreads(kNormal + kImpatient, [&](std::size_t thread) {
+    const std::string user = fmt::format("user-{}", thread);
+    if (thread >= kNormal) {
+      while (normal > 0) {
+        const auto answer = Take(*lane, user, 1, In(1ms));
+        if (!answer.ok() && !absl::IsDeadlineExceeded(answer.status())) ++unexpected;
+      }
+      return;
+    }
+    for (int call = 0; call < kCalls; ++call) {
+      const auto answer = Take(*lane, user);
+      EXPECT_THAT(answer, Succeeds());
+      if (!answer.ok()) ++errors;
+    }
+    --normal;
+  });
+  EXPECT_EQ(errors, 0);
+  EXPECT_EQ(unexpected, 0);
+  EXPECT_EQ(Connections(), 0);
+}
+
+TEST_F(LaneTest, AServerThatDiesIsToldToAllAndNothingIsReplayed) {
+  const auto lane = MakeWarmLane();
+  Stop();
+  const Caller leader(*lane, {"a"}, Deadline::max());
+  std::vector<std::unique_ptr<Caller>> waiting;
+  for (int i = 0; i < 5; ++i) {
+    waiting.push_back(
+        std::make_unique<Caller>(*lane, std::vector<std::string>{"a"}, Deadline::max()));
+  }
+  server().Kill();
+  EXPECT_THAT(leader.Answer(), IsUnavailable());
+  for (const auto& caller : waiting) EXPECT_THAT(caller->Answer(), IsUnavailable());
+  server().Start();
+  EXPECT_EQ(server().Run({"DBSIZE"}).integer(), 0);
+  EXPECT_THAT(Take(*lane, "a"), Leaves(4));
+}
+
+TEST_F(LaneTest, AConnectionThatTheServerClosedIsReplaced) {
+  const auto lane = MakeWarmLane();
+  for (int left = 4; left >= 0; --left) {
+    CloseAll();
+    EXPECT_THAT(Take(*lane, "user"), Leaves(left));
+  }
+  EXPECT_EQ(Connections(), 5);
+}
+
+TEST_F(LaneTest, AServerThatIsBackIsUsed) {
+  const auto lane = MakeWarmLane();
+  server().Kill();
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_THAT(Take(*lane, "user"), FailsWith(kUnavailable, EndsWith("Connection refused")));
+  }
+  server().Start();
+  EXPECT_THAT(Take(*lane, "user"), Leaves(4));
+}
+
+TEST_F(LaneTest, WhereTheScriptIsGoneEachIsAnsweredOnce) {
+  const auto lane = MakeWarmLane();
+  server().Run({"SCRIPT", "FLUSH"});
+  Errand errand(kLimit, {"a", "b", "a", "c", "b"}, 2);
+  errand.Run(*lane, Deadline::max());
+  for (const std::size_t first : {0U, 1U, 3U}) EXPECT_THAT(errand.Answer(first), Leaves(3));
+  for (const std::size_t second : {2U, 4U}) EXPECT_THAT(errand.Answer(second), Leaves(1));
+  EXPECT_EQ(Tokens("a"), 1);
+  EXPECT_EQ(Tokens("b"), 1);
+  EXPECT_EQ(Tokens("c"), 3);
+  EXPECT_EQ(Runs("script|load"), 1);
+  EXPECT_EQ(RoundTrips(), 1U);
+}
+
+TEST_F(LaneTest, AKeyOfAnotherTypeConcernsItsOwnCallsAlone) {
+  const auto lane = MakeWarmLane();
+  server().Run({"SET", "rl:1:default:{wrong}", "mine"});
+  Stop();
+  const Caller leader(*lane, {"leader"}, Deadline::max());
+  const Caller a(*lane, {"a"}, Deadline::max());
+  const Caller wrong(*lane, {"wrong"}, Deadline::max());
+  const Caller mixed(*lane, {"b", "wrong", "c"}, Deadline::max());
+  Continue();
+  EXPECT_THAT(leader.Answer(), Leaves(4));
+  EXPECT_THAT(a.Answer(), Leaves(4));
+  const auto fails = FailsWith(kInternal, HasSubstr("WRONGTYPE"));
+  EXPECT_THAT(wrong.Answer(), fails);
+  EXPECT_THAT(mixed.Ended().Answer(0), Leaves(4));
+  EXPECT_THAT(mixed.Ended().Answer(1), fails);
+  EXPECT_THAT(mixed.Ended().Answer(2), Leaves(4));
+  EXPECT_THAT(Take(*lane, "a"), Leaves(3));
+  EXPECT_EQ(RoundTrips(), 3U);
+  EXPECT_EQ(Connections(), 0);
+}
+
+TEST_F(LaneTest, ADemotedServerIsToldToAllAndConnectedToAnew) {
+  const auto lane = MakeWarmLane();
+  server().Run({"REPLICAOF", "127.0.0.1", "1"});
+  Stop();
+  const Caller leader(*lane, {"leader"}, Deadline::max());
+  const Caller a(*lane, {"a"}, Deadline::max());
+  const Caller b(*lane, {"b"}, Deadline::max());
+  Continue();
+  const auto fails = FailsWith(kUnavailable, StartsWith("Redis answered \"READONLY"));
+  for (const Caller* caller : {&leader, &a, &b}) EXPECT_THAT(caller->Answer(), fails);
+  EXPECT_EQ(Connections(), 1);
+  server().Run({"REPLICAOF", "NO", "ONE"});
+  EXPECT_THAT(Take(*lane, "a"), Leaves(4));
+  EXPECT_EQ(Connections(), 2);
+}
+
+TEST_F(LaneTest, ABrokenConnectionHasTheNameResolvedAgain) {
+  const auto resolved = std::make_shared<std::atomic<int>>(0);
+  const auto resolve = [resolved](const std::string& /*host*/) {
+    ++*resolved;
+    return std::vector<std::string>{"127.0.0.1"};
+  };
+  Resolver resolver("redis", resolve, 0ms);
+  Lane lane(address_, kLong, script_, resolver, metrics_);
+  ASSERT_THAT(Take(lane, "user"), Succeeds());
+  ASSERT_EQ(*resolved, 1);
+  Stop();
+  const Caller leader(lane, {"user"}, Deadline::max());
+  server().Kill();
+  EXPECT_THAT(leader.Answer(), IsUnavailable());
+  EXPECT_TRUE(Eventually([&] { return *resolved == 2; }));
+  // So has one that cannot be opened.
+  EXPECT_THAT(Take(lane, "user"), IsUnavailable());
+  EXPECT_TRUE(Eventually([&] { return *resolved == 3; }));
+  server().Start();
+}
+
+TEST_F(LaneTest, ResolvesANameAndTriesAllItsAddresses) {
+  Resolver resolver("localhost");
+  Lane lane(address_, kLong, script_, resolver, metrics_);
+  EXPECT_THAT(Take(lane, "user"), Succeeds());
+}
+
+TEST_F(LaneTest, ARefusedConnectionIsToldToAllWhoWait) {
+  std::promise<void> end;
+  const auto wait = [ended = end.get_future().share()](const std::string& /*host*/) {
+    ended.wait();
+    return std::vector<std::string>{"127.0.0.1"};
+  };
+  const Socket nobody = Socket::Reserve("127.0.0.1");
+  const RedisServer address = {.port = nobody.port()};
+  Resolver resolver("redis", wait);
+  Lane lane(address, kLong, script_, resolver, metrics_);
+  std::vector<std::unique_ptr<Caller>> callers;
+  for (int i = 0; i < 5; ++i) {
+    callers.push_back(
+        std::make_unique<Caller>(lane, std::vector<std::string>{"user"}, Deadline::max()));
+  }
+  end.set_value();
+  for (const auto& caller : callers) {
+    EXPECT_THAT(caller->Answer(), FailsWith(kUnavailable, EndsWith("Connection refused")));
+  }
+}
+
+TEST_F(LaneTest, OneWhoseTimeEndsWhileConnectingLeavesTheOthersTheirs) {
+  std::promise<void> end;
+  const auto hang = [ended = end.get_future().share()](const std::string& /*host*/) {
+    ended.wait();
+    return std::vector<std::string>{"127.0.0.1"};
+  };
+  Resolver resolver("redis", hang);
+  Lane lane(address_, kLong, script_, resolver, metrics_);
+  const Caller impatient(lane, {"impatient"}, In(4 * kShort));
+  const Caller patient(lane, {"patient"}, Deadline::max());
+  EXPECT_THAT(impatient.Answer(), kDeadlinePassed);
+  EXPECT_FALSE(patient.has_ended());
+  end.set_value();
+  EXPECT_THAT(patient.Answer(), Leaves(4));
+  EXPECT_EQ(Tokens("impatient"), 5);
+}
+
+TEST_F(LaneTest, EveryAnswerReachesWhoAskedThoughConnectionsBreak) {
+  constexpr std::size_t kThreads = 16;
+  constexpr std::uint64_t kCalls = 100;
+  const auto lane = MakeWarmLane();
+  std::atomic<std::size_t> working = kThreads;
+  std::atomic<std::uint64_t> answered = 0;
+  OnThreads(kThreads + 1, [&](std::size_t thread) {
+    if (thread == kThreads) {
+      for (std::uint64_t next = 0; working > 0; std::this_thread::yield()) {
+        if (answered < next) continue;
+        CloseAll();
+        next = answered + 30;
+      }
+      return;
+    }
+    // Whose answer it is shows in what is left.
+    const NamedQuota own = {fmt::format("own-{}", thread), 1'000 * (thread + 1), 1, 24h};
+    std::uint64_t left = own.capacity;
+    for (std::uint64_t call = 0; call < kCalls; ++call) {
+      Errand errand(own, {"user"});
+      errand.Run(*lane, Deadline::max());
+      const auto answer = errand.Answer();
+      if (!answer.ok()) {
+        // It may have been carried out.
+        EXPECT_THAT(answer, IsUnavailable());
+        continue;
+      }
+      EXPECT_LT(answer->remaining, left);
+      EXPECT_GE(answer->remaining, own.capacity - call - 1);
+      left = answer->remaining;
+      ++answered;
+    }
+    --working;
+  });
+  EXPECT_GT(answered, 0U);
+}
+
+TEST_F(LaneTest, CallsOfOneBucketGoTheSameWay) {
+  ConnectionPool pool(address_, 2, kLong, script_, metrics_,
+                      std::make_unique<Resolver>("127.0.0.1"));
+  for (int left = 4; left >= 0; --left) EXPECT_THAT(Take(pool, "user"), Leaves(left));
+  EXPECT_EQ(Connections(), 1);
+  for (int i = 0; i < 64; ++i) EXPECT_THAT(Take(pool, fmt::format("user-{}", i)), Leaves(4));
+  EXPECT_EQ(Connections(), 2);
+}
+
+TEST(LaneToNobodyTest, ANameThatCannotBeResolvedIsToldInTime) {
+  const RedisServer server = {.host = std::string(64, 'x')};
+  const Script script = TokenBucketScript();
+  Metrics metrics(0, "test");
+  Resolver resolver(server.host);
+  Lane lane(server, kLong, script, resolver, metrics);
+  EXPECT_LT(Elapsed([&] {
+              EXPECT_THAT(Take(lane, "user"),
+                          FailsWith(kUnavailable, HasSubstr("cannot resolve \"xxx")));
+            }),
+            kMargin);
+}
+
+TEST(LaneToNobodyTest, AResolutionThatHangsFailsInTime) {
+  std::promise<void> end;
+  const auto hang = [ended = end.get_future().share()](const std::string& /*host*/) {
+    ended.wait();
+    return std::vector<std::string>();
+  };
+  const RedisServer server;
+  const Script script = TokenBucketScript();
+  Metrics metrics(0, "test");
+  Resolver resolver("redis", hang);
+  Lane lane(server, kShort, script, resolver, metrics);
+  const auto elapsed = Elapsed([&] {
+    EXPECT_THAT(Take(lane, "user"),
+                FailsWith(kUnavailable, EndsWith("the name is still being resolved (REDIS_TIMEOUT "
+                                                 "is 50ms)")));
+  });
+  EXPECT_GE(elapsed, kShort);
+  EXPECT_LT(elapsed, kShort + kMargin);
+  end.set_value();
+}
+
+TEST(LaneToNobodyTest, AServerThatStaysSilentFailsInTimeForAll) {
+  const TcpServer silent(StaySilent);
+  const RedisServer server = {.port = silent.port()};
+  const Script script = TokenBucketScript();
+  Metrics metrics(0, "test");
+  Resolver resolver("127.0.0.1");
+  Lane lane(server, kShort, script, resolver, metrics);
+  EXPECT_LT(Elapsed([&] {
+              OnThreads(8, [&](std::size_t) { EXPECT_THAT(Take(lane, "user"), IsUnavailable()); });
+            }),
+            2 * kShort + kMargin);
+}
+
+// One exchange with a fake Redis: what came, and what is to be replied to it.
+struct Exchange {
+  std::string until = "\r\n";  // What comes ends with this.
+  std::promise<std::string> came{};
+  std::promise<std::string> reply{};  // Empty: it closes the connection instead.
+};
+
+constexpr std::string_view kAllowed = "*4\r\n:1\r\n:4\r\n:0\r\n:1\r\n";
+
+// On a fake Redis, which answers when a test has it do so.
+class ToldLaneTest : public ::testing::Test {
+ protected:
+  void TearDown() override {
+    for (Exchange& exchange : exchanges_) {
+      try {
+        exchange.reply.set_value("");
+      } catch (const std::future_error&) {
+        continue;  // It has been answered.
+      }
+    }
+  }
+
+  // Waits for the next exchange, and returns what came.
+  std::string Came(std::size_t at) {
+    auto came = exchanges_.at(at).came.get_future();
+    if (came.wait_for(kLong) != std::future_status::ready) return "nothing";
+    return came.get();
+  }
+
+  void Reply(std::size_t at, std::string_view text) {
+    exchanges_.at(at).reply.set_value(std::string(text));
+  }
+
+  static std::size_t Count(std::string_view text, std::string_view part) {
+    std::size_t count = 0;
+    for (std::size_t at = text.find(part); at != std::string_view::npos;
+         at = text.find(part, at + 1)) {
+      ++count;
+    }
+    return count;
+  }
+
+  // Makes and uses up an exchange of a lone caller.
+  void TakeAlone(Lane& lane, std::size_t at) {
+    const Caller caller(lane, {"alone"}, Deadline::max());
+    EXPECT_EQ(Count(Came(at), "EVALSHA"), 1U);
+    Reply(at, kAllowed);
+    EXPECT_THAT(caller.Answer(), Leaves(4));
+  }
+
+  std::array<Exchange, 6> exchanges_;
+  std::atomic<std::size_t> next_ = 0;
+  std::atomic<int> connections_ = 0;
+  FakeRedis server_{[this](const Socket& connection) {
+    ++connections_;
+    while (next_ < exchanges_.size()) {
+      Exchange& exchange = exchanges_.at(next_);
+      std::string text;
+      do {
+        const std::string part = connection.Read();
+        if (part.empty()) return;
+        text += part;
+      } while (!text.ends_with(exchange.until));
+      ++next_;
+      exchange.came.set_value(text);
+      const std::string reply = exchange.reply.get_future().get();
+      if (reply.empty()) return;
+      connection.Write(reply);
+    }
+  }};
+
+  const RedisServer address_{.port = server_.port()};
+  const Script script_ = TokenBucketScript();
+  Resolver resolver_{"127.0.0.1"};
+  Metrics metrics_{0, "test"};
+};
+
+TEST_F(ToldLaneTest, ALeaderWhoseDeadlineEndsInFlightStaysForTheOthers) {
+  Lane lane(address_, kLong, script_, resolver_, metrics_);
+  const Caller first(lane, {"first"}, Deadline::max());
+  Came(0);
+  const Deadline deadline = In(1s);
+  const Caller leader(lane, {"leader"}, deadline);
+  const Caller taken(lane, {"taken"}, deadline);
+  const Caller patient(lane, {"patient"}, Deadline::max());
+  Reply(0, kAllowed);
+  EXPECT_EQ(Count(Came(1), "EVALSHA"), 3U);
+  EXPECT_TRUE(Eventually([&] { return std::chrono::steady_clock::now() > deadline + kShort; }));
+  for (const Caller* caller : {&leader, &taken, &patient}) EXPECT_FALSE(caller->has_ended());
+  Reply(1, std::string(kAllowed) + "*4\r\n:1\r\n:3\r\n:0\r\n:1\r\n" +
+               "*4\r\n:1\r\n:2\r\n:0\r\n:1\r\n");
+  EXPECT_THAT(first.Answer(), Leaves(4));
+  EXPECT_THAT(leader.Answer(), Leaves(4));
+  EXPECT_THAT(taken.Answer(), Leaves(3));
+  EXPECT_THAT(patient.Answer(), Leaves(2));
+  TakeAlone(lane, 2);
+  EXPECT_EQ(connections_, 1);
+}
+
+TEST_F(ToldLaneTest, WhatIsInFlightWhenTheConnectionBreaksIsToldAndNotReplayed) {
+  Lane lane(address_, kLong, script_, resolver_, metrics_);
+  const Caller first(lane, {"first"}, Deadline::max());
+  Came(0);
+  const Caller leader(lane, {"a"}, Deadline::max());
+  const Caller folded(lane, {"a"}, Deadline::max());
+  const Caller other(lane, {"b"}, Deadline::max());
+  Reply(0, kAllowed);
+  EXPECT_EQ(Count(Came(1), "EVALSHA"), 2U);
+  const Caller late(lane, {"late"}, Deadline::max());
+  Reply(1, "");
+  for (const Caller* caller : {&leader, &folded, &other}) {
+    EXPECT_THAT(caller->Answer(), IsUnavailable());
+  }
+  // Whoever had not been sent is, on a new connection, and nobody else.
+  const std::string came = Came(2);
+  EXPECT_EQ(Count(came, "EVALSHA"), 1U);
+  EXPECT_THAT(came, HasSubstr("{late}"));
+  Reply(2, kAllowed);
+  EXPECT_THAT(late.Answer(), Leaves(4));
+  TakeAlone(lane, 3);
+  EXPECT_EQ(connections_, 2);
+}
+
+TEST_F(ToldLaneTest, WhoWasAnsweredBeforeTheConnectionBrokeKeepsTheAnswer) {
+  Lane lane(address_, 1s, script_, resolver_, metrics_);
+  const Caller first(lane, {"first"}, Deadline::max());
+  Came(0);
+  const Caller leader(lane, {"a"}, Deadline::max());
+  const Caller folded(lane, {"a"}, Deadline::max());
+  const Caller other(lane, {"b"}, Deadline::max());
+  Reply(0, kAllowed);
+  Came(1);
+  Reply(1, "*8\r\n:1\r\n:4\r\n:0\r\n:1\r\n:1\r\n:3\r\n:0\r\n:2\r\n*4\r\n:1\r\n");
+  EXPECT_THAT(leader.Answer(), Leaves(4));
+  EXPECT_THAT(folded.Answer(), Leaves(3));
+  EXPECT_THAT(other.Answer(),
+              FailsWith(kUnavailable, EndsWith("no answer in time (REDIS_TIMEOUT is 1s)")));
+}
+
+TEST_F(ToldLaneTest, OnlyWhatLackedTheScriptIsRunAgain) {
+  Lane lane(address_, kLong, script_, resolver_, metrics_);
+  exchanges_[1].until = "$1\r\n3\r\n";
+  std::atomic<bool> ended = false;
+  // Of two buckets, each of which pays 3.
+  Errand errand(kLimit, {"a", "b", "b"}, 3);
+  const WaitingThread thread([&] {
+    errand.Run(lane, Deadline::max());
+    ended = true;
+  });
+  EXPECT_EQ(Count(Came(0), "EVALSHA"), 2U);
+  Reply(0, std::string(kAllowed) + "-NOSCRIPT No matching script.\r\n");
+  const std::string again = Came(1);
+  EXPECT_EQ(Count(again, "*3\r\n$6\r\nSCRIPT\r\n$4\r\nLOAD\r\n"), 1U);
+  EXPECT_EQ(Count(again, "EVALSHA"), 1U);
+  EXPECT_THAT(again, AllOf(HasSubstr("{b}"), Not(HasSubstr("{a}"))));
+  Reply(1, "$40\r\n" + script_.sha1 + "\r\n*8\r\n:1\r\n:2\r\n:0\r\n:1\r\n:0\r\n:2\r\n:9\r\n:1\r\n");
+  EXPECT_TRUE(Eventually([&] { return ended.load(); }));
+  EXPECT_THAT(errand.Answer(0), Leaves(4));
+  EXPECT_THAT(errand.Answer(1), Leaves(2));
+  EXPECT_EQ(*errand.Answer(2),
+            (Decision{.allowed = false, .remaining = 2, .retry_after = 9us, .reset_after = 1us}));
+}
+
+TEST_F(ToldLaneTest, WhoseTimeEndsWhileOthersAreServedIsToldSo) {
+  Lane lane(address_, 1s, script_, resolver_, metrics_);
+  const Caller first(lane, {"first"}, Deadline::max());
+  Came(0);
+  // So many that the turn takes no more.
+  const Caller many(lane, std::vector<std::string>(128, "many"), Deadline::max());
+  const Caller late(lane, {"late"}, Deadline::max());
+  Reply(0, kAllowed);
+  Came(1);
+  EXPECT_THAT(late.Answer(),
+              FailsWith(kUnavailable,
+                        AllOf(StartsWith("Redis at 127.0.0.1:"),
+                              EndsWith("other calls kept its connection (REDIS_TIMEOUT is 1s)"))));
+}
+
+}  // namespace
+}  // namespace ratelimiter::testing

@@ -3,13 +3,16 @@
 #include <chrono>
 #include <concepts>
 #include <csignal>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
 
 #include <gtest/gtest.h>
+#include <prometheus/metric_family.h>
 
 #include "ratelimiter/base/clock.h"
+#include "ratelimiter/metrics/metrics.h"
 #include "support/redis_server.h"
 
 namespace ratelimiter::testing {
@@ -35,6 +38,16 @@ std::chrono::steady_clock::duration Elapsed(const std::invocable auto& action) {
 }
 
 inline std::string Text(const Reply& reply) { return std::string(reply.text()); }
+
+// The round trips that were observed.
+inline std::uint64_t ObservedLatencies(const Metrics& metrics) {
+  for (const auto& collectable : metrics.collectables()) {
+    for (const auto& family : collectable->Collect()) {
+      if (family.name == "redis_latency_seconds") return family.metric.at(0).histogram.sample_count;
+    }
+  }
+  return 0;
+}
 
 // A suite with a real redis-server of its own, empty before every test.
 class RedisTest : public ::testing::Test {

@@ -1,19 +1,22 @@
 #include "ratelimiter/redis/redis_token_bucket.h"
 
+#include <array>
+#include <chrono>
 #include <csignal>
 #include <future>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <prometheus/metric_family.h>
 
 #include "support/decide.h"
 #include "support/eventually.h"
+#include "support/manual_clock.h"
 #include "support/status.h"
 #include "support/threads.h"
 #include "unit/redis/fake_redis.h"
@@ -24,6 +27,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using namespace std::string_literals;
+using std::chrono::microseconds;
 
 using ::testing::_;
 using ::testing::AllOf;
@@ -58,17 +62,6 @@ class RedisTokenBucketTest : public RedisTest {
   absl::Status StatusOfAnswer(const std::string& body) {
     RedisTokenBucket store(Options(), metrics_, clock_, Lua(body));
     return Decide(store, kLimit, "user", {}, Deadline::max()).status();
-  }
-
-  std::uint64_t ObservedLatencies() {
-    for (const auto& collectable : metrics_.collectables()) {
-      for (const auto& family : collectable->Collect()) {
-        if (family.name == "redis_latency_seconds") {
-          return family.metric.at(0).histogram.sample_count;
-        }
-      }
-    }
-    return 0;
   }
 
   Metrics metrics_{0, "test"};
@@ -226,25 +219,25 @@ TEST_F(RedisTokenBucketTest, AnErrorOfOneKeyCostsNoConnection) {
 TEST_F(RedisTokenBucketTest, EveryRoundTripIsObserved) {
   RedisTokenBucket store(Options(), metrics_, clock_);
   ASSERT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()), Succeeds());
-  EXPECT_EQ(ObservedLatencies(), 1U);
+  EXPECT_EQ(ObservedLatencies(metrics_), 1U);
   EXPECT_FALSE(StatusOfAnswer("return redis.error_reply('OOM now')").ok());
-  EXPECT_EQ(ObservedLatencies(), 2U);
+  EXPECT_EQ(ObservedLatencies(metrics_), 2U);
 }
 
 TEST_F(RedisTokenBucketTest, ARoundTripThatFailsIsObserved) {
   RedisTokenBucket store(Impatient(), metrics_, clock_);
   ASSERT_TRUE(Eventually([&] { return store.Check(Deadline::max()).ok(); }));
-  const std::uint64_t before = ObservedLatencies();
+  const std::uint64_t before = ObservedLatencies(metrics_);
   server().process().Stop();
   EXPECT_FALSE(Decide(store, kLimit, "user", {}, Deadline::max()).ok());
   server().process().Signal(SIGCONT);
-  EXPECT_EQ(ObservedLatencies(), before + 1);
+  EXPECT_EQ(ObservedLatencies(metrics_), before + 1);
 }
 
 TEST_F(RedisTokenBucketTest, ACheckIsNotObserved) {
   RedisTokenBucket store(Options(), metrics_, clock_);
   ASSERT_THAT(store.Check(Deadline::max()), Succeeds());
-  EXPECT_EQ(ObservedLatencies(), 0U);
+  EXPECT_EQ(ObservedLatencies(metrics_), 0U);
 }
 
 TEST_F(RedisTokenBucketTest, ACallWhoseDeadlineHasPassedSendsNothing) {
@@ -254,7 +247,7 @@ TEST_F(RedisTokenBucketTest, ACallWhoseDeadlineHasPassedSendsNothing) {
   EXPECT_THAT(Decide(store, kLimit, "user", {}, In(-1us)), fails);
   EXPECT_THAT(store.Check(In(-1us)), fails);
   EXPECT_EQ(Connections(), 0);
-  EXPECT_EQ(ObservedLatencies(), 0U);
+  EXPECT_EQ(ObservedLatencies(metrics_), 0U);
 }
 
 TEST_F(RedisTokenBucketTest, AStoppedRedisIsToldInTimeAndHeals) {
@@ -381,6 +374,187 @@ TEST_F(RedisTokenBucketTest, ConcurrentCallsTakeEveryTokenOnceOverNoMoreConnecti
   EXPECT_EQ(seen.size(), kThreads * kCalls);
   EXPECT_EQ(*seen.begin(), kLargeLimit.capacity - kThreads * kCalls);
   EXPECT_LE(Connections(), 4);
+}
+
+// What is known of refusals, by a clock that the test moves. Redis's own moves too
+// little for a token of these limits to come.
+class DeniedTest : public RedisTokenBucketTest {
+ protected:
+  RedisOptions Remembering(microseconds max_age) const {
+    RedisOptions options = Options();
+    options.deny_cache_max_age = max_age;
+    return options;
+  }
+
+  void SetUp() override {
+    RedisTokenBucketTest::SetUp();
+    server().Run({"SCRIPT", "LOAD", TokenBucketScript().source});
+  }
+
+  static Charge On(std::string_view user, std::uint64_t cost = 1) {
+    return {.limit = kLimit.name, .subject = user, .quota = kLimit.quota(), .cost = cost};
+  }
+
+  struct Answer {
+    absl::Status status;
+    std::vector<Decision> decisions;
+  };
+
+  static Answer Ask(TokenBucketStore& store, const std::vector<Charge>& charges,
+                    Action action = Action::kTake, bool complete = true) {
+    Answer answer;
+    answer.decisions.resize(charges.size());
+    Transaction transaction = {
+        .charges = charges, .action = action, .complete = complete, .decisions = answer.decisions};
+    store.Decide({&transaction, 1}, Deadline::max());
+    answer.status = transaction.status;
+    EXPECT_THAT(answer.status, Succeeds());
+    return answer;
+  }
+
+  // Has the store find out that a user's bucket is empty.
+  static Decision Empty(TokenBucketStore& store, std::string_view user) {
+    EXPECT_TRUE(Ask(store, {On(user, 5)}).decisions[0].allowed);
+    const Decision refusal = Ask(store, {On(user)}).decisions[0];
+    EXPECT_FALSE(refusal.allowed);
+    server().Run({"CONFIG", "RESETSTAT"});
+    return refusal;
+  }
+
+  ManualClock manual_{1h};
+};
+
+TEST_F(DeniedTest, ARefusedBucketCostsNoRoundTripUntilItsWaitIsOver) {
+  RedisTokenBucket store(Remembering(48h), metrics_, manual_);
+  const Decision refusal = Empty(store, "{user}");
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(Ask(store, {On("{user}")}).decisions[0], refusal);
+  manual_.Advance(1h);
+  const Decision later = Ask(store, {On("{user}")}).decisions[0];
+  EXPECT_EQ(later.retry_after, refusal.retry_after - 1h);
+  EXPECT_EQ(later.reset_after, refusal.reset_after - 1h);
+  manual_.Advance(later.retry_after - 1us);
+  EXPECT_EQ(Ask(store, {On("{user}")}).decisions[0].retry_after, 1us);
+  EXPECT_EQ(Runs("evalsha"), 0);
+  manual_.Advance(1us);
+  EXPECT_GT(Ask(store, {On("{user}")}).decisions[0].retry_after, 23h);  // As Redis has it.
+  EXPECT_EQ(Runs("evalsha"), 1);
+}
+
+TEST_F(DeniedTest, WithoutAnAgeEveryCallAsks) {
+  RedisTokenBucket store(Remembering(0us), metrics_, manual_);
+  Empty(store, "{user}");
+  for (int i = 0; i < 3; ++i) EXPECT_FALSE(Ask(store, {On("{user}")}).decisions[0].allowed);
+  EXPECT_EQ(Runs("evalsha"), 3);
+}
+
+TEST_F(DeniedTest, ADeadlineThatHasPassedDoesNotMatterToWhatIsKnown) {
+  RedisTokenBucket store(Remembering(1h), metrics_, manual_);
+  const Decision refusal = Empty(store, "{user}");
+  EXPECT_EQ(*Decide(store, kLimit, "user", {}, In(-1us)), refusal);
+}
+
+TEST_F(DeniedTest, OtherBucketsAreAsked) {
+  RedisTokenBucket store(Remembering(1h), metrics_, manual_);
+  Empty(store, "{user}");
+  EXPECT_TRUE(Ask(store, {On("{other}")}).decisions[0].allowed);
+  EXPECT_EQ(Runs("evalsha"), 1);
+}
+
+TEST_F(DeniedTest, LooksAreAsked) {
+  RedisTokenBucket store(Remembering(1h), metrics_, manual_);
+  Empty(store, "{user}");
+  EXPECT_FALSE(Ask(store, {On("{user}")}, Action::kLook).decisions[0].allowed);
+  EXPECT_TRUE(Ask(store, {On("{user}", 0)}).decisions[0].allowed);
+  EXPECT_EQ(Runs("evalsha"), 2);
+}
+
+TEST_F(DeniedTest, WhatALookFindsIsNotRemembered) {
+  RedisTokenBucket store(Remembering(1h), metrics_, manual_);
+  EXPECT_TRUE(Ask(store, {On("{user}", 5)}).decisions[0].allowed);
+  EXPECT_FALSE(Ask(store, {On("{user}")}, Action::kLook).decisions[0].allowed);
+  server().Run({"CONFIG", "RESETSTAT"});
+  EXPECT_FALSE(Ask(store, {On("{user}")}).decisions[0].allowed);
+  EXPECT_EQ(Runs("evalsha"), 1);
+}
+
+TEST_F(DeniedTest, TransactionsWithShadowsAreAsked) {
+  RedisTokenBucket store(Remembering(1h), metrics_, manual_);
+  Empty(store, "{user}");
+  Charge shadow = On("{other}");
+  shadow.shadow = true;
+  for (const bool complete : {true, false}) {
+    const Answer answer = Ask(store, {On("{user}"), shadow}, Action::kTake, complete);
+    EXPECT_FALSE(answer.decisions[0].allowed);
+    EXPECT_TRUE(answer.decisions[1].allowed);
+    EXPECT_TRUE(answer.decisions[1].known);
+  }
+  EXPECT_EQ(Runs("evalsha"), 2);
+  shadow.subject = "{user}";
+  EXPECT_FALSE(Ask(store, {shadow}).decisions[0].allowed);
+  EXPECT_EQ(Runs("evalsha"), 3);
+}
+
+TEST_F(DeniedTest, WhereAllIsWantedAllAreAskedUnlessAllAreKnown) {
+  RedisTokenBucket store(Remembering(1h), metrics_, manual_);
+  const Decision first = Empty(store, "{a}");
+  const Answer answer = Ask(store, {On("{a}"), On("{b}")});
+  EXPECT_FALSE(answer.decisions[0].allowed);
+  EXPECT_TRUE(answer.decisions[1].allowed);
+  EXPECT_TRUE(answer.decisions[1].known);
+  EXPECT_EQ(Runs("evalsha"), 1);
+  const Decision second = Empty(store, "{b}");
+  const Answer both = Ask(store, {On("{a}"), On("{b}")});
+  EXPECT_LE(both.decisions[0].retry_after, first.retry_after);
+  EXPECT_EQ(both.decisions[1], second);
+  EXPECT_EQ(Runs("evalsha"), 0);
+}
+
+TEST_F(DeniedTest, WhereOneRefusalIsEnoughTheOthersAreNotAsked) {
+  RedisTokenBucket store(Remembering(1h), metrics_, manual_);
+  const Decision refusal = Empty(store, "{a}");
+  const Answer answer =
+      Ask(store, {On("{b}"), On("{a}"), On("{c}")}, Action::kTake, /*complete=*/false);
+  EXPECT_EQ(answer.decisions[1], refusal);
+  for (const std::size_t other : {0U, 2U}) {
+    EXPECT_FALSE(answer.decisions[other].known);
+    EXPECT_FALSE(answer.decisions[other].allowed);
+  }
+  EXPECT_EQ(Runs("evalsha"), 0);
+  EXPECT_EQ(Ask(store, {On("{b}", 0)}).decisions[0].remaining, 5U);
+}
+
+TEST_F(DeniedTest, WhatIsGivenThroughTheStoreIsSeenAtOnce) {
+  RedisTokenBucket store(Remembering(1h), metrics_, manual_);
+  Empty(store, "{user}");
+  Ask(store, {On("{user}", 2)}, Action::kGive);
+  EXPECT_TRUE(Ask(store, {On("{user}")}).decisions[0].allowed);
+}
+
+TEST_F(DeniedTest, WhatComesBehindAGiftInOneCallIsAsked) {
+  RedisTokenBucket store(Remembering(1h), metrics_, manual_);
+  const Decision refusal = Empty(store, "{user}");
+  const std::vector<Charge> one = {On("{user}")};
+  std::array<Decision, 3> decisions;
+  std::vector<Transaction> transactions;
+  for (Decision& decision : decisions) {
+    transactions.push_back({.charges = one, .decisions = {&decision, 1}});
+  }
+  transactions[1].action = Action::kGive;
+  store.Decide(transactions, Deadline::max());
+  EXPECT_EQ(decisions[0], refusal);
+  EXPECT_TRUE(decisions[2].allowed);
+  EXPECT_EQ(Runs("evalsha"), 2);
+}
+
+TEST_F(DeniedTest, WhatIsGivenThroughAnotherStoreIsSeenAfterTheGreatestAge) {
+  RedisTokenBucket store(Remembering(100ms), metrics_, manual_);
+  RedisTokenBucket other(Remembering(100ms), metrics_, manual_);
+  Empty(store, "{user}");
+  Ask(other, {On("{user}", 2)}, Action::kGive);
+  manual_.Advance(100ms - 1us);
+  EXPECT_FALSE(Ask(store, {On("{user}")}).decisions[0].allowed);
+  manual_.Advance(1us);
+  EXPECT_TRUE(Ask(store, {On("{user}")}).decisions[0].allowed);
 }
 
 class MisbehavingStoreTest : public ::testing::TestWithParam<Misbehaviour> {};

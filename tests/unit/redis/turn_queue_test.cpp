@@ -207,9 +207,9 @@ TEST_F(TurnQueueTest, ATurnTakesSoManyAndNoMore) {
 }
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-constexpr std::uint64_t kHandOvers = 500'000;
+constexpr std::uint64_t kEntries = 500'000;
 #else
-constexpr std::uint64_t kHandOvers = 10'000'000;
+constexpr std::uint64_t kEntries = 10'000'000;
 #endif
 
 // Callers come, wait, give up at random moments, and lead. Everyone's work is
@@ -217,25 +217,28 @@ constexpr std::uint64_t kHandOvers = 10'000'000;
 TEST(TurnQueueStressTest, NobodyIsForgottenOrCarriedTwice) {
   constexpr std::size_t kThreads = 8;
   Queue queue(1'000'000);  // Those who gave up count until a leader finds out.
-  std::uint64_t led = 0;   // Not atomic: guarded by the turn.
+  // Not atomic: guarded by the turn.
+  std::uint64_t led = 0;
   std::uint64_t carried = 0;
   std::atomic<std::uint64_t> gave_up = 0;
   OnThreads(kThreads, [&](std::size_t thread) {
     std::mt19937_64 random(thread);
-    for (std::uint64_t i = 0; i < kHandOvers / kThreads; ++i) {
+    for (std::uint64_t i = 0; i < kEntries / kThreads; ++i) {
       Work work;
       const auto now = std::chrono::steady_clock::now();
       // From "at once" to what several turns take, and some who wait for ever.
       const std::uint64_t dice = random() % 100;
       const Deadline deadline =
-          dice < 50 ? Deadline::max() : now + std::chrono::nanoseconds(dice * dice * 10);
+          dice < 50 ? Deadline::max() : now + std::chrono::nanoseconds(dice * dice * 4);
       switch (queue.Enter(work, deadline)) {
         case kLeads: {
           Queue::Turn turn(queue);
           ++led;
           ++work.carried;
-          if (dice % 16 == 0) std::this_thread::yield();  // So that others come meanwhile.
-          const std::uint64_t most = random() % kThreads;
+          // So that all the others come meanwhile: a tenth of the works or more is
+          // carried by others then.
+          if (random() % 40 == 0) std::this_thread::yield();
+          const std::uint64_t most = random() % 4 == 0 ? random() % kThreads : kThreads;
           for (std::uint64_t taken = 0; taken < most; ++taken) {
             Work* other = turn.TakeNext();
             if (other == nullptr) break;
@@ -256,11 +259,10 @@ TEST(TurnQueueStressTest, NobodyIsForgottenOrCarriedTwice) {
       ASSERT_EQ(work.carried, 1);
     }
   });
-  EXPECT_EQ(led + carried + gave_up, kHandOvers);
+  EXPECT_EQ(led + carried + gave_up, kEntries);
   EXPECT_GT(led, 0U);
-  EXPECT_GT(carried, 0U);
+  EXPECT_GT(carried, kEntries / 100);
   EXPECT_GT(gave_up, 0U);
-  std::cerr << led << ' ' << carried << ' ' << gave_up << std::endl;
   Work work;
   EXPECT_EQ(queue.Enter(work, Deadline::max()), kLeads);
   const Queue::Turn turn(queue);
