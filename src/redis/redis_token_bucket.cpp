@@ -4,8 +4,6 @@
 #include <cstdint>
 #include <utility>
 
-#include <absl/container/inlined_vector.h>
-#include <absl/hash/hash.h>
 #include <fmt/format.h>
 
 #include "connection_pool.h"
@@ -42,41 +40,6 @@ std::size_t RoundTripSize(std::span<const Transaction> transactions) {
 constexpr Charge kCheck = {
     .limit = "check", .subject = "", .quota = {1, 1, std::chrono::seconds(1)}, .cost = 0};
 
-// The calls of one caller, and the text that they point into.
-struct Calls {
-  absl::InlinedVector<ScriptCall, 1> calls;
-  fmt::memory_buffer text;
-
-  // Writes what the calls send. Once.
-  void Write(std::string_view key_prefix) {
-    struct Ends {
-      std::size_t keys;
-      std::size_t limits;
-    };
-    absl::InlinedVector<Ends, 1> ends;
-    for (const ScriptCall& call : calls) {
-      AppendKeys(*call.transaction, key_prefix, text);
-      const std::size_t keys_end = text.size();
-      AppendLimits(*call.transaction, text);
-      ends.push_back({.keys = keys_end, .limits = text.size()});
-    }
-    std::size_t begin = 0;
-    for (std::size_t i = 0; i < calls.size(); ++i) {
-      const auto [keys_end, limits_end] = ends[i];
-      calls[i].keys = {text.data() + begin, keys_end - begin};
-      calls[i].limits = {text.data() + keys_end, limits_end - keys_end};
-      calls[i].limits_hash = absl::HashOf(calls[i].limits);
-      begin = limits_end;
-    }
-  }
-};
-
-ScriptCall CallOf(Transaction& transaction) {
-  ScriptCall call = {.transaction = &transaction};
-  for (const Charge& charge : transaction.charges) call.buckets.push_back(HashOfBucket(charge));
-  return call;
-}
-
 }  // namespace
 
 RedisTokenBucket::RedisTokenBucket(RedisOptions options, Metrics& metrics, const Clock& clock,
@@ -103,9 +66,9 @@ void RedisTokenBucket::Decide(std::span<Transaction> transactions, Deadline dead
 void RedisTokenBucket::DecideTogether(std::span<Transaction> transactions, Deadline deadline) {
   const std::chrono::microseconds asked = clock_.Now();
   const std::uint64_t forgotten = denied_->forgotten();
-  Calls calls;
+  ScriptCalls calls;
   for (Transaction& transaction : transactions) {
-    ScriptCall call = CallOf(transaction);
+    ScriptCall call = ScriptCall::Of(transaction);
     if (!Refuse(call, calls.calls, asked)) calls.calls.push_back(std::move(call));
   }
   if (calls.calls.empty()) return;
@@ -165,8 +128,8 @@ absl::Status RedisTokenBucket::Check(Deadline deadline) {
   Decision decision;
   Transaction look = {
       .charges = {&kCheck, 1}, .action = Action::kLook, .decisions = {&decision, 1}};
-  Calls calls;
-  calls.calls.push_back(CallOf(look));
+  ScriptCalls calls;
+  calls.calls.push_back(ScriptCall::Of(look));
   calls.Write(key_prefix_);
   // Not observed: the latency is that of calls, of which there may be few.
   pool_->Run(calls.calls, deadline, /*observed=*/false);

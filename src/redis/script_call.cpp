@@ -31,6 +31,32 @@ std::string_view NameOf(Action action) {
   return "look";
 }
 
+void AppendKeys(const Transaction& transaction, std::string_view key_prefix,
+                fmt::memory_buffer& out) {
+  CommandWriter keys(out);
+  for (const Charge& charge : transaction.charges) {
+    keys.Add({key_prefix, charge.limit, ":", charge.subject});
+  }
+}
+
+void AppendLimits(const Transaction& transaction, fmt::memory_buffer& out) {
+  CommandWriter limits(out);
+  limits.Add({NameOf(transaction.action)});
+  for (const Charge& charge : transaction.charges) {
+    limits.Add(charge.quota.capacity);
+    limits.Add(charge.quota.refill_tokens);
+    limits.Add(static_cast<std::uint64_t>(charge.quota.refill_interval.count()));
+    limits.Add(Fingerprint(charge.quota));
+    limits.Add({charge.shadow ? "1" : "0"});
+  }
+}
+
+std::size_t HashOfLimits(const ScriptCall& call) {
+  std::size_t hash = absl::HashOf(call.limits);
+  for (const Charge& charge : call.transaction->charges) hash = absl::HashOf(hash, charge.limit);
+  return hash;
+}
+
 // The value at `at`, for a message.
 std::string Describe(const Reply& reply, std::size_t at) {
   switch (reply.type(at)) {
@@ -95,27 +121,33 @@ absl::Status CheckReply(const Reply& reply, std::size_t numbers) {
 
 }  // namespace
 
-std::size_t HashOfBucket(const Charge& charge) {
-  return absl::HashOf(charge.limit, charge.subject);
-}
-
-void AppendKeys(const Transaction& transaction, std::string_view key_prefix,
-                fmt::memory_buffer& out) {
-  CommandWriter keys(out);
+ScriptCall ScriptCall::Of(Transaction& transaction) {
+  ScriptCall call = {.transaction = &transaction};
   for (const Charge& charge : transaction.charges) {
-    keys.Add({key_prefix, charge.limit, ":", charge.subject});
+    call.buckets.push_back(absl::HashOf(charge.limit, charge.subject));
   }
+  return call;
 }
 
-void AppendLimits(const Transaction& transaction, fmt::memory_buffer& out) {
-  CommandWriter limits(out);
-  limits.Add({NameOf(transaction.action)});
-  for (const Charge& charge : transaction.charges) {
-    limits.Add(charge.quota.capacity);
-    limits.Add(charge.quota.refill_tokens);
-    limits.Add(static_cast<std::uint64_t>(charge.quota.refill_interval.count()));
-    limits.Add(Fingerprint(charge.quota));
-    limits.Add({charge.shadow ? "1" : "0"});
+void ScriptCalls::Write(std::string_view key_prefix) {
+  struct Ends {
+    std::size_t keys;
+    std::size_t limits;
+  };
+  absl::InlinedVector<Ends, 1> ends;
+  for (const ScriptCall& call : calls) {
+    AppendKeys(*call.transaction, key_prefix, text);
+    const std::size_t keys_end = text.size();
+    AppendLimits(*call.transaction, text);
+    ends.push_back({.keys = keys_end, .limits = text.size()});
+  }
+  std::size_t begin = 0;
+  for (std::size_t i = 0; i < calls.size(); ++i) {
+    const auto [keys_end, limits_end] = ends[i];
+    calls[i].keys = {text.data() + begin, keys_end - begin};
+    calls[i].limits = {text.data() + keys_end, limits_end - keys_end};
+    calls[i].limits_hash = HashOfLimits(calls[i]);
+    begin = limits_end;
   }
 }
 

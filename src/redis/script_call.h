@@ -18,7 +18,7 @@ namespace ratelimiter {
 // answer goes.
 struct ScriptCall {
   Transaction* transaction = nullptr;
-  // A hash of each charge's bucket, in their order, and one of `limits`. Different
+  // A hash of each charge's bucket, in their order, and one of the limits. Different
   // ones share one seldom.
   absl::InlinedVector<std::size_t, 4> buckets{};
   std::size_t limits_hash = 0;
@@ -29,15 +29,20 @@ struct ScriptCall {
   // The next call that the same run of the script answers.
   ScriptCall* next = nullptr;
   bool answered = false;
+
+  // The transaction's, with the hashes of its buckets; ScriptCalls gives it the rest.
+  static ScriptCall Of(Transaction& transaction);
 };
 
-std::size_t HashOfBucket(const Charge& charge);
+// The calls of one caller, and the text that they point into.
+struct ScriptCalls {
+  absl::InlinedVector<ScriptCall, 1> calls{};
+  fmt::memory_buffer text{};
 
-// Append what a call's `keys`, which begin with `key_prefix`, and its `limits` are
-// for a transaction.
-void AppendKeys(const Transaction& transaction, std::string_view key_prefix,
-                fmt::memory_buffer& out);
-void AppendLimits(const Transaction& transaction, fmt::memory_buffer& out);
+  // Writes what the calls send. Once, when all are there; they must stay where they
+  // are then. What keys begin with is `key_prefix`.
+  void Write(std::string_view key_prefix);
+};
 
 // Whether one run of the script can answer both: they ask the same of the same
 // limits, maybe of other buckets.

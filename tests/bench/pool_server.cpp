@@ -40,17 +40,13 @@ class BlockingPoolStore final : public TokenBucketStore {
   void Decide(std::span<Transaction> transactions, Deadline deadline) override {
     Reply reply;
     for (Transaction& transaction : transactions) {
-      fmt::memory_buffer keys;
-      fmt::memory_buffer limits;
-      AppendKeys(transaction, key_prefix_, keys);
-      AppendLimits(transaction, limits);
-      ScriptCall call = {.transaction = &transaction,
-                         .keys = {keys.data(), keys.size()},
-                         .limits = {limits.data(), limits.size()}};
+      ScriptCalls one;
+      one.calls.push_back(ScriptCall::Of(transaction));
+      one.Write(key_prefix_);
       fmt::memory_buffer command;
-      AppendEvalsha(call, 1, script_.sha1, command);
+      AppendEvalsha(one.calls[0], 1, script_.sha1, command);
       transaction.status = Ask({command.data(), command.size()}, deadline, reply);
-      if (transaction.status.ok()) Answer(call, 1, reply);
+      if (transaction.status.ok()) Answer(one.calls[0], 1, reply);
     }
   }
 

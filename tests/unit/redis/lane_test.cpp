@@ -44,34 +44,33 @@ using ::testing::StartsWith;
 using enum absl::StatusCode;
 
 const NamedQuota kLimit = {"default", 5, 1, 24h};
+const NamedQuota kOtherLimit = {"other", 5, 1, 24h};
 
-// What one caller asks of one bucket each, as the store would.
+// What one caller asks of one bucket each, as the store would: of kLimit, and for
+// users whose names begin with "other" of kOtherLimit.
 class Errand {
  public:
-  Errand(const NamedQuota& limit, const std::vector<std::string>& users, std::uint64_t cost = 1)
+  explicit Errand(const std::vector<std::string>& users, std::uint64_t cost = 1)
       : decisions_(users.size()) {
     for (const std::string& user : users) subjects_.push_back(SubjectOf(user));
     for (const std::string& subject : subjects_) {
+      const NamedQuota& limit = subject.starts_with("{other") ? kOtherLimit : kLimit;
       charges_.push_back(
           {.limit = limit.name, .subject = subject, .quota = limit.quota(), .cost = cost});
     }
-    std::vector<std::size_t> ends;
     for (std::size_t i = 0; i < users.size(); ++i) {
       transactions_.push_back({.charges = {&charges_[i], 1}, .decisions = {&decisions_[i], 1}});
-      AppendArguments(transactions_[i], "rl:1:", text_);
-      ends.push_back(text_.size());
     }
-    std::size_t begin = 0;
-    for (std::size_t i = 0; i < users.size(); ++i) {
-      calls_.push_back({.transaction = &transactions_[i],
-                        .buckets = {HashOfBucket(charges_[i])},
-                        .arguments = {text_.data() + begin, ends[i] - begin}});
-      begin = ends[i];
+    for (Transaction& transaction : transactions_) {
+      calls_.calls.push_back(ScriptCall::Of(transaction));
     }
+    calls_.Write("rl:1:");
   }
 
   // Has a lane, or a pool of them, run it.
-  void Run(auto& runner, Deadline deadline) { runner.Run(calls_, deadline, /*observed=*/true); }
+  void Run(auto& runner, Deadline deadline) {
+    runner.Run(calls_.calls, deadline, /*observed=*/true);
+  }
 
   absl::StatusOr<Decision> Answer(std::size_t at = 0) const {
     if (!transactions_[at].status.ok()) return transactions_[at].status;
@@ -83,13 +82,12 @@ class Errand {
   std::vector<Charge> charges_;
   std::vector<Decision> decisions_;
   std::vector<Transaction> transactions_;
-  fmt::memory_buffer text_;
-  std::vector<ScriptCall> calls_;
+  ScriptCalls calls_;
 };
 
 absl::StatusOr<Decision> Take(auto& runner, const std::string& user, std::uint64_t cost = 1,
                               Deadline deadline = Deadline::max()) {
-  Errand errand(kLimit, {user}, cost);
+  Errand errand({user}, cost);
   errand.Run(runner, deadline);
   return errand.Answer();
 }
@@ -98,7 +96,7 @@ absl::StatusOr<Decision> Take(auto& runner, const std::string& user, std::uint64
 class Caller {
  public:
   Caller(Lane& lane, const std::vector<std::string>& users, Deadline deadline)
-      : errand_(kLimit, users), thread_([this, &lane, deadline] {
+      : errand_(users), thread_([this, &lane, deadline] {
           errand_.Run(lane, deadline);
           ended_ = std::chrono::steady_clock::now();
           has_ended_ = true;
@@ -201,8 +199,7 @@ TEST_F(LaneTest, WhoComesDuringARoundTripSharesTheNext) {
   EXPECT_THAT(several.Ended().Answer(2), Leaves(3));
   EXPECT_THAT(several.Ended().Answer(3), Leaves(1));
   EXPECT_EQ(RoundTrips(), 2U);
-  // One for each bucket, in whichever of the two.
-  EXPECT_EQ(Runs("evalsha"), 4);
+  EXPECT_EQ(Runs("evalsha"), 2);
   EXPECT_EQ(Connections(), 0);
 }
 
@@ -219,7 +216,7 @@ TEST_F(LaneTest, ARoundTripThatHasEnoughLeavesTheRestToTheNext) {
   EXPECT_THAT(many.Ended().Answer(0), Leaves(4));
   EXPECT_EQ(many.Ended().Answer(199)->allowed, false);
   EXPECT_EQ(RoundTrips(), 3U);
-  EXPECT_EQ(Runs("evalsha"), 4);
+  EXPECT_EQ(Runs("evalsha"), 3);
 }
 
 TEST_F(LaneTest, WhoseDeadlineEndsWhileItWaitsIsToldThenAndPaysNothing) {
@@ -311,7 +308,7 @@ TEST_F(LaneTest, AServerThatIsBackIsUsed) {
 TEST_F(LaneTest, WhereTheScriptIsGoneEachIsAnsweredOnce) {
   const auto lane = MakeWarmLane();
   server().Run({"SCRIPT", "FLUSH"});
-  Errand errand(kLimit, {"a", "b", "a", "c", "b"}, 2);
+  Errand errand({"a", "b", "a", "c", "b"}, 2);
   errand.Run(*lane, Deadline::max());
   for (const std::size_t first : {0U, 1U, 3U}) EXPECT_THAT(errand.Answer(first), Leaves(3));
   for (const std::size_t second : {2U, 4U}) EXPECT_THAT(errand.Answer(second), Leaves(1));
@@ -603,11 +600,10 @@ TEST_F(ToldLaneTest, ALeaderWhoseDeadlineEndsInFlightStaysForTheOthers) {
   const Caller taken(lane, {"taken"}, deadline);
   const Caller patient(lane, {"patient"}, Deadline::max());
   Reply(0, kAllowed);
-  EXPECT_EQ(Count(Came(1), "EVALSHA"), 3U);
+  EXPECT_EQ(Count(Came(1), "EVALSHA"), 1U);
   EXPECT_TRUE(Eventually([&] { return std::chrono::steady_clock::now() > deadline + kShort; }));
   for (const Caller* caller : {&leader, &taken, &patient}) EXPECT_FALSE(caller->has_ended());
-  Reply(1, std::string(kAllowed) + "*4\r\n:1\r\n:3\r\n:0\r\n:1\r\n" +
-               "*4\r\n:1\r\n:2\r\n:0\r\n:1\r\n");
+  Reply(1, "*12\r\n:1\r\n:4\r\n:0\r\n:1\r\n:1\r\n:3\r\n:0\r\n:1\r\n:1\r\n:2\r\n:0\r\n:1\r\n");
   EXPECT_THAT(first.Answer(), Leaves(4));
   EXPECT_THAT(leader.Answer(), Leaves(4));
   EXPECT_THAT(taken.Answer(), Leaves(3));
@@ -622,7 +618,7 @@ TEST_F(ToldLaneTest, WhatIsInFlightWhenTheConnectionBreaksIsToldAndNotReplayed) 
   Came(0);
   const Caller leader(lane, {"a"}, Deadline::max());
   const Caller folded(lane, {"a"}, Deadline::max());
-  const Caller other(lane, {"b"}, Deadline::max());
+  const Caller other(lane, {"other"}, Deadline::max());
   Reply(0, kAllowed);
   EXPECT_EQ(Count(Came(1), "EVALSHA"), 2U);
   const Caller late(lane, {"late"}, Deadline::max());
@@ -646,7 +642,7 @@ TEST_F(ToldLaneTest, WhoWasAnsweredBeforeTheConnectionBrokeKeepsTheAnswer) {
   Came(0);
   const Caller leader(lane, {"a"}, Deadline::max());
   const Caller folded(lane, {"a"}, Deadline::max());
-  const Caller other(lane, {"b"}, Deadline::max());
+  const Caller other(lane, {"other"}, Deadline::max());
   Reply(0, kAllowed);
   Came(1);
   Reply(1, "*8\r\n:1\r\n:4\r\n:0\r\n:1\r\n:1\r\n:3\r\n:0\r\n:2\r\n*4\r\n:1\r\n");
@@ -660,8 +656,8 @@ TEST_F(ToldLaneTest, OnlyWhatLackedTheScriptIsRunAgain) {
   Lane lane(address_, kLong, script_, resolver_, metrics_);
   exchanges_[1].until = "$1\r\n3\r\n";
   std::atomic<bool> ended = false;
-  // Of two buckets, each of which pays 3.
-  Errand errand(kLimit, {"a", "b", "b"}, 3);
+  // Of two limits, each of whose buckets pays 3.
+  Errand errand({"a", "other", "other"}, 3);
   const WaitingThread thread([&] {
     errand.Run(lane, Deadline::max());
     ended = true;
@@ -670,9 +666,10 @@ TEST_F(ToldLaneTest, OnlyWhatLackedTheScriptIsRunAgain) {
   Reply(0, std::string(kAllowed) + "-NOSCRIPT No matching script.\r\n");
   const std::string again = Came(1);
   EXPECT_EQ(Count(again, "*3\r\n$6\r\nSCRIPT\r\n$4\r\nLOAD\r\n"), 1U);
-  EXPECT_EQ(Count(again, "EVALSHA"), 1U);
-  EXPECT_THAT(again, AllOf(HasSubstr("{b}"), Not(HasSubstr("{a}"))));
-  Reply(1, "$40\r\n" + script_.sha1 + "\r\n*8\r\n:1\r\n:2\r\n:0\r\n:1\r\n:0\r\n:2\r\n:9\r\n:1\r\n");
+  EXPECT_EQ(Count(again, "EVALSHA"), 2U);
+  EXPECT_THAT(again, AllOf(HasSubstr("{other}"), Not(HasSubstr("{a}"))));
+  Reply(1, "$40\r\n" + script_.sha1 + "\r\n*4\r\n:1\r\n:2\r\n:0\r\n:1\r\n" +
+               "*4\r\n:0\r\n:2\r\n:9\r\n:1\r\n");
   EXPECT_TRUE(Eventually([&] { return ended.load(); }));
   EXPECT_THAT(errand.Answer(0), Leaves(4));
   EXPECT_THAT(errand.Answer(1), Leaves(2));
