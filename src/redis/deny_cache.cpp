@@ -34,7 +34,7 @@ std::optional<std::uint64_t> TokensWithin(std::chrono::microseconds wait, const 
 }  // namespace
 
 DenyCache::DenyCache(std::size_t size, std::chrono::microseconds max_age)
-    : max_age_(max_age), sets_((size + kWays - 1) / kWays) {}
+    : sets_((size + kWays - 1) / kWays), max_age_(max_age) {}
 
 bool DenyCache::Entry::Is(const Charge& charge, std::size_t hash) const {
   const std::string_view text = key;

@@ -72,14 +72,14 @@ class DenyCache {
     return mutexes_[bucket % sets_.size() % mutexes_.size()].mutex;
   }
 
-  const std::chrono::microseconds max_age_;
-  std::atomic<std::uint64_t> forgotten_ = 0;
-
   struct alignas(64) Lock {
     std::mutex mutex;
   };
   mutable std::array<Lock, 64> mutexes_;
   mutable std::vector<Set> sets_;  // Each guarded by its mutex.
+
+  std::atomic<std::uint64_t> forgotten_ = 0;
+  const std::chrono::microseconds max_age_;
 };
 
 }  // namespace ratelimiter

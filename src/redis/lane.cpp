@@ -38,13 +38,13 @@ std::vector<ScriptCall*> Unanswered(const Pipeline& pipeline) {
 
 Lane::Lane(const RedisServer& server, std::chrono::milliseconds timeout, const Script& script,
            Resolver& resolver, Metrics& metrics)
-    : server_(server),
-      timeout_(timeout),
-      script_(script),
-      load_script_(FormatCommand({"SCRIPT", "LOAD", script.source})),
+    : queue_(kMaxWaiting),
       resolver_(resolver),
       metrics_(metrics),
-      queue_(kMaxWaiting) {}
+      server_(server),
+      timeout_(timeout),
+      script_(script),
+      load_script_(FormatCommand({"SCRIPT", "LOAD", script.source})) {}
 
 void Lane::Run(std::span<ScriptCall> calls, Deadline deadline, bool observed) {
   const auto now = std::chrono::steady_clock::now();
@@ -95,7 +95,7 @@ void Lane::Lead(Errand& own) {
 }
 
 absl::Status Lane::Connect(Deadline deadline) {
-  if (connection_.has_value() && !connection_->IsStale()) return absl::OkStatus();
+  if (connection_ != nullptr && !connection_->IsStale()) return absl::OkStatus();
   connection_.reset();
   const absl::StatusOr<std::vector<std::string>> addresses = resolver_.Addresses(deadline);
   absl::StatusOr<Connection> opened =
@@ -104,7 +104,7 @@ absl::Status Lane::Connect(Deadline deadline) {
     resolver_.Refresh();  // The name may point elsewhere by now.
     return opened.status();
   }
-  connection_ = *std::move(opened);
+  connection_ = std::make_unique<Connection>(*std::move(opened));
   return absl::OkStatus();
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <chrono>
-#include <optional>
+#include <memory>
 #include <span>
 #include <string>
 
@@ -66,18 +66,19 @@ class Lane {
   absl::Status TooLate(const Errand& errand) const;
   absl::Status Unavailable(const absl::Status& error) const;
 
+  // Self-synchronised.
+  TurnQueue<Errand> queue_;
+  Resolver& resolver_;
+  Metrics& metrics_;
+
   // Constant after construction.
   const RedisServer& server_;
   const std::chrono::milliseconds timeout_;
   const Script& script_;
   const std::string load_script_;  // SCRIPT LOAD, formatted.
-  // Self-synchronised.
-  Resolver& resolver_;
-  Metrics& metrics_;
-  TurnQueue<Errand> queue_;
 
   // Of the one who leads.
-  std::optional<Connection> connection_;
+  std::unique_ptr<Connection> connection_;
   Pipeline pipeline_;
   bool observed_ = false;
   bool script_missing_ = false;

@@ -109,20 +109,20 @@ class TurnQueue {
   // True: nobody leads any more. False: somebody has come.
   bool Release();
 
-  const std::size_t max_waiting_;
-  // Stands for nobody: what latest_ points to while somebody leads and none waits.
-  Waiter led_;
-
   // nullptr: nobody leads. Else who came last, linked to those before, down to led_.
   alignas(64) std::atomic<Waiter*> latest_ = nullptr;
   std::atomic<std::size_t> waiting_ = 0;
 
   // The leader's: those who came before it fetched the arrivals last, first come first.
   Waiter* line_ = nullptr;
+
+  const std::size_t max_waiting_;
+  // Stands for nobody: what latest_ points to while somebody leads and none waits.
+  Waiter led_;
 };
 
 template <typename Work>
-typename TurnQueue<Work>::Entry TurnQueue<Work>::Enter(Work& work, Deadline give_up) {
+auto TurnQueue<Work>::Enter(Work& work, Deadline give_up) -> Entry {
   Waiter* latest = nullptr;
   if (latest_.compare_exchange_strong(latest, &led_, std::memory_order_acquire)) {
     return Entry::kLeads;
@@ -150,7 +150,7 @@ typename TurnQueue<Work>::Entry TurnQueue<Work>::Enter(Work& work, Deadline give
 }
 
 template <typename Work>
-typename TurnQueue<Work>::Entry TurnQueue<Work>::Wait(Deadline give_up) {
+auto TurnQueue<Work>::Wait(Deadline give_up) -> Entry {
   FutexWord& word = Place()->word;
   // In a crowd others are let run first: more often than not they carry the work
   // out meanwhile, and nobody has to fall asleep and be woken.
@@ -182,7 +182,7 @@ void TurnQueue<Work>::FetchArrivals() {
 }
 
 template <typename Work>
-typename TurnQueue<Work>::Waiter* TurnQueue<Work>::Next(State state) {
+auto TurnQueue<Work>::Next(State state) -> Waiter* {
   while (true) {
     if (line_ == nullptr) FetchArrivals();
     if (line_ == nullptr) return nullptr;

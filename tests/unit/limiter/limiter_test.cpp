@@ -45,6 +45,7 @@ class FakeStore final : public TokenBucketStore {
     asked_deadline = deadline;
     for (Transaction& transaction : transactions) {
       asked_action = transaction.action;
+      asked_complete = transaction.complete;
       for (std::size_t i = 0; i < transaction.charges.size(); ++i) {
         const Charge& charge = transaction.charges[i];
         asked.push_back(
@@ -64,6 +65,7 @@ class FakeStore final : public TokenBucketStore {
   int calls = 0;
   std::vector<Asked> asked;
   Action asked_action = Action::kTake;
+  bool asked_complete = false;
   Deadline asked_deadline;
 };
 
@@ -182,6 +184,32 @@ TEST_F(LimiterTest, ARefusalNamesTheLimitWithTheLongestWait) {
   EXPECT_EQ(Deciding(answer), "b");
   store_.answers["b"] = {.allowed = true, .remaining = 0};
   EXPECT_EQ(Deciding(limiter.Allow({.user_id = "user"}, kDeadline)), "c");
+}
+
+TEST_F(LimiterTest, BucketsThatWereNotAskedAreNotInTheAnswer) {
+  Limiter& limiter = With({{.name = "a", .quota = kQuota},
+                           {.name = "b", .quota = kQuota},
+                           {.name = "c", .quota = kQuota},
+                           {.name = "d", .quota = kQuota}});
+  store_.answers = {
+      {"a", {.known = false}}, {"b", Refusal(1s)}, {"c", {.known = false}}, {"d", Refusal(2s)}};
+  const auto answer = limiter.Allow({.user_id = "user"}, kDeadline);
+  EXPECT_FALSE(answer->allowed);
+  ASSERT_THAT(answer->states, SizeIs(2));
+  EXPECT_EQ(answer->states[0].limit->name, "b");
+  EXPECT_EQ(answer->states[0].decision, Refusal(1s));
+  EXPECT_EQ(answer->states[1].limit->name, "d");
+  EXPECT_EQ(Deciding(answer), "d");
+}
+
+TEST_F(LimiterTest, EveryBucketIsToBeAskedWhereDetailsAreWanted) {
+  Limiter& limiter = WithDefault();
+  for (const bool details : {false, true}) {
+    ASSERT_TRUE(limiter.Allow({.user_id = "user", .details = details}, kDeadline).ok());
+    EXPECT_EQ(store_.asked_complete, details);
+  }
+  ASSERT_TRUE(limiter.GetUsage({.user_id = "user"}, "", kDeadline).ok());
+  EXPECT_TRUE(store_.asked_complete);
 }
 
 TEST_F(LimiterTest, AnAllowanceNamesTheLimitWithTheFewestCallsLeftAtItsCost) {

@@ -46,15 +46,16 @@ using enum absl::StatusCode;
 const NamedQuota kLimit = {"default", 5, 1, 24h};
 const NamedQuota kOtherLimit = {"other", 5, 1, 24h};
 
-// What one caller asks of one bucket each, as the store would: of kLimit, and for
-// users whose names begin with "other" of kOtherLimit.
+// What one caller asks of one bucket each, as the store would: of the usual limit,
+// and for users whose names begin with "other" of kOtherLimit.
 class Errand {
  public:
-  explicit Errand(const std::vector<std::string>& users, std::uint64_t cost = 1)
+  explicit Errand(const std::vector<std::string>& users, std::uint64_t cost = 1,
+                  const NamedQuota& usual = kLimit)
       : decisions_(users.size()) {
     for (const std::string& user : users) subjects_.push_back(SubjectOf(user));
     for (const std::string& subject : subjects_) {
-      const NamedQuota& limit = subject.starts_with("{other") ? kOtherLimit : kLimit;
+      const NamedQuota& limit = subject.starts_with("{other") ? kOtherLimit : usual;
       charges_.push_back(
           {.limit = limit.name, .subject = subject, .quota = limit.quota(), .cost = cost});
     }
@@ -440,7 +441,7 @@ TEST_F(LaneTest, EveryAnswerReachesWhoAskedThoughConnectionsBreak) {
     const NamedQuota own = {fmt::format("own-{}", thread), 1'000 * (thread + 1), 1, 24h};
     std::uint64_t left = own.capacity;
     for (std::uint64_t call = 0; call < kCalls; ++call) {
-      Errand errand(own, {"user"});
+      Errand errand({"user"}, 1, own);
       errand.Run(*lane, Deadline::max());
       const auto answer = errand.Answer();
       if (!answer.ok()) {
