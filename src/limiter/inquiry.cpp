@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <optional>
 #include <string_view>
-#include <utility>
 
+#include <absl/utility/utility.h>
 #include <fmt/format.h>
 
 namespace ratelimiter {
@@ -47,24 +47,37 @@ std::optional<std::size_t> Tightest(const Answer& answer, std::uint64_t cost) {
   });
 }
 
-Inquiry::Inquiry(std::shared_ptr<const LimitSet> limits, const Request& request)
-    : request_(request), answer_{.limits = std::move(limits)} {}
+Inquiry::Inquiry(InquiryBatch& batch, const Request& request)
+    : batch_(batch),
+      request_(request),
+      states_begin_(batch.states.size()),
+      charges_begin_(batch.charges.size()),
+      states_end_(states_begin_),
+      charges_end_(charges_begin_) {}
+
+std::span<LimitState> Inquiry::states() const {
+  return {batch_.states.data() + states_begin_, states_end_ - states_begin_};
+}
+
+std::span<Charge> Inquiry::charges() const {
+  return {batch_.charges.data() + charges_begin_, charges_end_ - charges_begin_};
+}
 
 absl::Status Inquiry::AskToAllow() {
-  const MatchedLimits matched = answer_.limits->Match(request_);
+  const MatchedLimits matched = batch_.limits->Match(request_);
   for (const MatchedLimit& match : matched) {
     const auto& [limit, quota] = match;
     const std::uint64_t cost = request_.cost * limit->cost;
     if (quota.capacity == 0) {
-      answer_.states.push_back(
-          {.limit = limit, .quota = quota, .decision = {.allowed = cost == 0}});
-      blocked_ = blocked_ || Refuses(answer_.states.back());
+      batch_.states.push_back({.limit = limit, .quota = quota, .decision = {.allowed = cost == 0}});
+      ++states_end_;
+      blocked_ = blocked_ || Refuses(batch_.states.back());
     } else if (cost <= quota.capacity) {
       Ask(match, cost);
     } else if (limit->shadow) {
       Ask(match, 0);  // It shows how it stands; Conclude has it refuse.
     } else {
-      charges_.clear();
+      charges_end_ = charges_begin_;
       return absl::InvalidArgumentError(fmt::format(
           "cost is {}, above the capacity of limit \"{}\", so it could never pass; accepted: 0 "
           "to {}",
@@ -77,24 +90,28 @@ absl::Status Inquiry::AskToAllow() {
 
 void Inquiry::Ask(const MatchedLimit& matched, std::uint64_t cost) {
   const auto& [limit, quota] = matched;
-  states_.push_back(answer_.states.size());
-  answer_.states.push_back({.limit = limit, .quota = quota});
-  AppendSubject(*limit, answer_.limits->hash_by(), request_, subjects_);
-  subject_ends_.push_back(subjects_.size());
-  charges_.push_back({.limit = limit->name, .quota = quota, .cost = cost, .shadow = limit->shadow});
+  const std::size_t subject_begin = batch_.subjects.size();
+  AppendSubject(*limit, batch_.limits->hash_by(), request_, batch_.subjects);
+  batch_.sources.push_back({.state = states_end_,
+                            .subject_begin = subject_begin,
+                            .subject_end = batch_.subjects.size()});
+  batch_.states.push_back({.limit = limit, .quota = quota});
+  ++states_end_;
+  batch_.charges.push_back(
+      {.limit = limit->name, .quota = quota, .cost = cost, .shadow = limit->shadow});
+  ++charges_end_;
 }
 
-Transaction Inquiry::transaction(Action action) {
-  std::size_t begin = 0;
-  for (std::size_t i = 0; i < charges_.size(); ++i) {
-    charges_[i].subject = {subjects_.data() + begin, subject_ends_[i] - begin};
-    begin = subject_ends_[i];
+Transaction Inquiry::transaction(Action action) const {
+  batch_.decisions.resize(batch_.charges.size());
+  for (std::size_t i = charges_begin_; i < charges_end_; ++i) {
+    const auto& [state, begin, end] = batch_.sources[i];
+    batch_.charges[i].subject = {batch_.subjects.data() + begin, end - begin};
   }
-  decisions_.resize(charges_.size());
-  return {.charges = charges_,
+  return {.charges = charges(),
           .action = action,
           .complete = request_.details,
-          .decisions = decisions_};
+          .decisions = {batch_.decisions.data() + charges_begin_, charges().size()}};
 }
 
 Action Inquiry::action() const {
@@ -105,32 +122,34 @@ absl::StatusOr<Answer> Inquiry::Conclude(const absl::Status& status) {
   if (!status.ok()) {
     // What the store says of shadows, or beside a limit that refuses anyway, does
     // not change the decision. (Of a call that is invalid nothing is asked.)
-    const bool decided = blocked_ || std::ranges::all_of(charges_, &Charge::shadow);
-    if (charges_.empty() || !decided) return status;
+    const bool decided = blocked_ || std::ranges::all_of(charges(), &Charge::shadow);
+    if (!asks() || !decided) return status;
     AskNothing();
   }
-  for (std::size_t i = 0; i < charges_.size(); ++i) {
-    LimitState& state = answer_.states[states_[i]];
-    state.decision = decisions_[i];
+  for (std::size_t i = charges_begin_; i < charges_end_; ++i) {
+    LimitState& state = batch_.states[batch_.sources[i].state];
+    state.decision = batch_.decisions[i];
     // The charge was a look then.
     if (request_.cost * state.limit->cost > state.quota.capacity) state.decision.allowed = false;
   }
-  const auto asked = std::remove_if(answer_.states.begin(), answer_.states.end(),
-                                    [](const LimitState& state) { return !state.decision.known; });
-  answer_.states.erase(asked, answer_.states.end());
-  answer_.allowed = std::ranges::none_of(answer_.states, Refuses);
-  answer_.deciding = answer_.allowed ? Tightest(answer_, request_.cost) : LongestWait(answer_);
-  return std::move(answer_);
+  absl::StatusOr<Answer> result(absl::in_place);
+  Answer& answer = *result;
+  for (const LimitState& state : states()) {
+    if (state.decision.known) answer.states.push_back(state);
+  }
+  answer.limits = batch_.limits;
+  answer.allowed = std::ranges::none_of(answer.states, Refuses);
+  answer.deciding = answer.allowed ? Tightest(answer, request_.cost) : LongestWait(answer);
+  return result;
 }
 
 // Leaves what needs no store.
 void Inquiry::AskNothing() {
-  decltype(answer_.states) refusing;
-  for (const LimitState& state : answer_.states) {
-    if (state.quota.capacity == 0) refusing.push_back(state);
-  }
-  answer_.states = std::move(refusing);
-  charges_.clear();
+  const auto refusing =
+      std::remove_if(states().begin(), states().end(),
+                     [](const LimitState& state) { return state.quota.capacity != 0; });
+  states_end_ -= static_cast<std::size_t>(states().end() - refusing);
+  charges_end_ = charges_begin_;
 }
 
 }  // namespace ratelimiter

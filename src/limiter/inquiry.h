@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 
 #include <absl/container/inlined_vector.h>
 #include <absl/status/status.h>
@@ -20,18 +21,32 @@ namespace ratelimiter {
 // equals the first.
 std::optional<std::size_t> Tightest(const Answer& answer, std::uint64_t cost);
 
+// What inquiries hold that go to the store together, each in ranges of its own. In
+// rows, for the memory that a large batch walks through is what it costs.
+struct InquiryBatch {
+  // Of a charge: the place of its state, and its subject's among the subjects.
+  struct Source {
+    std::size_t state = 0;
+    std::size_t subject_begin = 0;
+    std::size_t subject_end = 0;
+  };
+
+  const std::shared_ptr<const LimitSet> limits;
+  absl::InlinedVector<LimitState, 4> states{};
+  absl::InlinedVector<Charge, 4> charges{};
+  // By charge.
+  absl::InlinedVector<Decision, 4> decisions{};
+  absl::InlinedVector<Source, 4> sources{};
+  Subjects subjects{};
+};
+
 // One request on its way to the store and back: the limits it is subject to,
 // what is asked of their buckets, and what the answers mean together.
-//
-// Neither copied nor moved: its transaction points into it.
 class Inquiry {
  public:
-  // What they are given must outlive them, but the limits, which they share.
-  Inquiry(std::shared_ptr<const LimitSet> limits, const Request& request);
-  Inquiry(const Inquiry&) = delete;
-  Inquiry& operator=(const Inquiry&) = delete;
-
-  const LimitSet& limits() const { return *answer_.limits; }
+  // What they are given must outlive them. Of a batch, each must have asked before
+  // the next one is made.
+  Inquiry(InquiryBatch& batch, const Request& request);
 
   // Asks whether the request is allowed, of all limits that it is subject to.
   // INVALID_ARGUMENT if it could never be.
@@ -40,9 +55,10 @@ class Inquiry {
   // Asks a limit's bucket to take a charge of `cost`, or to give it back.
   void Ask(const MatchedLimit& matched, std::uint64_t cost);
 
-  // What is to be decided, if anything is.
-  bool asks() const { return !charges_.empty(); }
-  Transaction transaction(Action action);
+  // What is to be decided, if anything is. Only when all of the batch have asked,
+  // for it points into the rows.
+  bool asks() const { return charges_end_ > charges_begin_; }
+  Transaction transaction(Action action) const;
   // The action that decides the request.
   Action action() const;
 
@@ -50,17 +66,18 @@ class Inquiry {
   absl::StatusOr<Answer> Conclude(const absl::Status& status);
 
  private:
+  // Its own of the batch's.
+  std::span<LimitState> states() const;
+  std::span<Charge> charges() const;
+
   void AskNothing();
 
+  InquiryBatch& batch_;
   const Request& request_;
-  Answer answer_;
-  // By charge: the place of its state in the answer; where its subject ends in
-  // subjects_.
-  absl::InlinedVector<std::size_t, 4> states_;
-  absl::InlinedVector<std::size_t, 4> subject_ends_;
-  absl::InlinedVector<Charge, 4> charges_;
-  absl::InlinedVector<Decision, 4> decisions_;
-  Subjects subjects_;
+  const std::size_t states_begin_;
+  const std::size_t charges_begin_;
+  std::size_t states_end_;
+  std::size_t charges_end_;
   // A limit of capacity 0 refuses, so that nothing is taken.
   bool blocked_ = false;
 };

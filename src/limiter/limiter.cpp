@@ -1,7 +1,6 @@
 #include "ratelimiter/limiter/limiter.h"
 
 #include <algorithm>
-#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -64,32 +63,36 @@ Limiter::Limiter(const std::shared_ptr<const LimitSet>& limits, TokenBucketStore
     : limits_(limits), store_(store) {}
 
 absl::StatusOr<Answer> Limiter::Allow(const Request& request, Deadline deadline) {
-  Inquiry inquiry(limits(), request);
+  InquiryBatch batch{.limits = limits()};
+  Inquiry inquiry(batch, request);
   if (absl::Status valid = inquiry.AskToAllow(); !valid.ok()) return valid;
   return inquiry.Conclude(Carry(inquiry, inquiry.action(), store_, deadline));
 }
 
 void Limiter::AllowAll(std::span<const Request> requests, Deadline deadline,
                        absl::FunctionRef<void(std::size_t, const absl::StatusOr<Answer>&)> tell) {
-  const std::shared_ptr<const LimitSet> in_force = limits();
-  std::vector<std::optional<Inquiry>> inquiries(requests.size());
-  std::vector<absl::Status> statuses(requests.size());
+  InquiryBatch batch{.limits = limits()};
+  std::vector<Inquiry> inquiries;
+  std::vector<absl::Status> statuses;
+  inquiries.reserve(requests.size());
+  statuses.reserve(requests.size());
+  for (const Request& request : requests) {
+    statuses.push_back(inquiries.emplace_back(batch, request).AskToAllow());
+  }
   std::vector<Transaction> transactions;
   std::vector<std::size_t> asking;  // By transaction: the place of its request.
   transactions.reserve(requests.size());
   asking.reserve(requests.size());
-  for (std::size_t i = 0; i < requests.size(); ++i) {
-    Inquiry& inquiry = inquiries[i].emplace(in_force, requests[i]);
-    statuses[i] = inquiry.AskToAllow();
-    if (!statuses[i].ok() || !inquiry.asks()) continue;
+  for (std::size_t i = 0; i < inquiries.size(); ++i) {
+    if (!statuses[i].ok() || !inquiries[i].asks()) continue;
     asking.push_back(i);
-    transactions.push_back(inquiry.transaction(inquiry.action()));
+    transactions.push_back(inquiries[i].transaction(inquiries[i].action()));
   }
   store_.Decide(transactions, deadline);
   for (std::size_t i = 0; i < transactions.size(); ++i) {
     statuses[asking[i]] = std::move(transactions[i].status);
   }
-  for (std::size_t i = 0; i < requests.size(); ++i) tell(i, inquiries[i]->Conclude(statuses[i]));
+  for (std::size_t i = 0; i < inquiries.size(); ++i) tell(i, inquiries[i].Conclude(statuses[i]));
 }
 
 absl::StatusOr<Answer> Limiter::GetUsage(const Request& request, std::string_view limit,
@@ -99,7 +102,8 @@ absl::StatusOr<Answer> Limiter::GetUsage(const Request& request, std::string_vie
   look.cost = 1;
   look.dry_run = true;
   look.details = true;
-  Inquiry inquiry(limits(), look);
+  InquiryBatch batch{.limits = limits()};
+  Inquiry inquiry(batch, look);
   if (absl::Status valid = inquiry.AskToAllow(); !valid.ok()) return valid;
   if (absl::Status asked = Carry(inquiry, Action::kLook, store_, deadline); !asked.ok()) {
     return asked;
@@ -133,8 +137,9 @@ absl::StatusOr<Answer> Limiter::Reset(const Request& request, std::string_view l
 absl::StatusOr<Answer> Limiter::Give(const Request& request, std::string_view limit,
                                      Deadline deadline,
                                      absl::FunctionRef<std::uint64_t(const MatchedLimit&)> tokens) {
-  Inquiry inquiry(limits(), request);
-  const MatchedLimits matched = inquiry.limits().Match(request);
+  InquiryBatch batch{.limits = limits()};
+  Inquiry inquiry(batch, request);
+  const MatchedLimits matched = batch.limits->Match(request);
   bool found = limit.empty();
   for (const MatchedLimit& match : matched) {
     if (!limit.empty() && match.limit->name != limit) continue;

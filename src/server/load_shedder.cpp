@@ -1,6 +1,7 @@
 #include "ratelimiter/server/load_shedder.h"
 
 #include <chrono>
+#include <cstdint>
 #include <string>
 
 #include <fmt/format.h>
@@ -39,6 +40,7 @@ std::vector<grpc::Status> MakeRefusals(std::size_t max_in_flight) {
       "about a second",
       max_in_flight);
   std::vector<grpc::Status> refusals;
+  refusals.reserve(kWaits);
   for (int i = 0; i < kWaits; ++i) {
     refusals.push_back(
         MakeRefusal(message, kLeastWait + i * (kMostWait - kLeastWait) / (kWaits - 1)));

@@ -2,7 +2,6 @@
 
 #include <atomic>
 #include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -46,13 +45,12 @@ class LoadShedder {
   const grpc::Status& Refusal();
 
  private:
+  // Every call writes to it: in a cache line of its own, with what it is read with.
+  alignas(64) std::atomic<std::size_t> in_flight_ = 0;
   const std::size_t max_in_flight_;
   // Made beforehand, one for each wait.
   const std::vector<grpc::Status> refusals_;
-
-  // Cache lines of their own, for every call writes to the first.
-  alignas(64) std::atomic<std::size_t> in_flight_ = 0;
-  alignas(64) std::atomic<std::size_t> refused_ = 0;
+  std::atomic<std::size_t> refused_ = 0;
 };
 
 }  // namespace ratelimiter
