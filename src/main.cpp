@@ -97,19 +97,18 @@ std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings, const Cloc
     return memory;
   }
   const RedisUrl& url = settings.redis_url;
-  return std::make_unique<RedisTokenBucket>(RedisOptions{.server = {.host = url.host,
-                                                                    .port = url.port,
-                                                                    .user = url.user,
-                                                                    .password = url.password,
-                                                                    .database = url.database},
-                                                         .timeout = settings.redis_timeout,
-                                                         .pool_size = settings.redis_pool_size,
-                                                         .key_prefix = settings.key_prefix,
-                                                         .deny_cache_max_age =
-                                                             settings.deny_cache_max_age,
-                                                         .deny_cache_size =
-                                                             settings.deny_cache_size},
-                                            metrics, clock);
+  return std::make_unique<RedisTokenBucket>(
+      RedisOptions{.server = {.host = url.host,
+                              .port = url.port,
+                              .user = url.user,
+                              .password = url.password,
+                              .database = url.database},
+                   .timeout = settings.redis_timeout,
+                   .pool_size = settings.redis_pool_size,
+                   .key_prefix = settings.key_prefix,
+                   .deny_cache_max_age = settings.deny_cache_max_age,
+                   .deny_cache_size = settings.deny_cache_size},
+      metrics, clock);
 }
 
 std::string DescribeStore(const Settings& settings) {

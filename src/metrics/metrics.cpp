@@ -141,6 +141,13 @@ void Metrics::PublishMemoryStore(std::function<std::size_t()> buckets,
       [read = std::move(rejected)] { return static_cast<double>(read()); }));
 }
 
+void Metrics::PublishInFlight(std::function<std::size_t()> calls) {
+  collectables_.push_back(std::make_shared<ReadAtScrape>(
+      "rate_limiter_in_flight_calls", "Calls worked on now (MAX_IN_FLIGHT)",
+      prometheus::MetricType::Gauge,
+      [read = std::move(calls)] { return static_cast<double>(read()); }));
+}
+
 void Metrics::PublishReloads(std::function<Reloads()> read) {
   collectables_.push_back(std::make_shared<ReloadsAtScrape>(std::move(read)));
 }

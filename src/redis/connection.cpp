@@ -26,10 +26,10 @@ std::string SystemMessage(int error) { return std::generic_category().message(er
 absl::Status NotInTime() { return absl::DeadlineExceededError("no answer in time"); }
 
 // The text behind `field` in a reply that lists fields and values in turn.
-std::string_view FieldOf(const Reply& reply, std::string_view field) {
+std::string_view FieldOf(const RedisReply& reply, std::string_view field) {
   for (std::size_t i = 1; i + 1 < reply.size(); i += 2) {
-    if (reply.type(i) == Reply::Type::kString && reply.type(i + 1) == Reply::Type::kString &&
-        reply.text(i) == field) {
+    if (reply.type(i) == RedisReply::Type::kString &&
+        reply.type(i + 1) == RedisReply::Type::kString && reply.text(i) == field) {
       return reply.text(i + 1);
     }
   }
@@ -38,7 +38,7 @@ std::string_view FieldOf(const Reply& reply, std::string_view field) {
 
 // Scripts that begin with #!lua, which a demoted master must not run, came with
 // Redis 7.0. Valkey began behind it.
-absl::Status CheckVersion(const Reply& hello) {
+absl::Status CheckVersion(const RedisReply& hello) {
   const std::string_view server = FieldOf(hello, "server");
   const std::string_view version = FieldOf(hello, "version");
   int major = 0;
@@ -49,7 +49,7 @@ absl::Status CheckVersion(const Reply& hello) {
                   Printable(server, 32), Printable(version, 32)));
 }
 
-absl::Status IntroductionRefused(const Reply& reply, std::string_view command) {
+absl::Status IntroductionRefused(const RedisReply& reply, std::string_view command) {
   const std::string_view text = reply.text();
   if (text.starts_with("NOAUTH")) {
     return absl::UnavailableError("Redis asks for a password: set it in REDIS_URL");
@@ -125,14 +125,14 @@ absl::Status Connection::Introduce(const RedisServer& server, Deadline deadline)
   }
   if (absl::Status sent = Send(commands, deadline); !sent.ok()) return sent;
 
-  Reply reply;
+  RedisReply reply;
   if (absl::Status came = Receive(reply, deadline); !came.ok()) return came;
-  if (reply.type() == Reply::Type::kError) return IntroductionRefused(reply, "HELLO");
+  if (reply.type() == RedisReply::Type::kError) return IntroductionRefused(reply, "HELLO");
   if (absl::Status version = CheckVersion(reply); !version.ok()) return version;
 
   if (server.database != 0) {
     if (absl::Status came = Receive(reply, deadline); !came.ok()) return came;
-    if (reply.type() == Reply::Type::kError) return IntroductionRefused(reply, "SELECT");
+    if (reply.type() == RedisReply::Type::kError) return IntroductionRefused(reply, "SELECT");
   }
   return absl::OkStatus();
 }
@@ -153,7 +153,7 @@ absl::Status Connection::Send(std::string_view commands, Deadline deadline) {
   return absl::OkStatus();
 }
 
-absl::Status Connection::Receive(Reply& reply, Deadline deadline) {
+absl::Status Connection::Receive(RedisReply& reply, Deadline deadline) {
   reply.Clear();
   reply.ReadFrom(*context_->reader);
   bool read = false;

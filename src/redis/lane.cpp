@@ -149,7 +149,7 @@ absl::Status Lane::ReceiveAll(Deadline deadline, bool& again) {
     script_missing_ = script_missing_ || reply_.IsError("NOSCRIPT");
     // A key that is no bucket fails the calls beside it, before anything is written.
     const bool of_one =
-        command.calls > 1 && reply_.type() == Reply::Type::kError && IsOfTheCommand(reply_);
+        command.calls > 1 && reply_.type() == RedisReply::Type::kError && IsOfTheCommand(reply_);
     if (reply_.IsError("NOSCRIPT") || of_one) {
       again = true;
     } else {
@@ -163,7 +163,8 @@ void Lane::Take(const Pipeline::Command& command) {
   Answer(*command.first, command.calls, reply_);
   // A server that refuses all may be the wrong one by now (a demoted master): the
   // next turn looks anew.
-  if (reply_.type() == Reply::Type::kError && !IsOfTheCommand(reply_)) connection_->MarkBroken();
+  if (reply_.type() == RedisReply::Type::kError && !IsOfTheCommand(reply_))
+    connection_->MarkBroken();
 }
 
 absl::Status Lane::Repeat(Deadline deadline) {
@@ -175,14 +176,14 @@ absl::Status Lane::Repeat(Deadline deadline) {
     if (absl::Status sent = connection_->Send(load_script_, deadline); !sent.ok()) return sent;
   }
   if (absl::Status sent = connection_->Send(pipeline_.text(), deadline); !sent.ok()) return sent;
-  Reply loaded;
+  RedisReply loaded;
   if (script_missing_) {
     if (absl::Status came = connection_->Receive(loaded, deadline); !came.ok()) return came;
   }
   for (const Pipeline::Command& command : pipeline_.commands()) {
     if (absl::Status came = connection_->Receive(reply_, deadline); !came.ok()) return came;
     // Why the script could not be loaded says more than that it is not there.
-    if (loaded.type() == Reply::Type::kError) reply_ = loaded;
+    if (loaded.type() == RedisReply::Type::kError) reply_ = loaded;
     Take(command);
   }
   return absl::OkStatus();

@@ -11,7 +11,7 @@
 #include "ratelimiter/base/clock.h"
 #include "ratelimiter/metrics/metrics.h"
 #include "ratelimiter/redis/connection.h"
-#include "ratelimiter/redis/reply.h"
+#include "ratelimiter/redis/redis_reply.h"
 #include "ratelimiter/redis/script.h"
 #include "resolver.h"
 #include "script_call.h"
@@ -82,7 +82,7 @@ class Lane {
   Pipeline pipeline_;
   bool observed_ = false;
   bool script_missing_ = false;
-  Reply reply_;
+  RedisReply reply_;
 };
 
 }  // namespace ratelimiter

@@ -58,22 +58,22 @@ std::size_t HashOfLimits(const ScriptCall& call) {
 }
 
 // The value at `at`, for a message.
-std::string Describe(const Reply& reply, std::size_t at) {
+std::string Describe(const RedisReply& reply, std::size_t at) {
   switch (reply.type(at)) {
-    case Reply::Type::kError:
-    case Reply::Type::kStatus:
-    case Reply::Type::kString:
+    case RedisReply::Type::kError:
+    case RedisReply::Type::kStatus:
+    case RedisReply::Type::kString:
       return fmt::format("\"{}\"", Printable(reply.text(at), kMaxMessageBytes));
-    case Reply::Type::kInteger:
+    case RedisReply::Type::kInteger:
       return fmt::format("the integer {}", reply.integer(at));
-    case Reply::Type::kArray:
+    case RedisReply::Type::kArray:
       return fmt::format("an array of {}", reply.integer(at));
     default:
       return "nil";
   }
 }
 
-std::string Describe(const Reply& reply) {
+std::string Describe(const RedisReply& reply) {
   std::string description = Describe(reply, 0);
   const std::size_t shown = std::min(reply.size(), kMaxElements + 1);
   for (std::size_t at = 1; at < shown; ++at) {
@@ -82,18 +82,18 @@ std::string Describe(const Reply& reply) {
   return description;
 }
 
-absl::Status NotPromised(const Reply& reply) {
+absl::Status NotPromised(const RedisReply& reply) {
   return absl::InternalError(fmt::format(
       "Redis's reply is not a decision of the token bucket script: {}", Describe(reply)));
 }
 
 // The script's answer to one call, which begins at the value `at` of the reply.
-absl::Status ParseDecisions(const Reply& reply, std::size_t at, Transaction& transaction) {
+absl::Status ParseDecisions(const RedisReply& reply, std::size_t at, Transaction& transaction) {
   for (std::size_t i = 0; i < transaction.charges.size(); ++i) {
     std::array<std::int64_t, kNumbers> numbers{};
     for (std::int64_t& number : numbers) {
       number = reply.integer(at);
-      if (reply.type(at++) != Reply::Type::kInteger || number < 0) return NotPromised(reply);
+      if (reply.type(at++) != RedisReply::Type::kInteger || number < 0) return NotPromised(reply);
     }
     const auto [allowed, remaining, retry_after, reset_after] = numbers;
     const bool promised = allowed <= 1 &&
@@ -109,12 +109,12 @@ absl::Status ParseDecisions(const Reply& reply, std::size_t at, Transaction& tra
 }
 
 // OK if the reply holds so many numbers.
-absl::Status CheckReply(const Reply& reply, std::size_t numbers) {
-  if (reply.type() == Reply::Type::kError) {
+absl::Status CheckReply(const RedisReply& reply, std::size_t numbers) {
+  if (reply.type() == RedisReply::Type::kError) {
     const std::string answer = fmt::format("Redis answered {}", Describe(reply));
     return IsOfTheCommand(reply) ? absl::InternalError(answer) : absl::UnavailableError(answer);
   }
-  const bool promised = reply.type() == Reply::Type::kArray &&
+  const bool promised = reply.type() == RedisReply::Type::kArray &&
                         std::cmp_equal(reply.integer(), numbers) && reply.size() == numbers + 1;
   return promised ? absl::OkStatus() : NotPromised(reply);
 }
@@ -176,7 +176,7 @@ void AppendEvalsha(const ScriptCall& first, std::size_t calls, std::string_view 
   }
 }
 
-void Answer(ScriptCall& first, std::size_t calls, const Reply& reply) {
+void Answer(ScriptCall& first, std::size_t calls, const RedisReply& reply) {
   const std::size_t numbers = kNumbers * first.transaction->charges.size();
   const absl::Status checked = CheckReply(reply, calls * numbers);
   std::size_t at = 1;
@@ -187,7 +187,7 @@ void Answer(ScriptCall& first, std::size_t calls, const Reply& reply) {
   }
 }
 
-bool IsOfTheCommand(const Reply& error) {
+bool IsOfTheCommand(const RedisReply& error) {
   return error.IsError("ERR ") || error.IsError("WRONGTYPE ");
 }
 

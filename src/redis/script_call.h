@@ -10,7 +10,7 @@
 #include <fmt/format.h>
 
 #include "ratelimiter/limiter/token_bucket_store.h"
-#include "ratelimiter/redis/reply.h"
+#include "ratelimiter/redis/redis_reply.h"
 
 namespace ratelimiter {
 
@@ -53,11 +53,11 @@ void AppendEvalsha(const ScriptCall& first, std::size_t calls, std::string_view 
                    fmt::memory_buffer& out);
 
 // Gives `first` and those behind it what the script replied to their EVALSHA.
-void Answer(ScriptCall& first, std::size_t calls, const Reply& reply);
+void Answer(ScriptCall& first, std::size_t calls, const RedisReply& reply);
 
 // Whether an error that Redis replied is about what it was asked (a key of
 // another type, a bucket that holds nonsense), not about its own state (a
 // demoted master, loading, out of memory): it would answer others.
-bool IsOfTheCommand(const Reply& error);
+bool IsOfTheCommand(const RedisReply& error);
 
 }  // namespace ratelimiter

@@ -23,7 +23,9 @@ namespace {
 class GrpcServer final : public Server {
  public:
   GrpcServer(const Settings& settings, Limiter& limiter, Metrics& metrics)
-      : service_(limiter, metrics, settings.max_in_flight, settings.ratelimit_headers) {}
+      : service_(limiter, metrics, settings.max_in_flight, settings.ratelimit_headers) {
+    metrics.PublishInFlight([this] { return service_.in_flight(); });
+  }
 
   ~GrpcServer() override { Shutdown(std::chrono::milliseconds(0)); }
 

@@ -38,7 +38,7 @@ class BlockingPoolStore final : public TokenBucketStore {
         pool_({.host = settings.redis_url.host, .port = settings.redis_url.port}, kConnections) {}
 
   void Decide(std::span<Transaction> transactions, Deadline deadline) override {
-    Reply reply;
+    RedisReply reply;
     for (Transaction& transaction : transactions) {
       ScriptCalls one;
       one.calls.push_back(ScriptCall::Of(transaction));
@@ -51,13 +51,13 @@ class BlockingPoolStore final : public TokenBucketStore {
   }
 
   absl::Status Check(Deadline deadline) override {
-    Reply reply;
+    RedisReply reply;
     return Ask(FormatCommand({"PING"}), deadline, reply);
   }
 
  private:
   // Redis's reply to a command, on a connection that is this call's alone.
-  absl::Status Ask(std::string_view command, Deadline deadline, Reply& reply) {
+  absl::Status Ask(std::string_view command, Deadline deadline, RedisReply& reply) {
     const auto asked = std::chrono::steady_clock::now();
     const Deadline send_by = std::min(deadline, asked + timeout_);
     absl::StatusOr<BlockingPool::Lease> lease = pool_.Acquire(send_by);
@@ -74,7 +74,7 @@ class BlockingPoolStore final : public TokenBucketStore {
   }
 
   absl::Status RoundTrip(Connection& connection, std::string_view command, Deadline send_by,
-                         Reply& reply) const {
+                         RedisReply& reply) const {
     if (absl::Status sent = connection.Send(command, send_by); !sent.ok()) return sent;
     return connection.Receive(reply, std::chrono::steady_clock::now() + timeout_);
   }

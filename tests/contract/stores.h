@@ -136,7 +136,7 @@ local redis = { call = function(command, ...)
   return { string.sub(now, 1, -7), string.sub(now, -6) }
 end }
 )" + shipped.substr(first_line);
-  const Reply sha1 = server.Run({"SCRIPT", "LOAD", source});
+  const RedisReply sha1 = server.Run({"SCRIPT", "LOAD", source});
   return {.source = source, .sha1 = std::string(sha1.text())};
 }
 

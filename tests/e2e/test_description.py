@@ -90,6 +90,10 @@ def daemons(redis):
 def port(daemons, redis):
     """Of an instance that knows no user yet."""
     redis.cli("FLUSHALL")
+    # What it was refused before it goes on knowing for DENY_CACHE_MAX_AGE.
+    for daemon in daemons:
+        harness.wait_until(lambda: daemon.allow("user123")["allowed"], what="user123's new bucket")
+    redis.cli("FLUSHALL")
     return daemons[0].port
 
 

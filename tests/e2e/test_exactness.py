@@ -2,8 +2,8 @@
 most capacity + floor(t * rate) over every interval of length t, and no less than
 the bucket had to give.
 
-Redis itself is the witness: MONITOR shows what each run of the script did, and each
-admission's write holds the time that the script read and what it left.
+Redis itself is the witness: MONITOR shows what each run of the script was asked and
+did, and what it wrote holds the time that it read and what it left.
 """
 
 import collections
@@ -41,11 +41,11 @@ class Limit:
 
 @dataclasses.dataclass
 class Run:
-    """One run of the script: what it wrote if it admitted; for a refusal, which
-    writes nothing, a time before which it did not begin."""
-    admitted: bool
-    time_us: int
-    level: int = 0  # Left in the bucket, in parts of a token.
+    """One run of the script: the keys of each of its transactions, and what it wrote."""
+    transactions: list
+    begun_us: int  # It did not begin before.
+    time_us: int = 0  # The time that it read; 0 where it wrote nothing.
+    written: dict = dataclasses.field(default_factory=dict)  # By key: (tokens, part).
 
 
 class Witness:
@@ -60,36 +60,35 @@ class Witness:
         with open(self.log.name, encoding="utf-8") as text:
             return text.read()
 
-    def transactions(self, limit_of) -> list:
-        """Every run of the script by the keys it was given, in the order of Redis, which
-        shows a command when it is done. `limit_of` a key tells its limit."""
+    def runs(self) -> list:
+        """Every run of the script, in the order of Redis."""
         self.redis.cli("ECHO", "the end")
         harness.wait_until(lambda: "the end" in self._text(), what="the end of MONITOR")
-        transactions = []
-        before = 0
+        runs, transactions, before = [], [], 0
         for line in self._text().splitlines()[1:]:
             stamp, words = line.split("] ", 1)
-            now = int(stamp.split(" ")[0].replace(".", ""))
-            words = [json.loads(word) for word in words.split(" ")] if "lua" in stamp else [None]
-            if words == ["TIME"]:
-                begun = before - SLACK_US
-                transactions.append({})
-            elif words[0] == "HMGET":
-                transactions[-1][words[1]] = Run(False, begun)
-            elif words[0] == "HSET":
+            by_script = "lua" in stamp
+            if by_script or words.startswith('"EVALSHA"'):
+                words = [json.loads(word) for word in words.split(" ")]
+            if words[0] == "EVALSHA":
+                transactions = transactions_of(words)
+            elif by_script and words == ["TIME"]:
+                runs.append(Run(transactions, before - SLACK_US))
+            elif by_script and words[0] == "HSET":
                 _, key, _, tokens, _, time_us, _, part = words
-                level = int(tokens) * limit_of(key).interval_us + int(part)
-                transactions[-1][key] = Run(True, int(time_us), level)
-            before = now
-        return [keys for keys in transactions if READINESS not in keys]
+                runs[-1].time_us = int(time_us)
+                runs[-1].written[key] = int(tokens), int(part)
+            before = int(stamp.split(" ")[0].replace(".", ""))
+        return [run for run in runs if run.transactions != [[READINESS]]]
 
-    def runs(self, limit_of) -> dict:
-        """The same by key."""
-        by_key = collections.defaultdict(list)
-        for keys in self.transactions(limit_of):
-            for key, run in keys.items():
-                by_key[key].append(run)
-        return by_key
+
+def transactions_of(evalsha) -> list:
+    """The keys of each transaction that an EVALSHA is to decide."""
+    count = int(evalsha[2])
+    keys, arguments = evalsha[3:3 + count], evalsha[3 + count:]
+    width = (len(arguments) - 1 - count) // 5  # As token_bucket.lua states it.
+    assert arguments[0] == "look" or set(arguments[-count:]) == {"1"}, "each costs one token"
+    return [keys[first:first + width] for first in range(0, count, width)]
 
 
 @contextlib.contextmanager
@@ -136,50 +135,95 @@ def within_the_bound(times, limit) -> bool:
     return True
 
 
-def check(runs, limit):
-    """Never too much; and all that the bucket had to give: each admission leaves what
-    refill brought less one token, and none is refused while a token is there."""
-    admissions = [run.time_us for run in runs if run.admitted]
-    assert within_the_bound(admissions, limit)
-    assert admissions == sorted(admissions)
-    full = limit.capacity * limit.interval_us
-    level, before = full, admissions[0]
+@dataclasses.dataclass
+class Decided:
+    admissions: dict  # By key: the times at which each token was taken.
+    refused: int
+    refused_by: collections.Counter  # By key: how often it lacked a token.
+
+    def admitted(self, key) -> int:
+        return len(self.admissions[key])
+
+
+def check(runs, limit_of) -> Decided:
+    """Never too much; and all that the buckets had to give: each run leaves what refill
+    brought less one token of each bucket for each transaction all of whose buckets had
+    one, in their order, and none is refused while each has one."""
+    decided = Decided(collections.defaultdict(list), 0, collections.Counter())
+    left = {}  # By key: what was left when it was last written, in parts, and when that was.
     for run in runs:
-        elapsed = max(run.time_us - before, 0)
-        refilled = min(full, level + elapsed * limit.refill_tokens)
-        if run.admitted:
-            level, before = refilled - limit.interval_us, run.time_us
-            assert run.level == level
-        else:
-            assert refilled < limit.interval_us
+        now = run.time_us or run.begun_us
+        levels = {}
+        for key in {key for keys in run.transactions for key in keys}:
+            limit = limit_of(key)
+            full = limit.capacity * limit.interval_us
+            level, before = left.get(key, (full, now))
+            levels[key] = min(full, level + max(now - before, 0) * limit.refill_tokens)
+        for keys in run.transactions:
+            lacking = [key for key in keys if levels[key] < limit_of(key).interval_us]
+            decided.refused_by.update(lacking)
+            decided.refused += bool(lacking)
+            for key in [] if lacking else keys:
+                levels[key] -= limit_of(key).interval_us
+                decided.admissions[key].append(now)
+        paid = {key for key, times in decided.admissions.items() if times[-1] == now
+                and key in levels and run.time_us}
+        assert paid == set(run.written), "who pays is written, and nobody else"
+        assert run.written or not any(
+            all(levels[key] >= limit_of(key).interval_us for key in keys)
+            for keys in run.transactions), "none is refused while a token is there"
+        for key, (tokens, part) in run.written.items():
+            assert tokens * limit_of(key).interval_us + part == levels[key]
+            left[key] = levels[key], now
+    for key, times in decided.admissions.items():
+        assert within_the_bound(times, limit_of(key)), key
+        assert times == sorted(times)
+    return decided
 
 
+# With the refusals that instances remember, and without.
+CACHE = pytest.mark.parametrize("deny_cache", ["100ms", "0"], ids=["deny cache", "no deny cache"])
+
+
+def check_refusals(decided, answers, deny_cache):
+    if deny_cache == "0":
+        assert decided.refused == answers[None]
+    else:  # The rest were known without asking.
+        assert 0 < decided.refused < answers[None]
+
+
+@CACHE
 @pytest.mark.parametrize("limit", [Limit(5, 1, "2s", 2_000_000), Limit(50, 7, "30ms", 30_000)],
                          ids=["the default", "7 per 30ms"])
-def test_one_user_through_three_instances(limit, record_property):
-    with fleet(**limit.settings()) as (daemons, witness):
-        answers = hammer(daemons, ["user123"], seconds=4)
-        (runs,) = witness.runs(lambda key: limit).values()
-    check(runs, limit)
-    assert answers == {"user123": sum(run.admitted for run in runs),
-                       None: sum(not run.admitted for run in runs)}
+def test_one_user_through_three_instances(limit, deny_cache, record_property):
+    seconds = 4
+    with fleet(DENY_CACHE_MAX_AGE=deny_cache, **limit.settings()) as (daemons, witness):
+        answers = hammer(daemons, ["user123"], seconds)
+        runs = witness.runs()
+    decided = check(runs, lambda key: limit)
+    assert decided.admitted("rl:1:default:{user123}") == answers["user123"]
+    check_refusals(decided, answers, deny_cache)
+    # And nobody is kept waiting: a second of the time is a generous margin.
+    rate = limit.refill_tokens / limit.interval_us * 1e6
+    assert answers["user123"] >= limit.capacity + (seconds - 1) * rate - 1
     record_property("admitted", answers["user123"])
     record_property("refused", answers[None])
+    record_property("transactions a run", sum(len(run.transactions) for run in runs) / len(runs))
 
 
-def test_a_thousand_users_through_three_instances(record_property):
+@CACHE
+def test_a_thousand_users_through_three_instances(deny_cache, record_property):
     limit = Limit(3, 1, "2s", 2_000_000)
     users = [f"user-{number}" for number in range(1_000)]
-    with fleet(**limit.settings()) as (daemons, witness):
+    with fleet(DENY_CACHE_MAX_AGE=deny_cache, **limit.settings()) as (daemons, witness):
         answers = hammer(daemons, users, seconds=8)
-        by_key = witness.runs(lambda key: limit)
-    assert answers[None] > 0
+        runs = witness.runs()
+    decided = check(runs, lambda key: limit)
     for user in users:
-        runs = by_key.pop(f"rl:1:default:{{{user}}}", [])
-        assert sum(run.admitted for run in runs) == answers[user]
-        if runs:
-            check(runs, limit)
-    assert not by_key
+        assert decided.admitted(f"rl:1:default:{{{user}}}") == answers[user]
+    assert len(decided.admissions) == len(users)
+    assert max(len(run.transactions) for run in runs) > 1, "calls shared runs"
+    check_refusals(decided, answers, deny_cache)
     record_property("admitted", answers.total() - answers[None])
     record_property("refused", answers[None])
 
@@ -196,45 +240,28 @@ limits:
 """
 
 
-def test_three_limits_at_once_through_three_instances(tmp_path, record_property):
+@CACHE
+def test_three_limits_at_once_through_three_instances(tmp_path, deny_cache, record_property):
     """Each limit keeps its own bound, and no token is missing where another refused."""
     (tmp_path / "limits.yaml").write_text(LIMITS_FILE)
     users, paths = [f"user-{number}" for number in range(12)], ["/a", "/b", "/c"]
-
-    def limit_of(key):
-        return LIMITS[key.split(":")[2]]
-
-    with fleet(LIMITS_FILE=tmp_path / "limits.yaml") as (daemons, witness):
+    with fleet(DENY_CACHE_MAX_AGE=deny_cache,
+               LIMITS_FILE=tmp_path / "limits.yaml") as (daemons, witness):
         answers = hammer(daemons, users, seconds=6, paths=paths)
-        transactions = witness.transactions(limit_of)
+        runs = witness.runs()
 
-    levels = {}  # By key: what was left when it was last written, and when that was.
-    admissions = collections.defaultdict(list)
+    for run in runs:
+        for keys in run.transactions:
+            assert sorted(key.split(":")[2] for key in keys) == ["all", "path", "user"]
+    decided = check(runs, lambda key: LIMITS[key.split(":")[2]])
+    admitted = sum(decided.admitted(key) for key in decided.admissions if ":user:" in key)
+    assert admitted == answers.total() - answers[None]
+    check_refusals(decided, answers, deny_cache)
     refused_by = collections.Counter()
-    for keys in transactions:
-        assert sorted(key.split(":")[2] for key in keys) == ["all", "path", "user"]
-        admitted = {run.admitted for run in keys.values()}
-        assert len(admitted) == 1, "all pay, or none does"
-        lacking = []
-        for key, run in keys.items():
-            limit = limit_of(key)
-            full = limit.capacity * limit.interval_us
-            level, before = levels.get(key, (full, run.time_us))
-            refilled = min(full, level + max(run.time_us - before, 0) * limit.refill_tokens)
-            if run.admitted:
-                assert run.level == refilled - limit.interval_us, "no more and no less is taken"
-                levels[key] = (run.level, run.time_us)
-                admissions[key].append(run.time_us)
-            elif refilled < limit.interval_us:
-                lacking.append(key.split(":")[2])
-        if not admitted.pop():
-            assert lacking, "a call is refused only where a limit has no token"
-            refused_by.update(lacking)
-    for key, times in admissions.items():
-        assert within_the_bound(times, limit_of(key)), key
+    for key, times in decided.refused_by.items():
+        refused_by[key.split(":")[2]] += times
     assert set(refused_by) == set(LIMITS), "each limit refused at times"
-    assert len(transactions) == answers.total()
-    record_property("admitted", answers.total() - answers[None])
+    record_property("admitted", admitted)
     record_property("refused", dict(refused_by))
 
 

@@ -146,7 +146,7 @@ class Folding {
 
   Kept KeptUnder(const std::string& key) {
     Kept kept;
-    const Reply fields = server_.Run({"HGETALL", key});
+    const RedisReply fields = server_.Run({"HGETALL", key});
     for (std::size_t i = 1; i + 1 < fields.size(); i += 2) {
       kept.fields.emplace(fields.text(i), fields.text(i + 1));
     }

@@ -93,7 +93,7 @@ class RedisProperty final : public TokenBucketProperty {
  protected:
   void AfterStep(microseconds now, const Decision& last) override {
     if (last.reset_after == microseconds(0)) return;
-    const Reply expires = server_.Run({"PEXPIRETIME", "rl:1:l:{user}"});
+    const RedisReply expires = server_.Run({"PEXPIRETIME", "rl:1:l:{user}"});
     const microseconds expires_at = std::chrono::milliseconds(expires.integer());
     RC_ASSERT(expires_at >= now + last.reset_after);
   }

@@ -172,7 +172,7 @@ TEST(AlternatingNumbersProperty, RedisAdmitsTheLargerAndOneNewCapacityAChange) {
   RedisUnderTest under_test;
   // Redis expires keys by its own clock, not by the test's: so the test does.
   const auto expire = [&](microseconds now) {
-    const Reply expires = under_test.server().Run({"PEXPIRETIME", "rl:1:l:{u}"});
+    const RedisReply expires = under_test.server().Run({"PEXPIRETIME", "rl:1:l:{u}"});
     if (expires.integer() > 0 && std::chrono::milliseconds(expires.integer()) <= now) {
       under_test.server().Run({"DEL", "rl:1:l:{u}"});
     }

@@ -47,12 +47,12 @@ void RedisServerProcess::Start() {
   }
 }
 
-Reply RedisServerProcess::Run(std::initializer_list<std::string_view> command) {
+RedisReply RedisServerProcess::Run(std::initializer_list<std::string_view> command) {
   const Deadline deadline = std::chrono::steady_clock::now() + 10s;
   if (!connection_->Send(FormatCommand(command), deadline).ok()) {
     throw std::runtime_error("redis-server went away");
   }
-  Reply reply;
+  RedisReply reply;
   if (!connection_->Receive(reply, deadline).ok()) {
     throw std::runtime_error("redis-server went away");
   }

@@ -27,7 +27,7 @@ class RedisServerProcess {
 
   // Runs a command on a connection of this object's own. Fails the process on
   // an error of the connection; Redis's error replies are returned.
-  Reply Run(std::initializer_list<std::string_view> command);
+  RedisReply Run(std::initializer_list<std::string_view> command);
 
  private:
   // Kept while the server is down, too.

@@ -49,6 +49,9 @@ class Metrics {
   void PublishMemoryStore(std::function<std::size_t()> buckets,
                           std::function<std::uint64_t()> rejected);
 
+  // The same for the calls that the server works on.
+  void PublishInFlight(std::function<std::size_t()> calls);
+
   // The same for the limits file.
   void PublishReloads(std::function<Reloads()> read);
 

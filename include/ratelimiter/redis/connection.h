@@ -12,7 +12,7 @@
 #include <hiredis/hiredis.h>
 
 #include "ratelimiter/base/clock.h"
-#include "ratelimiter/redis/reply.h"
+#include "ratelimiter/redis/redis_reply.h"
 
 namespace ratelimiter {
 
@@ -55,7 +55,7 @@ class Connection {
 
   // Puts the next reply, which may be an error of Redis's own, into `reply`.
   // Errors: UNAVAILABLE; DEADLINE_EXCEEDED.
-  absl::Status Receive(Reply& reply, Deadline deadline);
+  absl::Status Receive(RedisReply& reply, Deadline deadline);
 
   bool broken() const { return broken_; }
   void MarkBroken() { broken_ = true; }

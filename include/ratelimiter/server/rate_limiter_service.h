@@ -22,6 +22,9 @@ class RateLimiterService final : public limiter::RateLimiter::Service {
   RateLimiterService(Limiter& limiter, Metrics& metrics, std::size_t max_in_flight, bool headers)
       : limiter_(limiter), metrics_(metrics), headers_(headers), shedder_(max_in_flight) {}
 
+  // Calls that are worked on now.
+  std::size_t in_flight() const { return shedder_.in_flight(); }
+
   grpc::Status AllowRequest(grpc::ServerContext* context,
                             const limiter::AllowRequestRequest* message,
                             limiter::AllowRequestResponse* response) override;

@@ -115,7 +115,7 @@ const std::vector<Setting>& AllSettings() {
       {"DENY_CACHE_MAX_AGE",
        "--deny-cache-max-age",
        "100ms",
-       "0",
+       "1us",
        "1m",
        [](const Settings& settings) { return FormatDuration(settings.deny_cache_max_age); },
        {"100", "61s", "-1s"}},

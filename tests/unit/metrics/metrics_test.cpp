@@ -105,6 +105,14 @@ TEST(MetricsTest, ReadTheMemoryStoreAtEachScrape) {
   EXPECT_EQ(Only(families.at("rate_limiter_memory_rejected_total")).counter.value, 4);
 }
 
+TEST(MetricsTest, ReadTheCallsInFlightAtEachScrape) {
+  Metrics metrics(10, "1.2.3");
+  std::size_t calls = 1;
+  metrics.PublishInFlight([&] { return calls; });
+  calls = 2;
+  EXPECT_EQ(Only(Families(metrics).at("rate_limiter_in_flight_calls")).gauge.value, 2);
+}
+
 TEST(MetricsTest, TellHowReloadsWent) {
   Metrics metrics(10, "1.2.3");
   Reloads reloads;

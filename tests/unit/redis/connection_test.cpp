@@ -34,13 +34,13 @@ absl::StatusOr<Connection> Open(const TcpServer& server, Deadline deadline = In(
   return Open(RedisServer{.port = server.port()}, deadline);
 }
 
-absl::StatusOr<Reply> Receive(Connection& connection, Deadline deadline) {
-  Reply reply;
+absl::StatusOr<RedisReply> Receive(Connection& connection, Deadline deadline) {
+  RedisReply reply;
   if (absl::Status received = connection.Receive(reply, deadline); !received.ok()) return received;
   return reply;
 }
 
-absl::StatusOr<Reply> Ask(Connection& connection, std::string_view command) {
+absl::StatusOr<RedisReply> Ask(Connection& connection, std::string_view command) {
   if (absl::Status sent = connection.Send(command, In(kLong)); !sent.ok()) return sent;
   return Receive(connection, In(kLong));
 }
@@ -92,7 +92,7 @@ TEST_F(ConnectionTest, AnErrorThatRedisRepliesIsAReply) {
   ASSERT_THAT(connection, Succeeds());
   const auto reply = Ask(*connection, FormatCommand({"NOSUCH"}));
   ASSERT_THAT(reply, Succeeds());
-  EXPECT_EQ(reply->type(), Reply::Type::kError);
+  EXPECT_EQ(reply->type(), RedisReply::Type::kError);
   EXPECT_FALSE(connection->broken());
   EXPECT_THAT(Ask(*connection, kPing), Succeeds());
 }

@@ -544,7 +544,7 @@ class ToldLaneTest : public ::testing::Test {
     return came.get();
   }
 
-  void Reply(std::size_t at, std::string_view text) {
+  void Say(std::size_t at, std::string_view text) {
     exchanges_.at(at).reply.set_value(std::string(text));
   }
 
@@ -561,7 +561,7 @@ class ToldLaneTest : public ::testing::Test {
   void TakeAlone(Lane& lane, std::size_t at) {
     const Caller caller(lane, {"alone"}, Deadline::max());
     EXPECT_EQ(Count(Came(at), "EVALSHA"), 1U);
-    Reply(at, kAllowed);
+    Say(at, kAllowed);
     EXPECT_THAT(caller.Answer(), Leaves(4));
   }
 
@@ -600,11 +600,11 @@ TEST_F(ToldLaneTest, ALeaderWhoseDeadlineEndsInFlightStaysForTheOthers) {
   const Caller leader(lane, {"leader"}, deadline);
   const Caller taken(lane, {"taken"}, deadline);
   const Caller patient(lane, {"patient"}, Deadline::max());
-  Reply(0, kAllowed);
+  Say(0, kAllowed);
   EXPECT_EQ(Count(Came(1), "EVALSHA"), 1U);
   EXPECT_TRUE(Eventually([&] { return std::chrono::steady_clock::now() > deadline + kShort; }));
   for (const Caller* caller : {&leader, &taken, &patient}) EXPECT_FALSE(caller->has_ended());
-  Reply(1, "*12\r\n:1\r\n:4\r\n:0\r\n:1\r\n:1\r\n:3\r\n:0\r\n:1\r\n:1\r\n:2\r\n:0\r\n:1\r\n");
+  Say(1, "*12\r\n:1\r\n:4\r\n:0\r\n:1\r\n:1\r\n:3\r\n:0\r\n:1\r\n:1\r\n:2\r\n:0\r\n:1\r\n");
   EXPECT_THAT(first.Answer(), Leaves(4));
   EXPECT_THAT(leader.Answer(), Leaves(4));
   EXPECT_THAT(taken.Answer(), Leaves(3));
@@ -620,10 +620,10 @@ TEST_F(ToldLaneTest, WhatIsInFlightWhenTheConnectionBreaksIsToldAndNotReplayed) 
   const Caller leader(lane, {"a"}, Deadline::max());
   const Caller folded(lane, {"a"}, Deadline::max());
   const Caller other(lane, {"other"}, Deadline::max());
-  Reply(0, kAllowed);
+  Say(0, kAllowed);
   EXPECT_EQ(Count(Came(1), "EVALSHA"), 2U);
   const Caller late(lane, {"late"}, Deadline::max());
-  Reply(1, "");
+  Say(1, "");
   for (const Caller* caller : {&leader, &folded, &other}) {
     EXPECT_THAT(caller->Answer(), IsUnavailable());
   }
@@ -631,7 +631,7 @@ TEST_F(ToldLaneTest, WhatIsInFlightWhenTheConnectionBreaksIsToldAndNotReplayed) 
   const std::string came = Came(2);
   EXPECT_EQ(Count(came, "EVALSHA"), 1U);
   EXPECT_THAT(came, HasSubstr("{late}"));
-  Reply(2, kAllowed);
+  Say(2, kAllowed);
   EXPECT_THAT(late.Answer(), Leaves(4));
   TakeAlone(lane, 3);
   EXPECT_EQ(connections_, 2);
@@ -644,9 +644,9 @@ TEST_F(ToldLaneTest, WhoWasAnsweredBeforeTheConnectionBrokeKeepsTheAnswer) {
   const Caller leader(lane, {"a"}, Deadline::max());
   const Caller folded(lane, {"a"}, Deadline::max());
   const Caller other(lane, {"other"}, Deadline::max());
-  Reply(0, kAllowed);
+  Say(0, kAllowed);
   Came(1);
-  Reply(1, "*8\r\n:1\r\n:4\r\n:0\r\n:1\r\n:1\r\n:3\r\n:0\r\n:2\r\n*4\r\n:1\r\n");
+  Say(1, "*8\r\n:1\r\n:4\r\n:0\r\n:1\r\n:1\r\n:3\r\n:0\r\n:2\r\n*4\r\n:1\r\n");
   EXPECT_THAT(leader.Answer(), Leaves(4));
   EXPECT_THAT(folded.Answer(), Leaves(3));
   EXPECT_THAT(other.Answer(),
@@ -664,13 +664,13 @@ TEST_F(ToldLaneTest, OnlyWhatLackedTheScriptIsRunAgain) {
     ended = true;
   });
   EXPECT_EQ(Count(Came(0), "EVALSHA"), 2U);
-  Reply(0, std::string(kAllowed) + "-NOSCRIPT No matching script.\r\n");
+  Say(0, std::string(kAllowed) + "-NOSCRIPT No matching script.\r\n");
   const std::string again = Came(1);
   EXPECT_EQ(Count(again, "*3\r\n$6\r\nSCRIPT\r\n$4\r\nLOAD\r\n"), 1U);
   EXPECT_EQ(Count(again, "EVALSHA"), 2U);
   EXPECT_THAT(again, AllOf(HasSubstr("{other}"), Not(HasSubstr("{a}"))));
-  Reply(1, "$40\r\n" + script_.sha1 + "\r\n*4\r\n:1\r\n:2\r\n:0\r\n:1\r\n" +
-               "*4\r\n:0\r\n:2\r\n:9\r\n:1\r\n");
+  Say(1, "$40\r\n" + script_.sha1 + "\r\n*4\r\n:1\r\n:2\r\n:0\r\n:1\r\n" +
+             "*4\r\n:0\r\n:2\r\n:9\r\n:1\r\n");
   EXPECT_TRUE(Eventually([&] { return ended.load(); }));
   EXPECT_THAT(errand.Answer(0), Leaves(4));
   EXPECT_THAT(errand.Answer(1), Leaves(2));
@@ -685,7 +685,7 @@ TEST_F(ToldLaneTest, WhoseTimeEndsWhileOthersAreServedIsToldSo) {
   // So many that the turn takes no more.
   const Caller many(lane, std::vector<std::string>(128, "many"), Deadline::max());
   const Caller late(lane, {"late"}, Deadline::max());
-  Reply(0, kAllowed);
+  Say(0, kAllowed);
   Came(1);
   EXPECT_THAT(late.Answer(),
               FailsWith(kUnavailable,

@@ -37,7 +37,7 @@ std::chrono::steady_clock::duration Elapsed(const std::invocable auto& action) {
   return std::chrono::steady_clock::now() - start;
 }
 
-inline std::string Text(const Reply& reply) { return std::string(reply.text()); }
+inline std::string Text(const RedisReply& reply) { return std::string(reply.text()); }
 
 // The round trips that were observed.
 inline std::uint64_t ObservedLatencies(const Metrics& metrics) {

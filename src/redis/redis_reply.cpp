@@ -1,39 +1,39 @@
-#include "ratelimiter/redis/reply.h"
+#include "ratelimiter/redis/redis_reply.h"
 
 namespace ratelimiter {
 namespace {
 
-Reply::Type TypeOf(const redisReadTask& task) {
+RedisReply::Type TypeOf(const redisReadTask& task) {
   switch (task.type) {
     case REDIS_REPLY_STATUS:
-      return Reply::Type::kStatus;
+      return RedisReply::Type::kStatus;
     case REDIS_REPLY_ERROR:
-      return Reply::Type::kError;
+      return RedisReply::Type::kError;
     default:
-      return Reply::Type::kString;
+      return RedisReply::Type::kString;
   }
 }
 
 }  // namespace
 
-void Reply::Clear() {
+void RedisReply::Clear() {
   values_.clear();
   text_.clear();
 }
 
-bool Reply::IsError(std::string_view code) const {
+bool RedisReply::IsError(std::string_view code) const {
   return type() == Type::kError && text().starts_with(code);
 }
 
-void* Reply::Add(const Value& value) {
+void* RedisReply::Add(const Value& value) {
   values_.push_back(value);
   return this;  // Anything but nullptr, which says that memory ran out.
 }
 
-redisReplyObjectFunctions Reply::Functions() {
+redisReplyObjectFunctions RedisReply::Functions() {
   redisReplyObjectFunctions functions{};
   functions.createString = [](const redisReadTask* task, char* text, std::size_t size) -> void* {
-    Reply& reply = Of(*task);
+    RedisReply& reply = Of(*task);
     const std::size_t begin = reply.text_.size();
     reply.text_.append(text, size);
     return reply.Add({.type = TypeOf(*task), .text_begin = begin, .text_size = size});
@@ -52,7 +52,7 @@ redisReplyObjectFunctions Reply::Functions() {
   return functions;
 }
 
-void Reply::ReadFrom(redisReader& reader) {
+void RedisReply::ReadFrom(redisReader& reader) {
   static redisReplyObjectFunctions functions = Functions();
   reader.fn = &functions;
   reader.privdata = this;

@@ -14,7 +14,7 @@ namespace ratelimiter {
 //
 // To be used again and again: what it held gives its memory to what comes, so
 // that reading a reply like the one before allocates nothing. Not thread-safe.
-class Reply {
+class RedisReply {
  public:
   enum class Type : std::uint8_t { kNone, kString, kStatus, kError, kInteger, kNil, kArray };
 
@@ -50,7 +50,9 @@ class Reply {
     std::size_t text_size = 0;
   };
 
-  static Reply& Of(const redisReadTask& task) { return *static_cast<Reply*>(task.privdata); }
+  static RedisReply& Of(const redisReadTask& task) {
+    return *static_cast<RedisReply*>(task.privdata);
+  }
   static redisReplyObjectFunctions Functions();
   // What hiredis takes for the object that stands for the value.
   void* Add(const Value& value);
