@@ -9,10 +9,14 @@
 
 namespace ratelimiter {
 
+// Commands in Redis's protocol. While they are short, no memory is taken from the
+// heap for them: a call's with three of the longest users' keys are.
+using CommandText = fmt::basic_memory_buffer<char, 2048>;
+
 // Appends commands in Redis's protocol to a buffer, argument by argument.
 class CommandWriter {
  public:
-  explicit CommandWriter(fmt::memory_buffer& out) : out_(out) {}
+  explicit CommandWriter(CommandText& out) : out_(out) {}
 
   // Begins a command of so many arguments, its name among them.
   void Begin(std::size_t arguments) { Write('*', arguments); }
@@ -43,7 +47,7 @@ class CommandWriter {
     AddWritten("\r\n");
   }
 
-  fmt::memory_buffer& out_;
+  CommandText& out_;
 };
 
 }  // namespace ratelimiter

@@ -72,7 +72,7 @@ std::string RedisServer::Address() const {
 }
 
 std::string FormatCommand(std::initializer_list<std::string_view> arguments) {
-  fmt::memory_buffer text;
+  CommandText text;
   CommandWriter command(text);
   command.Begin(arguments.size());
   for (const std::string_view argument : arguments) command.Add({argument});

@@ -4,12 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string>
 #include <string_view>
 #include <vector>
 
-#include <fmt/format.h>
-
+#include "command_writer.h"
 #include "script_call.h"
 
 namespace ratelimiter {
@@ -69,7 +67,7 @@ class Pipeline {
 
   std::vector<Command> commands_;
   std::size_t buckets_ = 0;
-  fmt::memory_buffer text_;
+  CommandText text_;
   // A hash table with open addressing, at most half full.
   std::array<Touch, 4 * kMaxBuckets> touches_;
   std::uint64_t round_ = 1;

@@ -31,15 +31,14 @@ std::string_view NameOf(Action action) {
   return "look";
 }
 
-void AppendKeys(const Transaction& transaction, std::string_view key_prefix,
-                fmt::memory_buffer& out) {
+void AppendKeys(const Transaction& transaction, std::string_view key_prefix, CommandText& out) {
   CommandWriter keys(out);
   for (const Charge& charge : transaction.charges) {
     keys.Add({key_prefix, charge.limit, ":", charge.subject});
   }
 }
 
-void AppendLimits(const Transaction& transaction, fmt::memory_buffer& out) {
+void AppendLimits(const Transaction& transaction, CommandText& out) {
   CommandWriter limits(out);
   limits.Add({NameOf(transaction.action)});
   for (const Charge& charge : transaction.charges) {
@@ -158,7 +157,7 @@ bool GoTogether(const ScriptCall& one, const ScriptCall& other) {
 }
 
 void AppendEvalsha(const ScriptCall& first, std::size_t calls, std::string_view sha1,
-                   fmt::memory_buffer& out) {
+                   CommandText& out) {
   constexpr std::size_t kNumbersPerLimit = 5;
   const std::size_t limits = first.transaction->charges.size();
   const std::size_t keys = calls * limits;

@@ -1,14 +1,11 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
-#include <string>
 #include <string_view>
 
 #include <absl/container/inlined_vector.h>
-#include <absl/status/status.h>
-#include <fmt/format.h>
 
+#include "command_writer.h"
 #include "ratelimiter/limiter/token_bucket_store.h"
 #include "ratelimiter/redis/redis_reply.h"
 
@@ -37,7 +34,7 @@ struct ScriptCall {
 // The calls of one caller, and the text that they point into.
 struct ScriptCalls {
   absl::InlinedVector<ScriptCall, 1> calls{};
-  fmt::memory_buffer text{};
+  CommandText text{};
 
   // Writes what the calls send. Once, when all are there; they must stay where they
   // are then. What keys begin with is `key_prefix`.
@@ -50,7 +47,7 @@ bool GoTogether(const ScriptCall& one, const ScriptCall& other);
 
 // Appends the EVALSHA that answers `first` and those behind it, `calls` in all.
 void AppendEvalsha(const ScriptCall& first, std::size_t calls, std::string_view sha1,
-                   fmt::memory_buffer& out);
+                   CommandText& out);
 
 // Gives `first` and those behind it what the script replied to their EVALSHA.
 void Answer(ScriptCall& first, std::size_t calls, const RedisReply& reply);

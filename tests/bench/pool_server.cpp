@@ -43,7 +43,7 @@ class BlockingPoolStore final : public TokenBucketStore {
       ScriptCalls one;
       one.calls.push_back(ScriptCall::Of(transaction));
       one.Write(key_prefix_);
-      fmt::memory_buffer command;
+      CommandText command;
       AppendEvalsha(one.calls[0], 1, script_.sha1, command);
       transaction.status = Ask({command.data(), command.size()}, deadline, reply);
       if (transaction.status.ok()) Answer(one.calls[0], 1, reply);

@@ -13,8 +13,10 @@
 #include "ratelimiter/limiter/limiter.h"
 #include "ratelimiter/memory/memory_token_bucket.h"
 #include "ratelimiter/metrics/metrics.h"
+#include "ratelimiter/redis/redis_token_bucket.h"
 #include "ratelimiter/server/rate_limiter_service.h"
 #include "support/allocations.h"
+#include "support/redis_server.h"
 
 namespace ratelimiter {
 namespace {
@@ -97,6 +99,20 @@ TEST(ServiceAllocationTest, CallsOverMemoryAllocateOnlyTheirResponses) {
   const SteadyClock clock;
   MemoryTokenBucket store(100, clock);
   ExpectThatCallsAllocateOnlyTheirResponses(store);
+}
+
+TEST(ServiceAllocationTest, CallsOverRedisAllocateOnlyTheirResponses) {
+  testing::RedisServerProcess redis;
+  const SteadyClock clock;
+  for (const auto deny_cache : {std::chrono::milliseconds(0), std::chrono::milliseconds(60'000)}) {
+    redis.Run({"FLUSHALL"});
+    Metrics metrics(0, "test");
+    RedisTokenBucket store({.server = redis.address(),
+                            .timeout = std::chrono::seconds(10),
+                            .deny_cache_max_age = deny_cache},
+                           metrics, clock);
+    ExpectThatCallsAllocateOnlyTheirResponses(store);
+  }
 }
 
 }  // namespace
