@@ -228,7 +228,7 @@ def overload(plan: Plan) -> dict:
 
 def memory(_: Plan) -> dict:
     """Bytes of one of a million buckets."""
-    own = {row["name"].split("/")[1]: row["bytes"] for row in store_bench("AMillionBuckets")}
+    own = {row["name"].split("/")[1]: row["bytes"] for row in pieces_of("store_bench", "AMillionBuckets")}
     forms = {"ids of 11 bytes": ("user-{0:06}", "ids_of_11_bytes"),
              "UUIDs": ("{0:08x}-0000-4000-8000-{0:012x}", "uuids")}
     return {name: {"Redis": [{"bytes": redis_bytes_a_bucket(form)}], "memory": [{"bytes": own[case]}]}
@@ -274,19 +274,20 @@ def micro(plan: Plan) -> dict:
     """The pieces, by Google Benchmark."""
     print("micro", file=sys.stderr)
     pieces = {}
-    for row in store_bench("-AMillionBuckets", f"--benchmark_repetitions={plan.rounds}",
-                           "--benchmark_enable_random_interleaving=true",
-                           "--benchmark_min_time=0.1"):
-        if row["run_type"] == "iteration":
-            pieces.setdefault(row["name"], []).append({"ns": row["cpu_time"]})
+    for program in ("store_bench", "service_bench"):
+        for row in pieces_of(program, "-AMillionBuckets", f"--benchmark_repetitions={plan.rounds}",
+                             "--benchmark_enable_random_interleaving=true",
+                             "--benchmark_min_time=0.1"):
+            if row["run_type"] == "iteration":
+                pieces.setdefault(row["name"], []).append({"ns": row["cpu_time"]})
     return {"pieces": {name: pieces[name] for name in sorted(pieces)}}
 
 
-def store_bench(select: str, *flags) -> list:
-    output = harness.output_of(harness.BUILD / "bin" / "store_bench", "--benchmark_format=json",
+def pieces_of(program: str, select: str, *flags) -> list:
+    output = harness.output_of(harness.BUILD / "bin" / program, "--benchmark_format=json",
                                f"--benchmark_filter={select}", *flags)
     rows = json.loads(output)["benchmarks"]
-    require(rows and not any(row.get("error_occurred") for row in rows), f"store_bench: {output}")
+    require(rows and not any(row.get("error_occurred") for row in rows), f"{program}: {output}")
     return rows
 
 
