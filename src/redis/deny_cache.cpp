@@ -42,14 +42,19 @@ bool DenyCache::Entry::Is(const Charge& charge, std::size_t hash) const {
          text.starts_with(charge.limit) && text.ends_with(charge.subject);
 }
 
+DenyCache::Entry* DenyCache::EntryOf(const Charge& charge, std::size_t bucket) const {
+  for (Entry& entry : SetOf(bucket)) {
+    if (entry.Is(charge, bucket)) return &entry;
+  }
+  return nullptr;
+}
+
 std::optional<Decision> DenyCache::Find(const Charge& charge, std::size_t bucket,
                                         std::chrono::microseconds now) const {
   if (!remembers()) return std::nullopt;
   const std::lock_guard lock(MutexOf(bucket));
-  const Set& set = SetOf(bucket);
-  const auto* const entry = std::ranges::find_if(
-      set, [&](const Entry& candidate) { return candidate.Is(charge, bucket); });
-  if (entry == set.end() || now >= entry->ends || charge.cost < entry->cost ||
+  const Entry* const entry = EntryOf(charge, bucket);
+  if (entry == nullptr || now >= entry->ends || charge.cost < entry->cost ||
       charge.quota != entry->quota) {
     return std::nullopt;
   }
@@ -72,18 +77,16 @@ void DenyCache::Note(const Charge& charge, std::size_t bucket, const Decision& d
                      std::uint64_t forgotten) {
   if (!remembers()) return;
   const std::lock_guard lock(MutexOf(bucket));
-  Set& set = SetOf(bucket);
-  auto* entry = std::ranges::find_if(
-      set, [&](const Entry& candidate) { return candidate.Is(charge, bucket); });
+  Entry* entry = EntryOf(charge, bucket);
   if (decision.allowed) {
-    if (entry != set.end()) entry->ends = {};
+    if (entry != nullptr) entry->ends = {};
     return;
   }
   const auto ends = asked + std::min(decision.retry_after, max_age_);
   // The count is read under the lock, which Forget takes after counting: either
   // it is seen here, or Forget finds the entry.
   if (ends <= arrived || forgotten_.load(std::memory_order_relaxed) != forgotten) return;
-  if (entry == set.end()) entry = std::ranges::min_element(set, {}, &Entry::ends);
+  if (entry == nullptr) entry = std::ranges::min_element(SetOf(bucket), {}, &Entry::ends);
   entry->bucket = bucket;
   entry->key.assign(charge.limit).append(charge.subject);
   entry->quota = charge.quota;
@@ -96,9 +99,7 @@ void DenyCache::Note(const Charge& charge, std::size_t bucket, const Decision& d
 void DenyCache::Forget(const Charge& charge, std::size_t bucket) {
   forgotten_.fetch_add(1, std::memory_order_release);
   const std::lock_guard lock(MutexOf(bucket));
-  for (Entry& entry : SetOf(bucket)) {
-    if (entry.Is(charge, bucket)) entry.ends = {};
-  }
+  if (Entry* const entry = EntryOf(charge, bucket); entry != nullptr) entry->ends = {};
 }
 
 }  // namespace ratelimiter

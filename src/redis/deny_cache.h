@@ -68,6 +68,8 @@ class DenyCache {
 
   bool remembers() const { return max_age_ > std::chrono::microseconds(0); }
   Set& SetOf(std::size_t bucket) const { return sets_[bucket % sets_.size()]; }
+  // nullptr: there is none. Under the set's mutex.
+  Entry* EntryOf(const Charge& charge, std::size_t bucket) const;
   std::mutex& MutexOf(std::size_t bucket) const {
     return mutexes_[bucket % sets_.size() % mutexes_.size()].mutex;
   }

@@ -146,11 +146,10 @@ absl::Status Lane::ReceiveAll(Deadline deadline, bool& again) {
   script_missing_ = false;
   for (const Pipeline::Command& command : pipeline_.commands()) {
     if (absl::Status came = connection_->Receive(reply_, deadline); !came.ok()) return came;
-    script_missing_ = script_missing_ || reply_.IsError("NOSCRIPT");
+    const bool unknown = reply_.IsError("NOSCRIPT");
+    script_missing_ = script_missing_ || unknown;
     // A key that is no bucket fails the calls beside it, before anything is written.
-    const bool of_one =
-        command.calls > 1 && reply_.type() == RedisReply::Type::kError && IsOfTheCommand(reply_);
-    if (reply_.IsError("NOSCRIPT") || of_one) {
+    if (unknown || (command.calls > 1 && IsOfTheCommand(reply_))) {
       again = true;
     } else {
       Take(command);
