@@ -2,14 +2,16 @@
 // TLS on one thread and does nothing else, so that it takes as little as can be of the cores that
 // it shares with the server, whatever messages are sent. Of two kinds:
 //
-// - a closed loop of --connections × --streams calls in flight, each of which is followed by the
-//   next when it is answered;
+// - a closed loop of --connections × --streams callers, each of whom makes the next call when one
+//   is answered. Who is refused with RESOURCE_EXHAUSTED waits as long as the RetryInfo says that
+//   comes with it, and calls anew;
 // - with --rate an open loop: so many calls a second are due, at random intervals that are the same
 //   in every run, and are sent when they are, whatever the answers do, on the connections in turn.
 //   No call waits for a stream, but for what the server's own maximum of them makes it wait.
 //
 // --port and --method name what is called, --bodies a file of the messages to send, --order how
-// they follow each other, --calls how many calls are made.
+// they follow each other, --calls how many calls are made; in the closed loop those that
+// were refused so do not count, but in by_status.
 //
 // Prints a JSON object: calls; ok; by_status, calls by grpc-status ("none": the answer had no such
 // status, or not HTTP's 200); seconds and calls_per_second, from the first call to the last answer;
@@ -38,12 +40,14 @@
 #include <deque>
 #include <exception>
 #include <fstream>
+#include <functional>
 #include <iostream>
 #include <iterator>
 #include <list>
 #include <memory>
 #include <numeric>
 #include <optional>
+#include <queue>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -53,8 +57,12 @@
 #include <vector>
 
 #include <CLI/CLI.hpp>
+#include <absl/strings/escaping.h>
 #include <nghttp2/nghttp2.h>
 #include <nlohmann/json.hpp>
+
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
 
 namespace ratelimiter {
 namespace {
@@ -70,6 +78,7 @@ constexpr Clock::duration kSettling = std::chrono::milliseconds(100);
 constexpr std::int32_t kWindow = 0x7fffffff;
 constexpr std::size_t kStatusCodes = 17;  // gRPC's, 0 to 16.
 constexpr std::size_t kNoStatus = kStatusCodes;
+constexpr std::size_t kResourceExhausted = 8;
 
 struct Options {
   std::uint16_t port = 0;
@@ -212,6 +221,12 @@ class Load {
   // In an open loop: a call was sent so long after it was due.
   void Sent(Clock::duration lateness) { lateness_.Add(lateness); }
 
+  // A call was refused that is to be made anew.
+  void Shed() {
+    --begun_;
+    ++by_status_[kResourceExhausted];
+  }
+
   // `status`: a code of gRPC's, or kNoStatus.
   void End(std::size_t status, Clock::duration wait) {
     ++by_status_[status];
@@ -257,8 +272,15 @@ class Connection {
   ~Connection() { close(socket_); }
 
   int socket() const { return socket_; }
-  // Calls that have begun and not ended.
-  std::size_t in_flight() const { return streams_.size() - free_.size(); }
+  // Callers who wait for an answer, or until they may call anew.
+  std::size_t callers() const { return streams_.size() - free_.size() + rests_.size(); }
+
+  // When the next of those who wait to call anew may.
+  std::optional<TimePoint> next() const {
+    return rests_.empty() ? std::nullopt : std::optional(rests_.top());
+  }
+  // Those who may call anew do not wait any more.
+  void EndRests(TimePoint now);
 
   // Begins a call whose wait counts from `begin`. Flush sends it.
   void Begin(std::string_view body, TimePoint begin);
@@ -274,6 +296,7 @@ class Connection {
     TimePoint begin;
     bool http_ok = false;
     std::size_t status = kNoStatus;
+    Clock::duration retry_after{0};
   };
   struct SessionDeleter {
     void operator()(nghttp2_session* session) const { nghttp2_session_del(session); }
@@ -298,6 +321,7 @@ class Connection {
                            void* self);
 
   Load& load_;
+  const bool retries_;
   const std::string method_;
   const std::string authority_;
   const std::array<nghttp2_nv, 6> headers_;
@@ -305,6 +329,7 @@ class Connection {
   std::unique_ptr<nghttp2_session, SessionDeleter> session_;
   std::deque<Stream> streams_;  // As many as have ever been in flight at once. They stay in place.
   std::vector<Stream*> free_;
+  std::priority_queue<TimePoint, std::vector<TimePoint>, std::greater<>> rests_;
   std::string output_;
   std::size_t written_ = 0;  // Of output_.
   TimePoint read_at_;        // When what is being looked at was read.
@@ -325,6 +350,20 @@ std::string_view Text(const std::uint8_t* bytes, std::size_t size) {
   return {reinterpret_cast<const char*>(bytes), size};
 }
 
+// What the details of a status say to wait, which come as base64. Zero: nothing.
+Clock::duration RetryAfter(std::string_view details) {
+  std::string bytes;
+  google::rpc::Status status;
+  google::rpc::RetryInfo retry;
+  if (!absl::Base64Unescape({details.data(), details.size()}, &bytes) || !status.ParseFromString(bytes)) return {};
+  for (const auto& detail : status.details()) {
+    if (!detail.UnpackTo(&retry)) continue;
+    return std::chrono::seconds(retry.retry_delay().seconds()) +
+           std::chrono::nanoseconds(retry.retry_delay().nanos());
+  }
+  return {};
+}
+
 int Connect(std::uint16_t port) {
   const int created = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (created < 0) ThrowErrno("socket");
@@ -343,6 +382,7 @@ int Connect(std::uint16_t port) {
 
 Connection::Connection(const Options& options, Load& load)
     : load_(load),
+      retries_(!options.rate),
       method_(options.method),
       authority_("127.0.0.1:" + std::to_string(options.port)),
       headers_{Header(":method", "POST"), Header(":scheme", "http"),
@@ -374,6 +414,10 @@ void Connection::Begin(std::string_view body, TimePoint begin) {
   nghttp2_data_provider provider{.source = {.ptr = &stream}, .read_callback = ReadBody};
   Checked(nghttp2_submit_request(session_.get(), nullptr, headers_.data(), headers_.size(),
                                  &provider, &stream));
+}
+
+void Connection::EndRests(TimePoint now) {
+  while (!rests_.empty() && rests_.top() <= now) rests_.pop();
 }
 
 void Connection::Flush() {
@@ -431,13 +475,15 @@ int Connection::OnHeader(nghttp2_session* /*session*/, const nghttp2_frame* fram
                          std::size_t value_size, std::uint8_t /*flags*/, void* self) {
   const std::string_view header = Text(name, name_size);
   const std::string_view text = Text(value, value_size);
+  Stream& stream = static_cast<Connection*>(self)->StreamOf(frame->hd.stream_id);
   if (header == ":status") {
-    static_cast<Connection*>(self)->StreamOf(frame->hd.stream_id).http_ok = text == "200";
+    stream.http_ok = text == "200";
   } else if (header == "grpc-status") {
     std::size_t code = kNoStatus;
     std::from_chars(text.data(), text.data() + text.size(), code);
-    static_cast<Connection*>(self)->StreamOf(frame->hd.stream_id).status =
-        std::min(code, kNoStatus);
+    stream.status = std::min(code, kNoStatus);
+  } else if (header == "grpc-status-details-bin") {
+    stream.retry_after = RetryAfter(text);
   }
   return 0;
 }
@@ -446,8 +492,13 @@ int Connection::OnStreamClose(nghttp2_session* /*session*/, std::int32_t id,
                               std::uint32_t /*error*/, void* self) {
   auto& connection = *static_cast<Connection*>(self);
   Stream& stream = connection.StreamOf(id);
-  connection.load_.End(stream.http_ok ? stream.status : kNoStatus,
-                       connection.read_at_ - stream.begin);
+  const std::size_t status = stream.http_ok ? stream.status : kNoStatus;
+  if (status == kResourceExhausted && connection.retries_) {
+    connection.load_.Shed();
+    connection.rests_.push(connection.read_at_ + stream.retry_after);
+  } else {
+    connection.load_.End(status, connection.read_at_ - stream.begin);
+  }
   connection.free_.push_back(&stream);
   return 0;
 }
@@ -467,14 +518,18 @@ class Generator {
  private:
   // Waits until something can be read or written, and does that.
   void Exchange();
-  // How long to wait for that: in an open loop no longer than until the next call is due.
+  // How long to wait for that: no longer than until the next call is due, of an open loop
+  // or by one who was refused.
   timespec Timeout() const;
-  // In a closed loop: begins as many calls as there are streams for.
+  // In a closed loop: begins as many calls as there are callers for.
   void Fill(Connection& connection);
+  // In a closed loop: sends the calls of those who have waited long enough.
+  void CallAnew();
   // In an open loop: sends the calls that are due.
   void SendDue();
 
-  bool CallsAreDue() const { return pace_ && load_.more(); }
+  // When the next call is due, if one is to be.
+  std::optional<TimePoint> NextDue() const;
 
   Load& load_;
   const std::size_t streams_;  // Of a connection, in a closed loop.
@@ -504,7 +559,11 @@ std::chrono::duration<double> Generator::Run() {
   const TimePoint begin = pace_ ? pace_->due() : Clock::now();
   while (!load_.over()) {
     Exchange();
-    if (pace_) SendDue();
+    if (pace_) {
+      SendDue();
+    } else {
+      CallAnew();
+    }
   }
   return Clock::now() - begin;
 }
@@ -514,7 +573,7 @@ void Generator::Exchange() {
   const timespec timeout = Timeout();
   const int count = epoll_pwait2(poll_, events.data(), events.size(), &timeout, nullptr);
   if (count < 0 && errno != EINTR) ThrowErrno("epoll_pwait2");
-  if (count == 0 && !CallsAreDue()) throw std::runtime_error("nothing happens for half a minute");
+  if (count == 0 && !NextDue()) throw std::runtime_error("nothing happens for half a minute");
   for (int i = 0; i < count; ++i) {
     auto& connection = *static_cast<Connection*>(events[static_cast<std::size_t>(i)].data.ptr);
     connection.Receive();
@@ -525,15 +584,36 @@ void Generator::Exchange() {
 
 timespec Generator::Timeout() const {
   Clock::duration timeout = kPatience;
-  if (CallsAreDue()) timeout = std::max(pace_->due() - Clock::now(), Clock::duration::zero());
+  if (const auto due = NextDue()) timeout = std::max(*due - Clock::now(), Clock::duration::zero());
   const auto seconds = std::chrono::floor<std::chrono::seconds>(timeout);
   return {.tv_sec = seconds.count(),
           .tv_nsec = std::chrono::nanoseconds(timeout - seconds).count()};
 }
 
+std::optional<TimePoint> Generator::NextDue() const {
+  if (!load_.more()) return std::nullopt;
+  if (pace_) return pace_->due();
+  std::optional<TimePoint> earliest;
+  for (const Connection& connection : connections_) {
+    const auto next = connection.next();
+    if (next && (!earliest || *next < *earliest)) earliest = next;
+  }
+  return earliest;
+}
+
+void Generator::CallAnew() {
+  const TimePoint now = Clock::now();
+  for (Connection& connection : connections_) {
+    if (!connection.next() || *connection.next() > now) continue;
+    connection.EndRests(now);
+    Fill(connection);
+    connection.Flush();
+  }
+}
+
 void Generator::Fill(Connection& connection) {
   const TimePoint now = Clock::now();
-  while (load_.more() && connection.in_flight() < streams_) connection.Begin(load_.Begin(), now);
+  while (load_.more() && connection.callers() < streams_) connection.Begin(load_.Begin(), now);
 }
 
 void Generator::SendDue() {

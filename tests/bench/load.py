@@ -1,9 +1,8 @@
 """Makes load, and measures what it costs. Every turn is checked: what was not answered,
 or came out otherwise than expected, ends the run.
 
-Three generators, each on the same machine as the servers: grpc_load, for it costs least;
-`rlctl bench` where callers heed what they are told when they are refused; redis-benchmark
-for what Redis can do alone.
+Two generators, on the same machine as the servers: grpc_load, for it costs least; and
+redis-benchmark for what Redis can do alone.
 """
 
 import csv
@@ -20,7 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 import harness
 
 # Calls in flight, by connections and streams of each.
-IN_FLIGHT = {1: (1, 1), 32: (4, 8), 320: (8, 40)}
+IN_FLIGHT = {1: (1, 1), 32: (4, 8), 320: (8, 40), 3_200: (80, 40)}
 
 
 def require(holds: bool, complaint: str):
@@ -46,17 +45,21 @@ def in_turns(what: str, variants: dict, rounds: int) -> dict:
 
 
 def grpc_load(messages: list, in_flight: int, calls: int, order="random", method="AllowRequest",
-              batch=1):
+              batch=1, shed=False):
     """A load of so many calls, each of `batch` decisions, with `messages` at random, the
-    same ones in every turn, or in turns. So many are in flight all the time (closed loop)."""
+    same ones in every turn, or in turns. So many are in flight all the time (closed loop).
+    `shed`: some may be refused with RESOURCE_EXHAUSTED; who is waits as told, and calls
+    anew. The numbers are those of the others."""
     connections, streams = IN_FLIGHT[in_flight]
     bodies = file_of(messages)
 
     def run(server) -> dict:
         report = run_grpc_load(server, bodies, calls, method=method, order=order,
                                connections=connections, streams=streams)
+        refused = report["by_status"].get("8", 0)
+        require(shed or refused == 0, f"grpc_load: {refused} calls were shed")
         return {"decisions": calls * batch, "rate": report["calls_per_second"] * batch,
-                **latencies(report)}
+                "shed_rate": refused / report["seconds"], **latencies(report)}
 
     return run
 
@@ -107,24 +110,6 @@ def request(user: str, path="/login"):
 def batch_request(users: list):
     """The message of a call of AllowRequests."""
     return harness.message("AllowRequestsRequest")(requests=[request(user) for user in users])
-
-
-def rlctl_bench(seconds: float, callers: int, *flags):
-    """A load for so many seconds, by callers that each wait for their answer. Calls may be
-    refused with RESOURCE_EXHAUSTED; decisions and rate are those of the others."""
-    words = ["--duration", f"{1000 * seconds:.0f}ms", "--warmup", "500ms", "--json",
-             "--connections", max(1, callers // 40), "--path", "/login", "--callers", callers, *flags]
-
-    def run(server) -> dict:
-        report = json.loads(harness.output_of(harness.RLCTL, "bench", *map(str, words),
-                                              env=harness.clean_environment(PORT=server.port)))
-        errors = {code: count for code, count in report["errors"].items() if count}
-        require(set(errors) <= {"RESOURCE_EXHAUSTED"}, f"rlctl bench: calls failed: {errors}")
-        return {"decisions": report["allowed"] + report["denied"],
-                "rate": report["decisions_per_second"],
-                "shed_rate": sum(errors.values()) / report["duration_seconds"], **latencies(report)}
-
-    return run
 
 
 def redis_benchmark(redis, requests: int, users: int, script: list) -> dict:

@@ -17,7 +17,7 @@ import sys
 import tempfile
 
 from load import (IN_FLIGHT, batch_request, grpc_load, grpc_load_at, harness, in_turns, measure,
-                  redis_benchmark, request, require, rlctl_bench)
+                  redis_benchmark, request, require)
 
 # Room for all that is taken here, and a token comes back so late that no bucket is full
 # again before its next call: each finds one, pays, and writes it.
@@ -218,9 +218,11 @@ def overload(plan: Plan) -> dict:
     """Callers far beyond capacity, each waiting as long as it is told to when it is shed."""
     with bench() as b:
         groups = {}
+        messages = requests_of(USERS)
         for store in ("Redis", "memory"):
-            server = b.start(store, REDIS_TIMEOUT=None, **LIMIT)  # What is shed may depend on it.
-            loads = {f"{callers:,}": (server, rlctl_bench(plan.seconds, callers, "--users", 1_000),
+            server = b.start(store, **LIMIT)
+            # Long beside the moment in which all call at once for the first time.
+            loads = {f"{callers:,}": (server, grpc_load(messages, callers, 4 * plan.calls, shed=True),
                                       {"shed": True})
                      for callers in (320, 3_200)}
             groups[store] = b.turns(f"overload, {store}", loads, plan.rounds)
