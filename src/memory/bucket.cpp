@@ -2,11 +2,10 @@
 
 #include <algorithm>
 
+#include "ratelimiter/base/uint128.h"
+
 namespace ratelimiter {
 namespace {
-
-// GNU's 128-bit integer, which -Wpedantic wants marked.
-__extension__ using uint128 = unsigned __int128;
 
 std::uint64_t Interval(const Quota& quota) {
   return static_cast<std::uint64_t>(quota.refill_interval.count());

@@ -3,11 +3,10 @@
 #include <algorithm>
 #include <string_view>
 
+#include "ratelimiter/base/uint128.h"
+
 namespace ratelimiter {
 namespace {
-
-// GNU's 128-bit integer, which -Wpedantic wants marked.
-__extension__ using uint128 = unsigned __int128;
 
 // The time in which so many tokens come, if that is a whole number of
 // microseconds. No product is too large for a quota that is valid and a number of
