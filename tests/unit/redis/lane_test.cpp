@@ -19,6 +19,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "ratelimiter/base/clock.h"
+#include "ratelimiter/redis/redis_token_bucket.h"
+#include "redis/breaker.h"
 #include "redis/connection_pool.h"
 #include "redis/resolver.h"
 #include "redis/script_call.h"
@@ -69,9 +72,7 @@ class Errand {
   }
 
   // Has a lane, or a pool of them, run it.
-  void Run(auto& runner, Deadline deadline) {
-    runner.Run(calls_.calls, deadline, /*observed=*/true);
-  }
+  void Run(auto& runner, Deadline deadline) { runner.Run(calls_.calls, deadline, Purpose::kCall); }
 
   absl::StatusOr<Decision> Answer(std::size_t at = 0) const {
     if (!transactions_[at].status.ok()) return transactions_[at].status;
@@ -140,7 +141,7 @@ const auto kDeadlinePassed =
 class LaneTest : public RedisTest {
  protected:
   std::unique_ptr<Lane> MakeLane(std::chrono::milliseconds timeout = kLong) {
-    return std::make_unique<Lane>(address_, timeout, script_, resolver_, metrics_);
+    return std::make_unique<Lane>(address_, timeout, script_, resolver_, breaker_, metrics_);
   }
 
   // A lane whose connection is open, to a Redis that knows the script.
@@ -167,6 +168,8 @@ class LaneTest : public RedisTest {
   const RedisServer address_ = server().address();
   const Script script_ = TokenBucketScript();
   Resolver resolver_{"127.0.0.1"};
+  SteadyClock clock_;
+  Breaker breaker_{clock_, 1};
   Metrics metrics_{0, "test"};
   std::uint64_t observed_before_ = 0;
 };
@@ -299,7 +302,7 @@ TEST_F(LaneTest, AConnectionThatTheServerClosedIsReplaced) {
 TEST_F(LaneTest, AServerThatIsBackIsUsed) {
   const auto lane = MakeWarmLane();
   server().Kill();
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i < Breaker::kConsecutive - 1; ++i) {
     EXPECT_THAT(Take(*lane, "user"), FailsWith(kUnavailable, EndsWith("Connection refused")));
   }
   server().Start();
@@ -364,7 +367,7 @@ TEST_F(LaneTest, ABrokenConnectionHasTheNameResolvedAgain) {
     return std::vector<std::string>{"127.0.0.1"};
   };
   Resolver resolver("redis", resolve, 0ms);
-  Lane lane(address_, kLong, script_, resolver, metrics_);
+  Lane lane(address_, kLong, script_, resolver, breaker_, metrics_);
   ASSERT_THAT(Take(lane, "user"), Succeeds());
   ASSERT_EQ(*resolved, 1);
   Stop();
@@ -380,7 +383,7 @@ TEST_F(LaneTest, ABrokenConnectionHasTheNameResolvedAgain) {
 
 TEST_F(LaneTest, ResolvesANameAndTriesAllItsAddresses) {
   Resolver resolver("localhost");
-  Lane lane(address_, kLong, script_, resolver, metrics_);
+  Lane lane(address_, kLong, script_, resolver, breaker_, metrics_);
   EXPECT_THAT(Take(lane, "user"), Succeeds());
 }
 
@@ -393,7 +396,7 @@ TEST_F(LaneTest, ARefusedConnectionIsToldToAllWhoWait) {
   const Socket nobody = Socket::Reserve("127.0.0.1");
   const RedisServer address = {.port = nobody.port()};
   Resolver resolver("redis", wait);
-  Lane lane(address, kLong, script_, resolver, metrics_);
+  Lane lane(address, kLong, script_, resolver, breaker_, metrics_);
   std::vector<std::unique_ptr<Caller>> callers;
   for (int i = 0; i < 5; ++i) {
     callers.push_back(
@@ -412,7 +415,7 @@ TEST_F(LaneTest, OneWhoseTimeEndsWhileConnectingLeavesTheOthersTheirs) {
     return std::vector<std::string>{"127.0.0.1"};
   };
   Resolver resolver("redis", hang);
-  Lane lane(address_, kLong, script_, resolver, metrics_);
+  Lane lane(address_, kLong, script_, resolver, breaker_, metrics_);
   const Caller impatient(lane, {"impatient"}, In(4 * kShort));
   const Caller patient(lane, {"patient"}, Deadline::max());
   EXPECT_THAT(impatient.Answer(), kDeadlinePassed);
@@ -460,7 +463,8 @@ TEST_F(LaneTest, EveryAnswerReachesWhoAskedThoughConnectionsBreak) {
 }
 
 TEST_F(LaneTest, CallsOfOneBucketGoTheSameWay) {
-  ConnectionPool pool(address_, 2, kLong, script_, metrics_,
+  const RedisOptions options = {.server = address_, .timeout = kLong, .pool_size = 2};
+  ConnectionPool pool(options, "rl:1:", script_, metrics_, clock_,
                       std::make_unique<Resolver>("127.0.0.1"));
   for (int left = 4; left >= 0; --left) EXPECT_THAT(Take(pool, "user"), Leaves(left));
   EXPECT_EQ(Connections(), 1);
@@ -472,8 +476,10 @@ TEST(LaneToNobodyTest, ANameThatCannotBeResolvedIsToldInTime) {
   const RedisServer server = {.host = std::string(64, 'x')};
   const Script script = TokenBucketScript();
   Metrics metrics(0, "test");
+  const SteadyClock clock;
+  Breaker breaker(clock, 1);
   Resolver resolver(server.host);
-  Lane lane(server, kLong, script, resolver, metrics);
+  Lane lane(server, kLong, script, resolver, breaker, metrics);
   EXPECT_LT(Elapsed([&] {
               EXPECT_THAT(Take(lane, "user"),
                           FailsWith(kUnavailable, HasSubstr("cannot resolve \"xxx")));
@@ -490,8 +496,10 @@ TEST(LaneToNobodyTest, AResolutionThatHangsFailsInTime) {
   const RedisServer server;
   const Script script = TokenBucketScript();
   Metrics metrics(0, "test");
+  const SteadyClock clock;
+  Breaker breaker(clock, 1);
   Resolver resolver("redis", hang);
-  Lane lane(server, kShort, script, resolver, metrics);
+  Lane lane(server, kShort, script, resolver, breaker, metrics);
   const auto elapsed = Elapsed([&] {
     EXPECT_THAT(Take(lane, "user"),
                 FailsWith(kUnavailable, EndsWith("the name is still being resolved (REDIS_TIMEOUT "
@@ -507,8 +515,10 @@ TEST(LaneToNobodyTest, AServerThatStaysSilentFailsInTimeForAll) {
   const RedisServer server = {.port = silent.port()};
   const Script script = TokenBucketScript();
   Metrics metrics(0, "test");
+  const SteadyClock clock;
+  Breaker breaker(clock, 1);
   Resolver resolver("127.0.0.1");
-  Lane lane(server, kShort, script, resolver, metrics);
+  Lane lane(server, kShort, script, resolver, breaker, metrics);
   EXPECT_LT(Elapsed([&] {
               OnThreads(8, [&](std::size_t) { EXPECT_THAT(Take(lane, "user"), IsUnavailable()); });
             }),
@@ -589,11 +599,13 @@ class ToldLaneTest : public ::testing::Test {
   const RedisServer address_{.port = server_.port()};
   const Script script_ = TokenBucketScript();
   Resolver resolver_{"127.0.0.1"};
+  SteadyClock clock_;
+  Breaker breaker_{clock_, 1};
   Metrics metrics_{0, "test"};
 };
 
 TEST_F(ToldLaneTest, ALeaderWhoseDeadlineEndsInFlightStaysForTheOthers) {
-  Lane lane(address_, kLong, script_, resolver_, metrics_);
+  Lane lane(address_, kLong, script_, resolver_, breaker_, metrics_);
   const Caller first(lane, {"first"}, Deadline::max());
   Came(0);
   const Deadline deadline = In(1s);
@@ -614,7 +626,7 @@ TEST_F(ToldLaneTest, ALeaderWhoseDeadlineEndsInFlightStaysForTheOthers) {
 }
 
 TEST_F(ToldLaneTest, WhatIsInFlightWhenTheConnectionBreaksIsToldAndNotReplayed) {
-  Lane lane(address_, kLong, script_, resolver_, metrics_);
+  Lane lane(address_, kLong, script_, resolver_, breaker_, metrics_);
   const Caller first(lane, {"first"}, Deadline::max());
   Came(0);
   const Caller leader(lane, {"a"}, Deadline::max());
@@ -638,7 +650,7 @@ TEST_F(ToldLaneTest, WhatIsInFlightWhenTheConnectionBreaksIsToldAndNotReplayed) 
 }
 
 TEST_F(ToldLaneTest, WhoWasAnsweredBeforeTheConnectionBrokeKeepsTheAnswer) {
-  Lane lane(address_, 1s, script_, resolver_, metrics_);
+  Lane lane(address_, 1s, script_, resolver_, breaker_, metrics_);
   const Caller first(lane, {"first"}, Deadline::max());
   Came(0);
   const Caller leader(lane, {"a"}, Deadline::max());
@@ -654,7 +666,7 @@ TEST_F(ToldLaneTest, WhoWasAnsweredBeforeTheConnectionBrokeKeepsTheAnswer) {
 }
 
 TEST_F(ToldLaneTest, OnlyWhatLackedTheScriptIsRunAgain) {
-  Lane lane(address_, kLong, script_, resolver_, metrics_);
+  Lane lane(address_, kLong, script_, resolver_, breaker_, metrics_);
   exchanges_[1].until = "$1\r\n3\r\n";
   std::atomic<bool> ended = false;
   // Of two limits, each of whose buckets pays 3.
@@ -679,7 +691,7 @@ TEST_F(ToldLaneTest, OnlyWhatLackedTheScriptIsRunAgain) {
 }
 
 TEST_F(ToldLaneTest, WhoseTimeEndsWhileOthersAreServedIsToldSo) {
-  Lane lane(address_, 1s, script_, resolver_, metrics_);
+  Lane lane(address_, 1s, script_, resolver_, breaker_, metrics_);
   const Caller first(lane, {"first"}, Deadline::max());
   Came(0);
   // So many that the turn takes no more.
