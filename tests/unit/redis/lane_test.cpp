@@ -72,7 +72,8 @@ class Errand {
   }
 
   // Has a lane, or a pool of them, run it.
-  void Run(auto& runner, Deadline deadline) { runner.Run(calls_.calls, deadline, Purpose::kCall); }
+  void Run(auto& runner, Deadline deadline, Purpose purpose = Purpose::kCall) {
+    runner.Run(calls_.calls, deadline, purpose); }
 
   absl::StatusOr<Decision> Answer(std::size_t at = 0) const {
     if (!transactions_[at].status.ok()) return transactions_[at].status;
@@ -470,6 +471,137 @@ TEST_F(LaneTest, CallsOfOneBucketGoTheSameWay) {
   EXPECT_EQ(Connections(), 1);
   for (int i = 0; i < 64; ++i) EXPECT_THAT(Take(pool, fmt::format("user-{}", i)), Leaves(4));
   EXPECT_EQ(Connections(), 2);
+}
+
+// --- The breaker ---
+
+TEST_F(LaneTest, AnOpenBreakerAnswersAtOnceAndAsksNobody) {
+  const auto lane = MakeWarmLane();
+  for (int i = 0; i < Breaker::kConsecutive; ++i) breaker_.Failed("the reason");
+  EXPECT_THAT(Take(*lane, "user"), FailsWith(kUnavailable, AllOf(StartsWith("the reason; for "),
+                                                                 EndsWith("and it is probed"))));
+  EXPECT_EQ(RoundTrips(), 0U);
+  EXPECT_EQ(Runs("evalsha"), 0);
+}
+
+TEST_F(LaneTest, AProbePassesAnOpenBreaker) {
+  const auto lane = MakeWarmLane();
+  for (int i = 0; i < Breaker::kConsecutive; ++i) breaker_.Failed("the reason");
+  Errand errand({"user"});
+  errand.Run(*lane, Deadline::max(), Purpose::kProbe);
+  EXPECT_THAT(errand.Answer(), Leaves(4));
+  EXPECT_EQ(RoundTrips(), 0U) << "a probe is not observed";
+  EXPECT_TRUE(breaker_.open()) << "who probes closes it";
+}
+
+TEST_F(LaneTest, ARoundTripCountsOnceHoweverManyShareIt) {
+  const auto lane = MakeWarmLane();
+  Stop();
+  const Caller leader(*lane, {"leader"}, Deadline::max());
+  std::vector<std::unique_ptr<Caller>> waiting;
+  for (int i = 0; i < 10; ++i) {
+    waiting.push_back(
+        std::make_unique<Caller>(*lane, std::vector<std::string>{"a"}, Deadline::max()));
+  }
+  // The leader's connection ends, and the next one is refused: two failures.
+  server().Kill();
+  for (const auto& caller : waiting) EXPECT_THAT(caller->Answer(), IsUnavailable());
+  EXPECT_FALSE(breaker_.open());
+  EXPECT_THAT(Take(*lane, "user"), IsUnavailable());
+  EXPECT_TRUE(breaker_.open());
+  server().Start();
+}
+
+TEST_F(LaneTest, ACallersOwnDeadlineIsNoFailure) {
+  const TcpServer silent(StaySilent);
+  const RedisServer address = {.port = silent.port()};
+  Lane lane(address, kLong, script_, resolver_, breaker_, metrics_);
+  for (int i = 0; i < 2 * Breaker::kConsecutive; ++i) {
+    EXPECT_THAT(Take(lane, "user", 1, In(10ms)), kDeadlinePassed);
+  }
+  EXPECT_FALSE(breaker_.open());
+}
+
+TEST_F(LaneTest, AnErrorOfOneKeyIsNoFailure) {
+  const auto lane = MakeWarmLane();
+  server().Run({"SET", "rl:1:default:{wrong}", "mine"});
+  for (int i = 0; i < 2 * Breaker::kConsecutive; ++i) {
+    EXPECT_THAT(Take(*lane, "wrong"), FailsWith(kInternal, HasSubstr("WRONGTYPE")));
+  }
+  EXPECT_FALSE(breaker_.open());
+}
+
+TEST_F(LaneTest, AServerThatRefusesIsAFailure) {
+  const auto lane = MakeWarmLane();
+  server().Run({"REPLICAOF", "127.0.0.1", "1"});
+  for (int i = 0; i < Breaker::kConsecutive; ++i) {
+    EXPECT_FALSE(breaker_.open());
+    EXPECT_THAT(Take(*lane, "user"), FailsWith(kUnavailable, HasSubstr("READONLY")));
+  }
+  EXPECT_TRUE(breaker_.open());
+  server().Run({"REPLICAOF", "NO", "ONE"});
+}
+
+TEST_F(LaneTest, WhoWaitsWhenItOpensIsAnsweredThen) {
+  const auto lane = MakeWarmLane();
+  Stop();
+  const Caller leader(*lane, {"leader"}, Deadline::max());
+  std::vector<std::unique_ptr<Caller>> waiting;
+  for (int i = 0; i < 200; ++i) {  // More than one turn takes.
+    waiting.push_back(
+        std::make_unique<Caller>(*lane, std::vector<std::string>{"a"}, Deadline::max()));
+  }
+  for (int i = 0; i < Breaker::kConsecutive; ++i) breaker_.Failed("the reason");
+  EXPECT_FALSE(leader.has_ended());
+  Continue();
+  EXPECT_THAT(leader.Answer(), Leaves(4));
+  for (const auto& caller : waiting) {
+    EXPECT_THAT(caller->Answer(), FailsWith(kUnavailable, StartsWith("the reason; for ")));
+  }
+  EXPECT_EQ(RoundTrips(), 1U);
+  EXPECT_EQ(Tokens("a"), 5);
+}
+
+TEST_F(LaneTest, APoolHealsByItsProbes) {
+  std::atomic<int> changes = 0;
+  const RedisOptions options = {.server = address_,
+                                .timeout = kShort,
+                                .pool_size = 2,
+                                .on_breaker = [&](bool, const std::string&) { ++changes; }};
+  ConnectionPool pool(options, "rl:1:", script_, metrics_, clock_,
+                      std::make_unique<Resolver>("127.0.0.1"));
+  ASSERT_TRUE(Eventually([&] { return Take(pool, "user").ok(); }));
+  Stop();
+  std::atomic<bool> opened = false;
+  OnThreads(16, [&](std::size_t thread) {
+    // Nobody waits for longer, be it until the breaker opens or for a probe.
+    for (int call = 0; call < 20; ++call) {
+      EXPECT_LT(Elapsed([&] { EXPECT_FALSE(Take(pool, fmt::format("user-{}", thread)).ok()); }),
+                2 * kShort + kMargin);
+    }
+    opened = opened || pool.breaker().open();
+  });
+  EXPECT_TRUE(opened);
+  EXPECT_LT(Elapsed([&] {
+              for (int call = 0; call < 1'000; ++call) EXPECT_FALSE(Take(pool, "user").ok());
+            }),
+            1s)
+      << "answered without waiting";
+  EXPECT_THAT(pool.Check(Deadline::max()), FailsWith(kUnavailable, HasSubstr("calls do not wait")));
+  Continue();
+  EXPECT_TRUE(Eventually([&] { return Take(pool, "user", 0).ok(); }));
+  EXPECT_TRUE(Eventually([&] { return changes > 0 && changes % 2 == 0; }));
+}
+
+TEST_F(LaneTest, APoolEndsThoughItsProbeIsNotAnswered) {
+  const TcpServer silent(StaySilent);
+  const RedisOptions options = {.server = {.port = silent.port()}, .timeout = kShort};
+  EXPECT_LT(Elapsed([&] {
+              ConnectionPool pool(options, "rl:1:", script_, metrics_, clock_,
+                                  std::make_unique<Resolver>("127.0.0.1"));
+              while (!pool.breaker().open()) EXPECT_FALSE(Take(pool, "user").ok());
+            }),
+            6 * kShort + kMargin);
 }
 
 TEST(LaneToNobodyTest, ANameThatCannotBeResolvedIsToldInTime) {
