@@ -8,6 +8,7 @@
 #include <absl/status/statusor.h>
 #include <fmt/format.h>
 
+#include "error_treatment.h"
 #include "ratelimiter/base/duration.h"
 
 namespace ratelimiter {
@@ -164,7 +165,9 @@ absl::Status Lane::ReceiveAll(Deadline deadline, bool& again) {
     const bool unknown = reply_.IsError("NOSCRIPT");
     script_missing_ = script_missing_ || unknown;
     // A key that is no bucket fails the calls beside it, before anything is written.
-    if (unknown || (command.calls > 1 && IsOfTheCommand(reply_))) {
+    const bool of_the_command =
+        reply_.type() == RedisReply::Type::kError && TreatmentOf(reply_.text()).of_the_command;
+    if (unknown || (command.calls > 1 && of_the_command)) {
       again = true;
     } else {
       Take(command);
@@ -175,12 +178,11 @@ absl::Status Lane::ReceiveAll(Deadline deadline, bool& again) {
 
 void Lane::Take(const Pipeline::Command& command) {
   Answer(*command.first, command.calls, reply_);
-  // A server that refuses all may be the wrong one by now (a demoted master): the
-  // next turn looks anew.
-  if (reply_.type() == RedisReply::Type::kError && !IsOfTheCommand(reply_)) {
-    connection_->MarkBroken();
-    refused_ = command.first->transaction->status;
-  }
+  if (reply_.type() != RedisReply::Type::kError) return;
+  const ErrorTreatment& treatment = TreatmentOf(reply_.text());
+  // It may be the wrong server by now (a demoted master): the next turn looks anew.
+  if (treatment.reconnect) connection_->MarkBroken();
+  if (!treatment.of_the_command) refused_ = command.first->transaction->status;
 }
 
 absl::Status Lane::Repeat(Deadline deadline) {

@@ -73,7 +73,8 @@ class Errand {
 
   // Has a lane, or a pool of them, run it.
   void Run(auto& runner, Deadline deadline, Purpose purpose = Purpose::kCall) {
-    runner.Run(calls_.calls, deadline, purpose); }
+    runner.Run(calls_.calls, deadline, purpose);
+  }
 
   absl::StatusOr<Decision> Answer(std::size_t at = 0) const {
     if (!transactions_[at].status.ok()) return transactions_[at].status;
