@@ -1,7 +1,6 @@
 #include "connection_pool.h"
 
 #include <chrono>
-#include <cstddef>
 #include <random>
 #include <utility>
 
@@ -26,10 +25,10 @@ ConnectionPool::ConnectionPool(const RedisOptions& options, std::string_view key
       breaker_(clock, std::random_device{}()),
       resolver_(std::move(resolver)),
       lanes_([&] {
-        std::vector<std::unique_ptr<Lane>> lanes;
-        for (std::size_t i = 0; i < options.pool_size; ++i) {
-          lanes.push_back(std::make_unique<Lane>(options.server, options.timeout, script,
-                                                 *resolver_, breaker_, metrics));
+        std::vector<std::unique_ptr<Lane>> lanes(options.pool_size);
+        for (auto& lane : lanes) {
+          lane = std::make_unique<Lane>(options.server, options.timeout, script, *resolver_,
+                                        breaker_, metrics);
         }
         return lanes;
       }()),

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <ranges>
 #include <utility>
 #include <vector>
 
@@ -35,8 +36,8 @@ class Model {
   void Probed(bool answered, microseconds now) {
     if (!open_) return;
     probes_.push_back(answered);
-    const auto last_bad = std::find(probes_.rbegin(), probes_.rend(), false);
-    if (last_bad - probes_.rbegin() == (flaps_ ? 3 : 1)) {
+    const auto latest = std::views::reverse(probes_);
+    if (std::ranges::find(latest, false) - latest.begin() == (flaps_ ? 3 : 1)) {
       open_ = false;
       closed_at_ = now;
       trips_.clear();
