@@ -18,7 +18,7 @@ class ReadinessFilter {
   static constexpr int kFailures = 3;
   static constexpr std::chrono::milliseconds kFirstHold{400};
   static constexpr std::chrono::milliseconds kLongestHold{3200};
-  static constexpr std::chrono::minutes kCalm{5};
+  static constexpr std::chrono::minutes kCalm{2};
 
   using Time = std::chrono::steady_clock::time_point;
 
