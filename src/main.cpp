@@ -89,7 +89,8 @@ class EndSignals {
 };
 
 std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings, const Clock& clock,
-                                            Metrics& metrics) {
+                                            Metrics& metrics,
+                                            std::shared_ptr<spdlog::logger> logger) {
   if (settings.store == StoreKind::kMemory) {
     auto memory = std::make_unique<MemoryTokenBucket>(settings.memory_max_buckets, clock);
     metrics.PublishMemoryStore([&store = *memory] { return store.buckets(); },
@@ -97,7 +98,7 @@ std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings, const Cloc
     return memory;
   }
   const RedisUrl& url = settings.redis_url;
-  return std::make_unique<RedisTokenBucket>(
+  auto redis = std::make_unique<RedisTokenBucket>(
       RedisOptions{.server = {.host = url.host,
                               .port = url.port,
                               .user = url.user,
@@ -107,8 +108,16 @@ std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings, const Cloc
                    .pool_size = settings.redis_pool_size,
                    .key_prefix = settings.key_prefix,
                    .deny_cache_max_age = settings.deny_cache_max_age,
-                   .deny_cache_size = settings.deny_cache_size},
+                   .deny_cache_size = settings.deny_cache_size,
+                   .on_breaker =
+                       [logger = std::move(logger)](bool open, const std::string& message) {
+                         logger->log(open ? spdlog::level::warn : spdlog::level::info, "{}",
+                                     message);
+                       }},
       metrics, clock);
+  metrics.PublishBreaker([&store = *redis] { return store.breaker_open(); },
+                         [&store = *redis] { return store.breaker_openings(); });
+  return redis;
 }
 
 std::string DescribeStore(const Settings& settings) {
@@ -215,7 +224,7 @@ int Run(const Settings& settings) {
   const bool quiet = settings.log_level == spdlog::level::off;
   const SteadyClock clock;
   Metrics metrics(settings.metrics_max_users, RATELIMITER_VERSION);
-  const std::unique_ptr<TokenBucketStore> store = MakeStore(settings, clock, metrics);
+  const std::unique_ptr<TokenBucketStore> store = MakeStore(settings, clock, metrics, logger);
   Limiter limiter(file.limits, *store);
   ShowInMetrics(*file.limits, metrics);
   const auto reloader = MakeReloader(settings, std::move(file), limiter, metrics, logger);

@@ -141,6 +141,16 @@ void Metrics::PublishMemoryStore(std::function<std::size_t()> buckets,
       [read = std::move(rejected)] { return static_cast<double>(read()); }));
 }
 
+void Metrics::PublishBreaker(std::function<bool()> open, std::function<std::uint64_t()> openings) {
+  collectables_.push_back(std::make_shared<ReadAtScrape>(
+      "rate_limiter_breaker_open", "1 while calls are answered without asking Redis, for it fails",
+      prometheus::MetricType::Gauge, [read = std::move(open)] { return read() ? 1 : 0; }));
+  collectables_.push_back(std::make_shared<ReadAtScrape>(
+      "rate_limiter_breaker_opened_total", "How often Redis was given up because it failed",
+      prometheus::MetricType::Counter,
+      [read = std::move(openings)] { return static_cast<double>(read()); }));
+}
+
 void Metrics::PublishInFlight(std::function<std::size_t()> calls) {
   collectables_.push_back(std::make_shared<ReadAtScrape>(
       "rate_limiter_in_flight_calls", "Calls worked on now (MAX_IN_FLIGHT)",

@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 
 #include "command_writer.h"
+#include "error_treatment.h"
 #include "ratelimiter/base/text.h"
 
 namespace ratelimiter {
@@ -51,17 +52,13 @@ absl::Status CheckVersion(const RedisReply& hello) {
 
 absl::Status IntroductionRefused(const RedisReply& reply, std::string_view command) {
   const std::string_view text = reply.text();
-  if (text.starts_with("NOAUTH")) {
-    return absl::UnavailableError("Redis asks for a password: set it in REDIS_URL");
-  }
-  if (text.starts_with("WRONGPASS")) {
-    return absl::UnavailableError("Redis refuses the user or the password in REDIS_URL");
-  }
   if (command == "HELLO" && text.find("unknown command") != std::string_view::npos) {
     return absl::UnavailableError("the server does not know HELLO; needed: Redis 7.0 or later");
   }
-  return absl::UnavailableError(
-      fmt::format("Redis refused {}: {}", command, Printable(text, kMaxMessageBytes)));
+  const std::string_view advice = TreatmentOf(text).advice;
+  return absl::UnavailableError(fmt::format("Redis refused {}: {}{}{}", command,
+                                            Printable(text, kMaxMessageBytes),
+                                            advice.empty() ? "" : "; ", advice));
 }
 
 }  // namespace

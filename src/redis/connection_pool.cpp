@@ -1,20 +1,55 @@
 #include "connection_pool.h"
 
+#include <chrono>
+#include <random>
 #include <utility>
 
-namespace ratelimiter {
+#include <fmt/format.h>
 
-ConnectionPool::ConnectionPool(const RedisServer& server, std::size_t size,
-                               std::chrono::milliseconds timeout, const Script& script,
-                               Metrics& metrics, std::unique_ptr<Resolver> resolver)
-    : resolver_(std::move(resolver)) {
-  for (std::size_t i = 0; i < size; ++i) {
-    lanes_.push_back(std::make_unique<Lane>(server, timeout, script, *resolver_, metrics));
-  }
+namespace ratelimiter {
+namespace {
+
+// What a check looks at: a bucket that no call has, for none has an empty subject.
+constexpr Charge kCheck = {
+    .limit = "check", .subject = "", .quota = {1, 1, std::chrono::seconds(1)}, .cost = 0};
+
+// Whether Redis answers, be it that the bucket looked at is none.
+bool Answers(const absl::Status& check) { return check.ok() || absl::IsInternal(check); }
+
+}  // namespace
+
+ConnectionPool::ConnectionPool(const RedisOptions& options, std::string_view key_prefix,
+                               const Script& script, Metrics& metrics, const Clock& clock,
+                               std::unique_ptr<Resolver> resolver)
+    : key_prefix_(key_prefix),
+      breaker_(clock, std::random_device{}()),
+      resolver_(std::move(resolver)),
+      lanes_([&] {
+        std::vector<std::unique_ptr<Lane>> lanes(options.pool_size);
+        for (auto& lane : lanes) {
+          lane = std::make_unique<Lane>(options.server, options.timeout, script, *resolver_,
+                                        breaker_, metrics);
+        }
+        return lanes;
+      }()),
+      prober_(
+          fmt::format("Redis at {}", options.server.Address()), breaker_,
+          [this] { return Answers(Check(Deadline::max(), Purpose::kProbe)); }, options.on_breaker) {
 }
 
-void ConnectionPool::Run(std::span<ScriptCall> calls, Deadline deadline, bool observed) {
-  lanes_[calls.front().buckets.front() % lanes_.size()]->Run(calls, deadline, observed);
+void ConnectionPool::Run(std::span<ScriptCall> calls, Deadline deadline, Purpose purpose) {
+  lanes_[calls.front().buckets.front() % lanes_.size()]->Run(calls, deadline, purpose);
+}
+
+absl::Status ConnectionPool::Check(Deadline deadline, Purpose purpose) {
+  Decision decision;
+  Transaction look = {
+      .charges = {&kCheck, 1}, .action = Action::kLook, .decisions = {&decision, 1}};
+  ScriptCalls calls;
+  calls.calls.push_back(ScriptCall::Of(look));
+  calls.Write(key_prefix_);
+  Run(calls.calls, deadline, purpose);
+  return look.status;
 }
 
 }  // namespace ratelimiter

@@ -1,15 +1,18 @@
 #pragma once
 
-#include <chrono>
-#include <cstddef>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <vector>
 
+#include <absl/status/status.h>
+
+#include "breaker.h"
 #include "lane.h"
+#include "prober.h"
 #include "ratelimiter/base/clock.h"
 #include "ratelimiter/metrics/metrics.h"
-#include "ratelimiter/redis/connection.h"
+#include "ratelimiter/redis/redis_token_bucket.h"
 #include "ratelimiter/redis/script.h"
 #include "resolver.h"
 #include "script_call.h"
@@ -17,23 +20,31 @@
 namespace ratelimiter {
 
 // The connections to one Redis, each shared by the callers whose buckets it
-// serves.
+// serves, and its breaker, which is probed by a look as Check does it.
 //
-// Thread-safe.
+// Thread-safe. Destroying it waits for a probe, if one is under way.
 class ConnectionPool {
  public:
-  // `size`: connections at most, 1 and more. `timeout`: see Lane. What they are
+  // `key_prefix`: what keys begin with, the layout's version included. What it is
   // given must outlive it.
-  ConnectionPool(const RedisServer& server, std::size_t size, std::chrono::milliseconds timeout,
-                 const Script& script, Metrics& metrics, std::unique_ptr<Resolver> resolver);
+  ConnectionPool(const RedisOptions& options, std::string_view key_prefix, const Script& script,
+                 Metrics& metrics, const Clock& clock, std::unique_ptr<Resolver> resolver);
 
   // Has Redis run the calls, as Lane::Run does. Calls of one bucket go the same
   // way, so that they can be folded.
-  void Run(std::span<ScriptCall> calls, Deadline deadline, bool observed);
+  void Run(std::span<ScriptCall> calls, Deadline deadline, Purpose purpose);
+
+  // Whether Redis can decide now. See TokenBucketStore::Check.
+  absl::Status Check(Deadline deadline, Purpose purpose = Purpose::kCheck);
+
+  const Breaker& breaker() const { return breaker_; }
 
  private:
+  const std::string_view key_prefix_;
+  Breaker breaker_;
   const std::unique_ptr<Resolver> resolver_;
   std::vector<std::unique_ptr<Lane>> lanes_;
+  Prober prober_;  // Last, for it uses the others.
 };
 
 }  // namespace ratelimiter

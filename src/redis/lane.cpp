@@ -8,6 +8,7 @@
 #include <absl/status/statusor.h>
 #include <fmt/format.h>
 
+#include "error_treatment.h"
 #include "ratelimiter/base/duration.h"
 
 namespace ratelimiter {
@@ -37,22 +38,24 @@ std::vector<ScriptCall*> Unanswered(const Pipeline& pipeline) {
 }  // namespace
 
 Lane::Lane(const RedisServer& server, std::chrono::milliseconds timeout, const Script& script,
-           Resolver& resolver, Metrics& metrics)
+           Resolver& resolver, Breaker& breaker, Metrics& metrics)
     : queue_(kMaxWaiting),
       resolver_(resolver),
+      breaker_(breaker),
       metrics_(metrics),
       server_(server),
       timeout_(timeout),
       script_(script),
       load_script_(FormatCommand({"SCRIPT", "LOAD", script.source})) {}
 
-void Lane::Run(std::span<ScriptCall> calls, Deadline deadline, bool observed) {
+void Lane::Run(std::span<ScriptCall> calls, Deadline deadline, Purpose purpose) {
   const auto now = std::chrono::steady_clock::now();
   Errand errand = {.calls = calls,
                    .deadline = deadline,
                    .send_by = std::min(deadline, now + timeout_),
-                   .observed = observed};
+                   .purpose = purpose};
   if (deadline <= now) return Fail(errand, DeadlinePassed());
+  if (breaker_.open() && purpose != Purpose::kProbe) return Fail(errand, GivenUp());
   using enum TurnQueue<Errand>::Entry;
   switch (queue_.Enter(errand, errand.send_by)) {
     case kLeads:
@@ -69,22 +72,21 @@ void Lane::Run(std::span<ScriptCall> calls, Deadline deadline, bool observed) {
 
 void Lane::Lead(Errand& own) {
   TurnQueue<Errand>::Turn turn(queue_);
+  // It opened while this caller waited.
+  if (breaker_.open() && own.purpose != Purpose::kProbe) return FailAll(own, turn, GivenUp());
   if (own.send_by <= std::chrono::steady_clock::now()) return Fail(own, TooLate(own));
   if (const absl::Status connected = Connect(own.send_by); !connected.ok()) {
     if (absl::IsDeadlineExceeded(connected) && own.deadline == own.send_by) {
       return Fail(own, DeadlinePassed());
     }
     const absl::Status error = Unavailable(connected);
-    Fail(own, error);
+    breaker_.Failed(std::string(error.message()));
     // Those who wait would find the same, unless it was this caller's time that
     // ended.
-    if (absl::IsDeadlineExceeded(connected)) return;
-    while (const Errand* other = turn.TakeNext()) Fail(*other, error);
-    return;
+    return absl::IsDeadlineExceeded(connected) ? Fail(own, error) : FailAll(own, turn, error);
   }
   Gather(own, turn);
-  if (const absl::Status exchanged = Exchange(); !exchanged.ok()) {
-    const absl::Status error = Unavailable(exchanged);
+  if (const absl::Status error = Exchange(); !error.ok()) {
     for (ScriptCall* call : Unanswered(pipeline_)) call->transaction->status = error;
   }
   if (!connection_->broken()) return;
@@ -92,6 +94,11 @@ void Lane::Lead(Errand& own) {
   // A master that was demoted still lets us connect, while the name points to
   // its successor.
   resolver_.Refresh();
+}
+
+void Lane::FailAll(const Errand& own, TurnQueue<Errand>::Turn& turn, const absl::Status& error) {
+  Fail(own, error);
+  while (const Errand* other = turn.TakeNext()) Fail(*other, error);
 }
 
 absl::Status Lane::Connect(Deadline deadline) {
@@ -111,13 +118,14 @@ absl::Status Lane::Connect(Deadline deadline) {
 void Lane::Gather(const Errand& own, TurnQueue<Errand>::Turn& turn) {
   const auto add = [this](const Errand& errand) {
     for (ScriptCall& call : errand.calls) pipeline_.Add(call);
-    observed_ = observed_ || errand.observed;
+    observed_ = observed_ || errand.purpose == Purpose::kCall;
   };
   pipeline_.Clear();
   observed_ = false;
   add(own);
   const auto now = std::chrono::steady_clock::now();
-  while (pipeline_.buckets() < kEnoughBuckets) {
+  // No call is to wait for a probe.
+  while (own.purpose != Purpose::kProbe && pipeline_.buckets() < kEnoughBuckets) {
     const Errand* const other = turn.TakeNext();
     if (other == nullptr) break;
     if (other->send_by <= now) {
@@ -135,10 +143,18 @@ absl::Status Lane::Exchange() {
   // connection nor the others their answers.
   const Deadline deadline = sending + timeout_;
   bool again = false;
+  refused_ = absl::OkStatus();
   absl::Status status = connection_->Send(pipeline_.text(), deadline);
   if (status.ok()) status = ReceiveAll(deadline, again);
   if (status.ok() && again) status = Repeat(deadline);
   if (observed_) metrics_.ObserveRedisLatency(std::chrono::steady_clock::now() - sending);
+  if (!status.ok()) status = Unavailable(status);
+  const absl::Status& failed = status.ok() ? refused_ : status;
+  if (failed.ok()) {
+    breaker_.Succeeded();
+  } else {
+    breaker_.Failed(std::string(failed.message()));
+  }
   return status;
 }
 
@@ -149,7 +165,9 @@ absl::Status Lane::ReceiveAll(Deadline deadline, bool& again) {
     const bool unknown = reply_.IsError("NOSCRIPT");
     script_missing_ = script_missing_ || unknown;
     // A key that is no bucket fails the calls beside it, before anything is written.
-    if (unknown || (command.calls > 1 && IsOfTheCommand(reply_))) {
+    const bool of_the_command =
+        reply_.type() == RedisReply::Type::kError && TreatmentOf(reply_.text()).of_the_command;
+    if (unknown || (command.calls > 1 && of_the_command)) {
       again = true;
     } else {
       Take(command);
@@ -160,10 +178,11 @@ absl::Status Lane::ReceiveAll(Deadline deadline, bool& again) {
 
 void Lane::Take(const Pipeline::Command& command) {
   Answer(*command.first, command.calls, reply_);
-  // A server that refuses all may be the wrong one by now (a demoted master): the
-  // next turn looks anew.
-  if (reply_.type() == RedisReply::Type::kError && !IsOfTheCommand(reply_))
-    connection_->MarkBroken();
+  if (reply_.type() != RedisReply::Type::kError) return;
+  const ErrorTreatment& treatment = TreatmentOf(reply_.text());
+  // It may be the wrong server by now (a demoted master): the next turn looks anew.
+  if (treatment.reconnect) connection_->MarkBroken();
+  if (!treatment.of_the_command) refused_ = command.first->transaction->status;
 }
 
 absl::Status Lane::Repeat(Deadline deadline) {
@@ -204,6 +223,13 @@ absl::Status Lane::Unavailable(const absl::Status& error) const {
   return absl::UnavailableError(
       fmt::format("Redis at {} is not available: {}{}", server_.Address(),
                   std::string_view(error.message().data(), error.message().size()), bound));
+}
+
+absl::Status Lane::GivenUp() const {
+  const auto open_for = std::chrono::floor<std::chrono::milliseconds>(breaker_.open_for());
+  return absl::UnavailableError(
+      fmt::format("{}; for {} now calls do not wait for it, and it is probed", breaker_.error(),
+                  FormatDuration(open_for)));
 }
 
 }  // namespace ratelimiter

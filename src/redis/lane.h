@@ -1,12 +1,14 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
 
 #include <absl/status/status.h>
 
+#include "breaker.h"
 #include "pipeline.h"
 #include "ratelimiter/base/clock.h"
 #include "ratelimiter/metrics/metrics.h"
@@ -19,9 +21,19 @@
 
 namespace ratelimiter {
 
+// What a round trip is for.
+enum class Purpose : std::uint8_t {
+  kCall,  // The metrics are told what it took.
+  // Whether Redis can decide. Not observed: the latency is that of calls, of which
+  // there may be few.
+  kCheck,
+  kProbe,  // The same, while the breaker is open.
+};
+
 // One connection to Redis that callers share: what they ask at the same time goes
 // in one write, and one of them waits for the replies of all. It is opened when
-// first needed and when it broke.
+// first needed and when it broke. The breaker is told how each round trip went; while
+// it is open nobody but a probe waits.
 //
 // Thread-safe.
 class Lane {
@@ -29,13 +41,12 @@ class Lane {
   // What they are given must outlive it. `timeout`: how long a caller waits until
   // its calls are sent, and a write for its replies.
   Lane(const RedisServer& server, std::chrono::milliseconds timeout, const Script& script,
-       Resolver& resolver, Metrics& metrics);
+       Resolver& resolver, Breaker& breaker, Metrics& metrics);
 
   // Has Redis run the calls, and gives each its answer or error. Waits for min(
-  // `deadline`, timeout) until they are sent, and then for timeout. `observed`:
-  // whether the metrics are told what it took. Precondition: the calls have at
-  // most Pipeline::kMaxBuckets / 2 buckets.
-  void Run(std::span<ScriptCall> calls, Deadline deadline, bool observed);
+  // `deadline`, timeout) until they are sent, and then for timeout. Precondition: the
+  // calls have at most Pipeline::kMaxBuckets / 2 buckets.
+  void Run(std::span<ScriptCall> calls, Deadline deadline, Purpose purpose);
 
  private:
   // What one caller has to ask.
@@ -43,15 +54,17 @@ class Lane {
     std::span<ScriptCall> calls;
     Deadline deadline;
     Deadline send_by;
-    bool observed = true;
+    Purpose purpose = Purpose::kCall;
   };
 
   void Lead(Errand& own);
+  // Gives all who wait in this turn, and its leader, the error.
+  static void FailAll(const Errand& own, TurnQueue<Errand>::Turn& turn, const absl::Status& error);
   // Has the connection ready for use.
   absl::Status Connect(Deadline deadline);
   // The errands of this turn, as a pipeline.
   void Gather(const Errand& own, TurnQueue<Errand>::Turn& turn);
-  // Has Redis run the pipeline.
+  // Has Redis run the pipeline, and tells the breaker of it.
   absl::Status Exchange();
   // Takes the replies to it. `again`: whether some calls are to be run once more,
   // which are left unanswered.
@@ -65,10 +78,13 @@ class Lane {
   // What a caller is told who was too late to be sent, and of an error.
   absl::Status TooLate(const Errand& errand) const;
   absl::Status Unavailable(const absl::Status& error) const;
+  // While the breaker is open.
+  absl::Status GivenUp() const;
 
   // Self-synchronised.
   TurnQueue<Errand> queue_;
   Resolver& resolver_;
+  Breaker& breaker_;
   Metrics& metrics_;
 
   // Constant after construction.
@@ -82,6 +98,7 @@ class Lane {
   Pipeline pipeline_;
   bool observed_ = false;
   bool script_missing_ = false;
+  absl::Status refused_;  // What Redis answered that fails all.
   RedisReply reply_;
 };
 

@@ -36,10 +36,6 @@ std::size_t RoundTripSize(std::span<const Transaction> transactions) {
   return size;
 }
 
-// What a check looks at: a bucket that no call has, for none has an empty subject.
-constexpr Charge kCheck = {
-    .limit = "check", .subject = "", .quota = {1, 1, std::chrono::seconds(1)}, .cost = 0};
-
 }  // namespace
 
 RedisTokenBucket::RedisTokenBucket(RedisOptions options, Metrics& metrics, const Clock& clock,
@@ -49,8 +45,7 @@ RedisTokenBucket::RedisTokenBucket(RedisOptions options, Metrics& metrics, const
       script_(std::move(script)),
       clock_(clock),
       denied_(std::make_unique<DenyCache>(options_.deny_cache_size, options_.deny_cache_max_age)),
-      pool_(std::make_unique<ConnectionPool>(options_.server, options_.pool_size, options_.timeout,
-                                             script_, metrics,
+      pool_(std::make_unique<ConnectionPool>(options_, key_prefix_, script_, metrics, clock_,
                                              std::make_unique<Resolver>(options_.server.host))) {}
 
 RedisTokenBucket::~RedisTokenBucket() = default;
@@ -73,7 +68,7 @@ void RedisTokenBucket::DecideTogether(std::span<Transaction> transactions, Deadl
   }
   if (calls.calls.empty()) return;
   calls.Write(key_prefix_);
-  pool_->Run(calls.calls, deadline, /*observed=*/true);
+  pool_->Run(calls.calls, deadline, Purpose::kCall);
   for (const ScriptCall& call : calls.calls) {
     if (call.transaction->action == Action::kGive) {
       Forget(call);  // Whatever came of it: it may have been carried out.
@@ -124,17 +119,11 @@ void RedisTokenBucket::Forget(const ScriptCall& call) {
   for (std::size_t i = 0; i < charges.size(); ++i) denied_->Forget(charges[i], call.buckets[i]);
 }
 
-absl::Status RedisTokenBucket::Check(Deadline deadline) {
-  Decision decision;
-  Transaction look = {
-      .charges = {&kCheck, 1}, .action = Action::kLook, .decisions = {&decision, 1}};
-  ScriptCalls calls;
-  calls.calls.push_back(ScriptCall::Of(look));
-  calls.Write(key_prefix_);
-  // Not observed: the latency is that of calls, of which there may be few.
-  pool_->Run(calls.calls, deadline, /*observed=*/false);
-  return look.status;
-}
+absl::Status RedisTokenBucket::Check(Deadline deadline) { return pool_->Check(deadline); }
+
+bool RedisTokenBucket::breaker_open() const { return pool_->breaker().open(); }
+
+std::uint64_t RedisTokenBucket::breaker_openings() const { return pool_->breaker().openings(); }
 
 std::string RedisTokenBucket::Key(std::string_view limit, std::string_view subject) const {
   return fmt::format("{}{}:{}", key_prefix_, limit, subject);

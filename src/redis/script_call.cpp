@@ -8,6 +8,7 @@
 #include <absl/hash/hash.h>
 
 #include "command_writer.h"
+#include "error_treatment.h"
 #include "ratelimiter/base/text.h"
 
 namespace ratelimiter {
@@ -110,8 +111,10 @@ absl::Status ParseDecisions(const RedisReply& reply, std::size_t at, Transaction
 // OK if the reply holds so many numbers.
 absl::Status CheckReply(const RedisReply& reply, std::size_t numbers) {
   if (reply.type() == RedisReply::Type::kError) {
-    const std::string answer = fmt::format("Redis answered {}", Describe(reply));
-    return IsOfTheCommand(reply) ? absl::InternalError(answer) : absl::UnavailableError(answer);
+    const ErrorTreatment& treatment = TreatmentOf(reply.text());
+    const std::string answer = fmt::format("Redis answered {}{}{}", Describe(reply),
+                                           treatment.advice.empty() ? "" : "; ", treatment.advice);
+    return treatment.of_the_command ? absl::InternalError(answer) : absl::UnavailableError(answer);
   }
   const bool promised = reply.type() == RedisReply::Type::kArray &&
                         std::cmp_equal(reply.integer(), numbers) && reply.size() == numbers + 1;
@@ -184,10 +187,6 @@ void Answer(ScriptCall& first, std::size_t calls, const RedisReply& reply) {
     transaction.status = checked.ok() ? ParseDecisions(reply, at, transaction) : checked;
     call->answered = true;
   }
-}
-
-bool IsOfTheCommand(const RedisReply& error) {
-  return error.IsError("ERR ") || error.IsError("WRONGTYPE ");
 }
 
 }  // namespace ratelimiter

@@ -52,9 +52,4 @@ void AppendEvalsha(const ScriptCall& first, std::size_t calls, std::string_view 
 // Gives `first` and those behind it what the script replied to their EVALSHA.
 void Answer(ScriptCall& first, std::size_t calls, const RedisReply& reply);
 
-// Whether an error that Redis replied is about what it was asked (a key of
-// another type, a bucket that holds nonsense), not about its own state (a
-// demoted master, loading, out of memory): it would answer others.
-bool IsOfTheCommand(const RedisReply& error);
-
 }  // namespace ratelimiter

@@ -9,7 +9,6 @@
 namespace ratelimiter {
 namespace {
 
-constexpr std::chrono::seconds kInterval{1};
 // Far above what a store that is well takes, on a busy machine too.
 constexpr std::chrono::seconds kFirstAnswer{1};
 
@@ -51,13 +50,14 @@ void Readiness::StopServing() {
 void Readiness::Ask() {
   // The store's own bound is the only one.
   const absl::Status status = store_.Check(Deadline::max());
-  const bool changed = std::exchange(ready_, status.ok()) != ready_;
+  const bool was_ready = ready_;
+  ready_ = filter_.Feed(status.ok(), std::chrono::steady_clock::now());
 
   const std::lock_guard lock(mutex_);
   const bool first = !std::exchange(answered_, true);
   if (stopped_) return;
   serving_ = ready_;
-  if (!first && !changed) return;
+  if (!first && ready_ == was_ready) return;
   SetServing(health_, ready_);
   if (!ready_) {
     logger_->warn("not ready: {}", std::string(status.message()));
@@ -73,7 +73,7 @@ void Readiness::Run() {
     lock.unlock();
     Ask();
     lock.lock();
-  } while (!changed_.wait_for(lock, kInterval, [this] { return stopped_; }));
+  } while (!changed_.wait_for(lock, filter_.interval(), [this] { return stopped_; }));
 }
 
 }  // namespace ratelimiter

@@ -9,12 +9,14 @@
 #include <spdlog/logger.h>
 
 #include "ratelimiter/limiter/token_bucket_store.h"
+#include "readiness_filter.h"
 
 namespace ratelimiter {
 
 // Keeps gRPC health (of "" and of limiter.RateLimiter) at what the store can do:
-// asks it every second on a thread of its own, and logs each change. Until the
-// store has answered for the first time, health says NOT_SERVING.
+// asks it every second, and more often while in doubt, on a thread of its own,
+// has ReadinessFilter judge its answers, and logs each change. Until the store has
+// answered for the first time, health says NOT_SERVING.
 //
 // What it is given must outlive it.
 class Readiness {
@@ -50,7 +52,9 @@ class Readiness {
   bool serving_ = false;
   bool slow_ = false;  // It had not answered when the constructor returned.
 
-  bool ready_ = false;  // Of the asking thread alone.
+  // Of the asking thread alone.
+  ReadinessFilter filter_;
+  bool ready_ = false;
 
   std::thread thread_;  // Last, for it uses the others.
 };

@@ -21,6 +21,8 @@ SERVICES = ["", "limiter.RateLimiter"]
 # may add to it.
 TIMEOUT, MARGIN = 0.5, 3.0
 SHORT = {"REDIS_TIMEOUT": f"{TIMEOUT * 1000:.0f}ms"}
+# The longest time between two probes of a Redis that was given up.
+PROBES = 2.0
 # For tests in which no call may fail, however busy the machine is.
 PATIENT = {"REDIS_TIMEOUT": "20s"}
 
@@ -102,6 +104,9 @@ def test_redis_killed_and_restarted_under_load(redis):
                 wait_for_failures(outcomes)
                 harness.wait_until(lambda: daemon.health() == "NOT_SERVING", what="NOT_SERVING")
                 redis.start()
+                back = time.monotonic()
+                wait_for_successes(outcomes, least=1)
+                assert time.monotonic() - back < PROBES + MARGIN
                 away.append((begun, time.monotonic()))
             wait_for_successes(outcomes)
             wait_until_serving(daemon)
@@ -141,6 +146,33 @@ def test_redis_stopped_and_continued_under_load(redis):
             assert "(REDIS_TIMEOUT is {REDIS_TIMEOUT})".format(**SHORT) in outcome.error.details()
         # One to connect or wait for a place, one for the reply.
         assert max(outcome.ended - outcome.begun for outcome in outcomes) < 2 * TIMEOUT + MARGIN
+
+
+def breaker(daemon) -> tuple:
+    """Whether it is open, and how often it has opened, as the metrics tell."""
+    return tuple(daemon.samples(f"rate_limiter_breaker_{name}")[0].value
+                 for name in ("open", "opened_total"))
+
+
+def test_a_redis_that_fails_is_given_up_and_taken_back(redis):
+    with harness.daemon(REDIS_URL=redis.url, **SHORT) as daemon:
+        wait_until_serving(daemon)
+        assert breaker(daemon) == (0, 0)
+        redis.process.send_signal(signal.SIGSTOP)
+        harness.wait_until(lambda: harness.error_of(daemon.allow, "user") and
+                           breaker(daemon) == (1, 1), what="the breaker's opening")
+        begun = time.monotonic()
+        for _ in range(100):
+            assert "calls do not wait for it" in harness.error_of(daemon.allow, "user").details()
+        assert time.monotonic() - begun < TIMEOUT, "100 calls wait less than one would"
+        harness.wait_until(lambda: daemon.health() == "NOT_SERVING", what="NOT_SERVING")
+        redis.process.send_signal(signal.SIGCONT)
+        wait_until_serving(daemon)
+        assert daemon.allow("user")["allowed"]
+        assert breaker(daemon) == (0, 1)
+        log = daemon.log_text()
+        for change in ("opened: calls do not wait for it, and it is probed: ", "closed after "):
+            assert log.count(f"breaker of Redis at 127.0.0.1:{redis.port} {change}") == 1
 
 
 def test_connections_that_redis_closes_are_replaced_and_not_leaked(redis):

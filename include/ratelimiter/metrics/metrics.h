@@ -49,6 +49,10 @@ class Metrics {
   void PublishMemoryStore(std::function<std::size_t()> buckets,
                           std::function<std::uint64_t()> rejected);
 
+  // The same for the breaker of the Redis store: whether it is open, and how often it
+  // has opened.
+  void PublishBreaker(std::function<bool()> open, std::function<std::uint64_t()> openings);
+
   // The same for the calls that the server works on.
   void PublishInFlight(std::function<std::size_t()> calls);
 

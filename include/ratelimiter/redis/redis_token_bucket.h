@@ -2,6 +2,8 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -34,12 +36,17 @@ struct RedisOptions {
   // 0: not at all.
   std::chrono::microseconds deny_cache_max_age = std::chrono::milliseconds(100);
   std::size_t deny_cache_size = 10'000;
+  // Is told, on a thread of its own, when Redis is given up (open) and when it is
+  // asked again, with the reason.
+  std::function<void(bool open, const std::string& message)> on_breaker =
+      [](bool /*open*/, const std::string& /*message*/) {};
 };
 
 // Token buckets in Redis, shared by every instance that uses the same server,
 // database and key prefix. Decided by Redis's own clock, in one round trip that
 // callers who come at the same time share; or in none where a bucket refused just
-// before and must refuse still.
+// before and must refuse still. While Redis fails, calls get UNAVAILABLE without
+// waiting for it, and it is probed until it answers.
 //
 // Thread-safe.
 class RedisTokenBucket final : public TokenBucketStore {
@@ -55,6 +62,11 @@ class RedisTokenBucket final : public TokenBucketStore {
   // round trips however many there are.
   void Decide(std::span<Transaction> transactions, Deadline deadline) override;
   absl::Status Check(Deadline deadline) override;
+
+  // Whether calls are answered without asking Redis because it fails, and how often
+  // that began.
+  bool breaker_open() const;
+  std::uint64_t breaker_openings() const;
 
   // The key of a bucket: <prefix>:<layout version>:<limit>:<subject>.
   std::string Key(std::string_view limit, std::string_view subject) const;

@@ -21,6 +21,10 @@ using namespace std::chrono_literals;
 using namespace std::string_literals;
 
 using ::testing::_;
+using ::testing::AllOf;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::Not;
 
 using enum absl::StatusCode;
 
@@ -135,15 +139,18 @@ TEST_F(ConnectionTest, AuthenticatesAsAUser) {
 
 TEST_F(ConnectionTest, AMissingPasswordIsToldWithTheSetting) {
   server().Run({"CONFIG", "SET", "requirepass", "hunter2"});
-  EXPECT_THAT(Open(server().address()),
-              FailsWith(kUnavailable, "Redis asks for a password: set it in REDIS_URL"));
+  EXPECT_THAT(
+      Open(server().address()),
+      FailsWith(kUnavailable, EndsWith("; Redis asks for a password: set it in REDIS_URL")));
 }
 
 TEST_F(ConnectionTest, AWrongPasswordIsToldWithTheSettingAndWithoutThePassword) {
   server().Run({"CONFIG", "SET", "requirepass", "right"});
   for (const char* user : {"", "nobody"}) {
     EXPECT_THAT(Open(With(user, "hunter2")),
-                FailsWith(kUnavailable, "Redis refuses the user or the password in REDIS_URL"));
+                FailsWith(kUnavailable,
+                          AllOf(EndsWith("; Redis refuses the user or the password in REDIS_URL"),
+                                Not(HasSubstr("hunter2")))));
   }
 }
 
@@ -302,13 +309,16 @@ TEST(ConnectionToFakeTest, AnotherServerIsToldWithWhatIsNeeded) {
 TEST(ConnectionToFakeTest, ARefusalIsToldAsRedisSaysIt) {
   const std::vector<std::pair<std::string, std::string>> cases = {
       {"-LOADING Redis is loading the dataset in memory\r\n",
-       "Redis refused HELLO: LOADING Redis is loading the dataset in memory"},
+       "Redis refused HELLO: LOADING Redis is loading the dataset in memory; Redis still reads its "
+       "data from disk"},
       {"-ERR max number of clients reached\r\n",
-       "Redis refused HELLO: ERR max number of clients reached"},
+       "Redis refused HELLO: ERR max number of clients reached; raise Redis's maxclients"},
       {"-NOAUTH HELLO must be called with the client already authenticated\r\n",
+       "Redis refused HELLO: NOAUTH HELLO must be called with the client already authenticated; "
        "Redis asks for a password: set it in REDIS_URL"},
       {"-WRONGPASS invalid username-password pair\r\n",
-       "Redis refuses the user or the password in REDIS_URL"},
+       "Redis refused HELLO: WRONGPASS invalid username-password pair; Redis refuses the user or "
+       "the password in REDIS_URL"},
       {"-ERR \x1B[31m" + std::string(1'000, 'x') + "\r\n",
        "Redis refused HELLO: ERR \uFFFD[31m" + std::string(189, 'x')}};
   for (const auto& [answer, message] : cases) {

@@ -19,6 +19,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "ratelimiter/base/clock.h"
+#include "ratelimiter/redis/redis_token_bucket.h"
+#include "redis/breaker.h"
 #include "redis/connection_pool.h"
 #include "redis/resolver.h"
 #include "redis/script_call.h"
@@ -69,8 +72,8 @@ class Errand {
   }
 
   // Has a lane, or a pool of them, run it.
-  void Run(auto& runner, Deadline deadline) {
-    runner.Run(calls_.calls, deadline, /*observed=*/true);
+  void Run(auto& runner, Deadline deadline, Purpose purpose = Purpose::kCall) {
+    runner.Run(calls_.calls, deadline, purpose);
   }
 
   absl::StatusOr<Decision> Answer(std::size_t at = 0) const {
@@ -140,7 +143,7 @@ const auto kDeadlinePassed =
 class LaneTest : public RedisTest {
  protected:
   std::unique_ptr<Lane> MakeLane(std::chrono::milliseconds timeout = kLong) {
-    return std::make_unique<Lane>(address_, timeout, script_, resolver_, metrics_);
+    return std::make_unique<Lane>(address_, timeout, script_, resolver_, breaker_, metrics_);
   }
 
   // A lane whose connection is open, to a Redis that knows the script.
@@ -167,6 +170,8 @@ class LaneTest : public RedisTest {
   const RedisServer address_ = server().address();
   const Script script_ = TokenBucketScript();
   Resolver resolver_{"127.0.0.1"};
+  SteadyClock clock_;
+  Breaker breaker_{clock_, 1};
   Metrics metrics_{0, "test"};
   std::uint64_t observed_before_ = 0;
 };
@@ -299,7 +304,7 @@ TEST_F(LaneTest, AConnectionThatTheServerClosedIsReplaced) {
 TEST_F(LaneTest, AServerThatIsBackIsUsed) {
   const auto lane = MakeWarmLane();
   server().Kill();
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i < Breaker::kConsecutive - 1; ++i) {
     EXPECT_THAT(Take(*lane, "user"), FailsWith(kUnavailable, EndsWith("Connection refused")));
   }
   server().Start();
@@ -364,7 +369,7 @@ TEST_F(LaneTest, ABrokenConnectionHasTheNameResolvedAgain) {
     return std::vector<std::string>{"127.0.0.1"};
   };
   Resolver resolver("redis", resolve, 0ms);
-  Lane lane(address_, kLong, script_, resolver, metrics_);
+  Lane lane(address_, kLong, script_, resolver, breaker_, metrics_);
   ASSERT_THAT(Take(lane, "user"), Succeeds());
   ASSERT_EQ(*resolved, 1);
   Stop();
@@ -380,7 +385,7 @@ TEST_F(LaneTest, ABrokenConnectionHasTheNameResolvedAgain) {
 
 TEST_F(LaneTest, ResolvesANameAndTriesAllItsAddresses) {
   Resolver resolver("localhost");
-  Lane lane(address_, kLong, script_, resolver, metrics_);
+  Lane lane(address_, kLong, script_, resolver, breaker_, metrics_);
   EXPECT_THAT(Take(lane, "user"), Succeeds());
 }
 
@@ -393,7 +398,7 @@ TEST_F(LaneTest, ARefusedConnectionIsToldToAllWhoWait) {
   const Socket nobody = Socket::Reserve("127.0.0.1");
   const RedisServer address = {.port = nobody.port()};
   Resolver resolver("redis", wait);
-  Lane lane(address, kLong, script_, resolver, metrics_);
+  Lane lane(address, kLong, script_, resolver, breaker_, metrics_);
   std::vector<std::unique_ptr<Caller>> callers;
   for (int i = 0; i < 5; ++i) {
     callers.push_back(
@@ -412,7 +417,7 @@ TEST_F(LaneTest, OneWhoseTimeEndsWhileConnectingLeavesTheOthersTheirs) {
     return std::vector<std::string>{"127.0.0.1"};
   };
   Resolver resolver("redis", hang);
-  Lane lane(address_, kLong, script_, resolver, metrics_);
+  Lane lane(address_, kLong, script_, resolver, breaker_, metrics_);
   const Caller impatient(lane, {"impatient"}, In(4 * kShort));
   const Caller patient(lane, {"patient"}, Deadline::max());
   EXPECT_THAT(impatient.Answer(), kDeadlinePassed);
@@ -460,7 +465,8 @@ TEST_F(LaneTest, EveryAnswerReachesWhoAskedThoughConnectionsBreak) {
 }
 
 TEST_F(LaneTest, CallsOfOneBucketGoTheSameWay) {
-  ConnectionPool pool(address_, 2, kLong, script_, metrics_,
+  const RedisOptions options = {.server = address_, .timeout = kLong, .pool_size = 2};
+  ConnectionPool pool(options, "rl:1:", script_, metrics_, clock_,
                       std::make_unique<Resolver>("127.0.0.1"));
   for (int left = 4; left >= 0; --left) EXPECT_THAT(Take(pool, "user"), Leaves(left));
   EXPECT_EQ(Connections(), 1);
@@ -468,12 +474,145 @@ TEST_F(LaneTest, CallsOfOneBucketGoTheSameWay) {
   EXPECT_EQ(Connections(), 2);
 }
 
+// --- The breaker ---
+
+TEST_F(LaneTest, AnOpenBreakerAnswersAtOnceAndAsksNobody) {
+  const auto lane = MakeWarmLane();
+  for (int i = 0; i < Breaker::kConsecutive; ++i) breaker_.Failed("the reason");
+  EXPECT_THAT(Take(*lane, "user"), FailsWith(kUnavailable, AllOf(StartsWith("the reason; for "),
+                                                                 EndsWith("and it is probed"))));
+  EXPECT_EQ(RoundTrips(), 0U);
+  EXPECT_EQ(Runs("evalsha"), 0);
+}
+
+TEST_F(LaneTest, AProbePassesAnOpenBreaker) {
+  const auto lane = MakeWarmLane();
+  for (int i = 0; i < Breaker::kConsecutive; ++i) breaker_.Failed("the reason");
+  Errand errand({"user"});
+  errand.Run(*lane, Deadline::max(), Purpose::kProbe);
+  EXPECT_THAT(errand.Answer(), Leaves(4));
+  EXPECT_EQ(RoundTrips(), 0U) << "a probe is not observed";
+  EXPECT_TRUE(breaker_.open()) << "who probes closes it";
+}
+
+TEST_F(LaneTest, ARoundTripCountsOnceHoweverManyShareIt) {
+  const auto lane = MakeWarmLane();
+  Stop();
+  const Caller leader(*lane, {"leader"}, Deadline::max());
+  std::vector<std::unique_ptr<Caller>> waiting;
+  for (int i = 0; i < 10; ++i) {
+    waiting.push_back(
+        std::make_unique<Caller>(*lane, std::vector<std::string>{"a"}, Deadline::max()));
+  }
+  // The leader's connection ends, and the next one is refused: two failures.
+  server().Kill();
+  for (const auto& caller : waiting) EXPECT_THAT(caller->Answer(), IsUnavailable());
+  EXPECT_FALSE(breaker_.open());
+  EXPECT_THAT(Take(*lane, "user"), IsUnavailable());
+  EXPECT_TRUE(breaker_.open());
+  server().Start();
+}
+
+TEST_F(LaneTest, ACallersOwnDeadlineIsNoFailure) {
+  const TcpServer silent(StaySilent);
+  const RedisServer address = {.port = silent.port()};
+  Lane lane(address, kLong, script_, resolver_, breaker_, metrics_);
+  for (int i = 0; i < 2 * Breaker::kConsecutive; ++i) {
+    EXPECT_THAT(Take(lane, "user", 1, In(10ms)), kDeadlinePassed);
+  }
+  EXPECT_FALSE(breaker_.open());
+}
+
+TEST_F(LaneTest, AnErrorOfOneKeyIsNoFailure) {
+  const auto lane = MakeWarmLane();
+  server().Run({"SET", "rl:1:default:{wrong}", "mine"});
+  for (int i = 0; i < 2 * Breaker::kConsecutive; ++i) {
+    EXPECT_THAT(Take(*lane, "wrong"), FailsWith(kInternal, HasSubstr("WRONGTYPE")));
+  }
+  EXPECT_FALSE(breaker_.open());
+}
+
+TEST_F(LaneTest, AServerThatRefusesIsAFailure) {
+  const auto lane = MakeWarmLane();
+  server().Run({"REPLICAOF", "127.0.0.1", "1"});
+  for (int i = 0; i < Breaker::kConsecutive; ++i) {
+    EXPECT_FALSE(breaker_.open());
+    EXPECT_THAT(Take(*lane, "user"), FailsWith(kUnavailable, HasSubstr("READONLY")));
+  }
+  EXPECT_TRUE(breaker_.open());
+  server().Run({"REPLICAOF", "NO", "ONE"});
+}
+
+TEST_F(LaneTest, WhoWaitsWhenItOpensIsAnsweredThen) {
+  const auto lane = MakeWarmLane();
+  Stop();
+  const Caller leader(*lane, {"leader"}, Deadline::max());
+  std::vector<std::unique_ptr<Caller>> waiting;
+  for (int i = 0; i < 200; ++i) {  // More than one turn takes.
+    waiting.push_back(
+        std::make_unique<Caller>(*lane, std::vector<std::string>{"a"}, Deadline::max()));
+  }
+  for (int i = 0; i < Breaker::kConsecutive; ++i) breaker_.Failed("the reason");
+  EXPECT_FALSE(leader.has_ended());
+  Continue();
+  EXPECT_THAT(leader.Answer(), Leaves(4));
+  for (const auto& caller : waiting) {
+    EXPECT_THAT(caller->Answer(), FailsWith(kUnavailable, StartsWith("the reason; for ")));
+  }
+  EXPECT_EQ(RoundTrips(), 1U);
+  EXPECT_EQ(Tokens("a"), 5);
+}
+
+TEST_F(LaneTest, APoolHealsByItsProbes) {
+  std::atomic<int> changes = 0;
+  const RedisOptions options = {.server = address_,
+                                .timeout = kShort,
+                                .pool_size = 2,
+                                .on_breaker = [&](bool, const std::string&) { ++changes; }};
+  ConnectionPool pool(options, "rl:1:", script_, metrics_, clock_,
+                      std::make_unique<Resolver>("127.0.0.1"));
+  ASSERT_TRUE(Eventually([&] { return Take(pool, "user").ok(); }));
+  Stop();
+  std::atomic<bool> opened = false;
+  OnThreads(16, [&](std::size_t thread) {
+    // Nobody waits for longer, be it until the breaker opens or for a probe.
+    for (int call = 0; call < 20; ++call) {
+      EXPECT_LT(Elapsed([&] { EXPECT_FALSE(Take(pool, fmt::format("user-{}", thread)).ok()); }),
+                2 * kShort + kMargin);
+    }
+    opened = opened || pool.breaker().open();
+  });
+  EXPECT_TRUE(opened);
+  EXPECT_LT(Elapsed([&] {
+              for (int call = 0; call < 1'000; ++call) EXPECT_FALSE(Take(pool, "user").ok());
+            }),
+            1s)
+      << "answered without waiting";
+  EXPECT_THAT(pool.Check(Deadline::max()), FailsWith(kUnavailable, HasSubstr("calls do not wait")));
+  Continue();
+  EXPECT_TRUE(Eventually([&] { return Take(pool, "user", 0).ok(); }));
+  EXPECT_TRUE(Eventually([&] { return changes > 0 && changes % 2 == 0; }));
+}
+
+TEST_F(LaneTest, APoolEndsThoughItsProbeIsNotAnswered) {
+  const TcpServer silent(StaySilent);
+  const RedisOptions options = {.server = {.port = silent.port()}, .timeout = kShort};
+  EXPECT_LT(Elapsed([&] {
+              ConnectionPool pool(options, "rl:1:", script_, metrics_, clock_,
+                                  std::make_unique<Resolver>("127.0.0.1"));
+              while (!pool.breaker().open()) EXPECT_FALSE(Take(pool, "user").ok());
+            }),
+            6 * kShort + kMargin);
+}
+
 TEST(LaneToNobodyTest, ANameThatCannotBeResolvedIsToldInTime) {
   const RedisServer server = {.host = std::string(64, 'x')};
   const Script script = TokenBucketScript();
   Metrics metrics(0, "test");
+  const SteadyClock clock;
+  Breaker breaker(clock, 1);
   Resolver resolver(server.host);
-  Lane lane(server, kLong, script, resolver, metrics);
+  Lane lane(server, kLong, script, resolver, breaker, metrics);
   EXPECT_LT(Elapsed([&] {
               EXPECT_THAT(Take(lane, "user"),
                           FailsWith(kUnavailable, HasSubstr("cannot resolve \"xxx")));
@@ -490,8 +629,10 @@ TEST(LaneToNobodyTest, AResolutionThatHangsFailsInTime) {
   const RedisServer server;
   const Script script = TokenBucketScript();
   Metrics metrics(0, "test");
+  const SteadyClock clock;
+  Breaker breaker(clock, 1);
   Resolver resolver("redis", hang);
-  Lane lane(server, kShort, script, resolver, metrics);
+  Lane lane(server, kShort, script, resolver, breaker, metrics);
   const auto elapsed = Elapsed([&] {
     EXPECT_THAT(Take(lane, "user"),
                 FailsWith(kUnavailable, EndsWith("the name is still being resolved (REDIS_TIMEOUT "
@@ -507,8 +648,10 @@ TEST(LaneToNobodyTest, AServerThatStaysSilentFailsInTimeForAll) {
   const RedisServer server = {.port = silent.port()};
   const Script script = TokenBucketScript();
   Metrics metrics(0, "test");
+  const SteadyClock clock;
+  Breaker breaker(clock, 1);
   Resolver resolver("127.0.0.1");
-  Lane lane(server, kShort, script, resolver, metrics);
+  Lane lane(server, kShort, script, resolver, breaker, metrics);
   EXPECT_LT(Elapsed([&] {
               OnThreads(8, [&](std::size_t) { EXPECT_THAT(Take(lane, "user"), IsUnavailable()); });
             }),
@@ -589,11 +732,13 @@ class ToldLaneTest : public ::testing::Test {
   const RedisServer address_{.port = server_.port()};
   const Script script_ = TokenBucketScript();
   Resolver resolver_{"127.0.0.1"};
+  SteadyClock clock_;
+  Breaker breaker_{clock_, 1};
   Metrics metrics_{0, "test"};
 };
 
 TEST_F(ToldLaneTest, ALeaderWhoseDeadlineEndsInFlightStaysForTheOthers) {
-  Lane lane(address_, kLong, script_, resolver_, metrics_);
+  Lane lane(address_, kLong, script_, resolver_, breaker_, metrics_);
   const Caller first(lane, {"first"}, Deadline::max());
   Came(0);
   const Deadline deadline = In(1s);
@@ -614,7 +759,7 @@ TEST_F(ToldLaneTest, ALeaderWhoseDeadlineEndsInFlightStaysForTheOthers) {
 }
 
 TEST_F(ToldLaneTest, WhatIsInFlightWhenTheConnectionBreaksIsToldAndNotReplayed) {
-  Lane lane(address_, kLong, script_, resolver_, metrics_);
+  Lane lane(address_, kLong, script_, resolver_, breaker_, metrics_);
   const Caller first(lane, {"first"}, Deadline::max());
   Came(0);
   const Caller leader(lane, {"a"}, Deadline::max());
@@ -638,7 +783,7 @@ TEST_F(ToldLaneTest, WhatIsInFlightWhenTheConnectionBreaksIsToldAndNotReplayed) 
 }
 
 TEST_F(ToldLaneTest, WhoWasAnsweredBeforeTheConnectionBrokeKeepsTheAnswer) {
-  Lane lane(address_, 1s, script_, resolver_, metrics_);
+  Lane lane(address_, 1s, script_, resolver_, breaker_, metrics_);
   const Caller first(lane, {"first"}, Deadline::max());
   Came(0);
   const Caller leader(lane, {"a"}, Deadline::max());
@@ -654,7 +799,7 @@ TEST_F(ToldLaneTest, WhoWasAnsweredBeforeTheConnectionBrokeKeepsTheAnswer) {
 }
 
 TEST_F(ToldLaneTest, OnlyWhatLackedTheScriptIsRunAgain) {
-  Lane lane(address_, kLong, script_, resolver_, metrics_);
+  Lane lane(address_, kLong, script_, resolver_, breaker_, metrics_);
   exchanges_[1].until = "$1\r\n3\r\n";
   std::atomic<bool> ended = false;
   // Of two limits, each of whose buckets pays 3.
@@ -679,7 +824,7 @@ TEST_F(ToldLaneTest, OnlyWhatLackedTheScriptIsRunAgain) {
 }
 
 TEST_F(ToldLaneTest, WhoseTimeEndsWhileOthersAreServedIsToldSo) {
-  Lane lane(address_, 1s, script_, resolver_, metrics_);
+  Lane lane(address_, 1s, script_, resolver_, breaker_, metrics_);
   const Caller first(lane, {"first"}, Deadline::max());
   Came(0);
   // So many that the turn takes no more.

@@ -188,6 +188,22 @@ TEST_F(RedisTokenBucketTest, AServerThatRefusesIsAFailedStore) {
   }
 }
 
+TEST_F(RedisTokenBucketTest, RightsThatTheScriptLacksAreAFailedStore) {
+  RedisOptions options = Options();
+  options.server.user = "limited";
+  options.server.password = "right";
+  RedisTokenBucket store(options, metrics_, clock_);
+  server().Run({"ACL", "SETUSER", "limited", "on", ">right", "~rl:*", "+evalsha", "+script|load",
+                "+hmget", "+del", "+pexpireat", "+pexpiretime", "+time", "+hello", "+select"});
+  EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()),
+              FailsWith(kUnavailable, HasSubstr("; the user in REDIS_URL lacks rights")));
+  // All that docs/failures.md lists.
+  server().Run({"ACL", "SETUSER", "limited", "+hset"});
+  EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()), Succeeds());
+  EXPECT_THAT(Decide(store, kLimit, "user", {.cost = 2}, Deadline::max()), Succeeds());
+  server().Run({"ACL", "DELUSER", "limited"});
+}
+
 TEST_F(RedisTokenBucketTest, AServerThatRefusesIsConnectedToAnew) {
   RedisTokenBucket store(Options(), metrics_, clock_,
                          Lua("return redis.error_reply('READONLY now')"));

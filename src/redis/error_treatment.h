@@ -1,0 +1,27 @@
+#pragma once
+
+#include <span>
+#include <string_view>
+
+namespace ratelimiter {
+
+// What is made of an error that Redis replied. docs/failures.md has the same table.
+struct ErrorTreatment {
+  // What the error begins with, as whole words. Empty: any other.
+  std::string_view code;
+  // Whether it is about what was asked: others would be answered. Such a call gets
+  // INTERNAL. Any other error is a failed store: UNAVAILABLE, and a failure to the
+  // breaker.
+  bool of_the_command = false;
+  // Whether the next call connects anew, to what the host name then leads to.
+  bool reconnect = false;
+  // What it means for whoever runs the daemon. May be empty.
+  std::string_view advice;
+};
+
+// In the order in which they are looked for; the last is of any error.
+std::span<const ErrorTreatment> ErrorTreatments();
+
+const ErrorTreatment& TreatmentOf(std::string_view error);
+
+}  // namespace ratelimiter
