@@ -38,12 +38,13 @@ using enum absl::StatusCode;
 
 constexpr Quota kQuota = {4, 1, 2s};
 
-// Ends every transaction with `status`, allowed.
+// Ends every transaction with `status`: allowed, or with decisions half made.
 class FailingStore final : public TokenBucketStore {
  public:
   void Decide(std::span<Transaction> transactions, Deadline /*deadline*/) override {
     for (Transaction& transaction : transactions) {
-      std::ranges::fill(transaction.decisions, Decision{.allowed = true, .remaining = 1});
+      std::ranges::fill(transaction.decisions,
+                        Decision{.allowed = true, .remaining = 1, .known = status.ok()});
       transaction.status = status;
     }
   }

@@ -111,7 +111,7 @@ TEST(ServiceFailModeTest, OpenSaysThatItAllowsAndKnowsNoNumbers) {
   EXPECT_EQ(service.Degraded("open"), "1");
   EXPECT_EQ(service.Degraded("error"), "0");
   EXPECT_EQ(service.Requests("allowed"), "1");
-  EXPECT_EQ(service.Counted("rate_limiter_decisions_total"), "none");
+  EXPECT_EQ(service.Counted("rate_limiter_decisions_total{limit=\"default\""), "none");
 }
 
 TEST(ServiceFailModeTest, ClosedSaysThatItRefusesAndKnowsNoNumbers) {
@@ -182,7 +182,7 @@ TEST(DegradationReportTest, LogsWhenItBeginsAndWhenItEnds) {
                            "FAIL_MODE=open: gone\n"
                            ".* warning  the store failed 70 calls, the last of which got "
                            "FAIL_MODE=local: still gone\n"
-                           ".* info     the store decides again: it has failed no call for 10 s, "
+                           ".* info  the store decides again: it has failed no call for 10 s, "
                            "and 71 before that\n"));
 }
 
