@@ -3,6 +3,8 @@
 import contextlib
 import json
 import signal
+import subprocess
+import urllib.error
 import urllib.request
 
 import grpc
@@ -87,7 +89,6 @@ def test_a_store_that_fails(mode, fault):
         expect_heals(daemon)
         assert daemon.log_text().count("the store failed ") == 1
         assert f"got FAIL_MODE={mode}: " in daemon.log_text()
-        assert daemon.terminate() == 0
 
 
 def expect_error(daemon):
@@ -148,6 +149,7 @@ def test_a_start_without_a_store():
             assert daemon.allow("user")["fail_mode"] == "open"
             redis.start()
             expect_heals(daemon)
+            assert daemon.terminate() == 0
 
 
 def test_two_instances_share_what_each_gives_by_itself():
@@ -205,7 +207,7 @@ limits:
 
 def test_rlctl_shows_it():
     def check(daemon, *flags):
-        return harness.subprocess.run([harness.RLCTL, "check", "user", "--target", daemon.address, *flags],
+        return subprocess.run([harness.RLCTL, "check", "user", "--target", daemon.address, *flags],
                                       capture_output=True, text=True, timeout=20,
                                       env=harness.clean_environment())
     with harness.redis_server() as redis, daemon_over(redis, FAIL_MODE="closed") as closed, \
