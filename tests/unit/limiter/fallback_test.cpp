@@ -1,6 +1,7 @@
 #include "ratelimiter/limiter/fallback.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -20,13 +21,13 @@
 #include "support/manual_clock.h"
 #include "support/rational_model.h"
 #include "support/status.h"
+#include "support/threads.h"
 
 namespace ratelimiter {
 namespace {
 
 using namespace std::chrono_literals;
 
-using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
@@ -298,6 +299,60 @@ RC_GTEST_FIXTURE_PROP(FallbackTest, TheStrictestModeOfLimitsThatAreNoShadowsWins
   if (!answer.ok()) return;
   RC_ASSERT(answer->fail_mode == strictest);
   RC_ASSERT(answer->allowed == (strictest != FailMode::kClosed));
+}
+
+// Fails every second transaction.
+class FlappingStore final : public TokenBucketStore {
+ public:
+  void Decide(std::span<Transaction> transactions, Deadline deadline) override {
+    for (Transaction& transaction : transactions) transaction.status = Check(deadline);
+  }
+  absl::Status Check(Deadline /*deadline*/) override {
+    return asked_++ % 2 == 0 ? absl::OkStatus() : absl::UnavailableError("gone");
+  }
+
+ private:
+  std::atomic<int> asked_ = 0;
+};
+
+class CountingObserver final : public FallbackObserver {
+ public:
+  void OnDecided(FailMode /*mode*/) override { ++decided; }
+  void OnFailing(std::uint64_t /*calls*/, FailMode /*mode*/, const absl::Status& /*why*/) override {
+    ++begun;
+  }
+  void OnRecovered(std::uint64_t calls) override { recovered += calls; }
+
+  std::atomic<std::uint64_t> decided = 0;
+  std::atomic<std::uint64_t> begun = 0;
+  std::atomic<std::uint64_t> recovered = 0;
+};
+
+TEST(FallbackThreadsTest, ManyCallersAtOnceShareTheLocalBuckets) {
+  constexpr int kThreads = 4;
+  constexpr int kCalls = 500;
+  const ManualClock clock(1h);
+  FlappingStore store;
+  CountingObserver observer;
+  Fallback fallback({.mode = FailMode::kLocal,
+                     .local_share = {},
+                     .make_local = [&] { return std::make_unique<MemoryTokenBucket>(10, clock); }},
+                    clock, observer);
+  std::vector<Limit> limits;
+  limits.push_back({.name = "l", .quota = {7, 1, 24h}});
+  Limiter limiter(std::make_shared<const LimitSet>(std::move(limits), HashBy::kUser), store,
+                  &fallback);
+  std::atomic<int> allowed = 0;
+  testing::OnThreads(kThreads, [&](std::size_t) {
+    for (int i = 0; i < kCalls; ++i) {
+      const auto answer = limiter.Allow({.user_id = "u"}, Deadline::max());
+      if (answer->fail_mode.has_value() && answer->allowed) ++allowed;
+    }
+  });
+  EXPECT_EQ(allowed, 7);
+  EXPECT_EQ(observer.decided, kThreads * kCalls / 2);
+  EXPECT_EQ(observer.begun, 1U);
+  EXPECT_EQ(observer.recovered, 0U);
 }
 
 RC_GTEST_FIXTURE_PROP(FallbackTest, LocalIsTheBucketOfTheShareByTheModel, ()) {
