@@ -1,6 +1,7 @@
 #include "ratelimiter/limiter/fallback.h"
 
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "inquiry.h"
@@ -83,16 +84,26 @@ void Fallback::NoteAnswer() {
   };
   if (!is_quiet()) return;
   std::uint64_t calls = 0;
-  std::shared_ptr<TokenBucketStore> dropped;  // Destroyed without the lock.
   {
     const std::lock_guard lock(mutex_);
     if (calls_ == 0 || !is_quiet()) return;  // Another call was quicker.
     failing_.store(false, std::memory_order_relaxed);
     calls = std::exchange(calls_, 0);
     untold_ = 0;
-    dropped = std::move(local_);
+    DropLocal();
   }
   observer_.OnRecovered(calls);
+}
+
+// On a thread of its own, for a million buckets take 0.2 s, and no call is to wait
+// for that. The one before, if any, ended long ago.
+void Fallback::DropLocal() {
+  if (local_ == nullptr) return;
+  try {
+    dropping_ = std::jthread([dropped = std::move(local_)]() mutable { dropped.reset(); });
+  } catch (const std::system_error&) {
+    local_ = nullptr;  // The system has no thread to give.
+  }
 }
 
 }  // namespace ratelimiter

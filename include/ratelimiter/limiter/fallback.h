@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <thread>
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
@@ -66,6 +67,8 @@ class Fallback {
   std::shared_ptr<TokenBucketStore> Local();
   void NoteFailure(FailMode mode, const absl::Status& why);
   void NoteAnswer();
+  // Precondition: mutex_ is held.
+  void DropLocal();
 
   // Constant after construction.
   const Options options_;
@@ -82,6 +85,8 @@ class Fallback {
   std::uint64_t untold_ = 0;
   std::chrono::microseconds told_at_{0};
   std::shared_ptr<TokenBucketStore> local_;
+  // Destroys what was dropped.
+  std::jthread dropping_;
 };
 
 }  // namespace ratelimiter
