@@ -27,10 +27,12 @@
 #include "ratelimiter/config/limits_file.h"
 #include "ratelimiter/config/limits_reloader.h"
 #include "ratelimiter/config/settings.h"
+#include "ratelimiter/limiter/fallback.h"
 #include "ratelimiter/limiter/limiter.h"
 #include "ratelimiter/memory/memory_token_bucket.h"
 #include "ratelimiter/metrics/metrics.h"
 #include "ratelimiter/redis/redis_token_bucket.h"
+#include "ratelimiter/server/degradation_report.h"
 #include "ratelimiter/server/server.h"
 
 namespace ratelimiter {
@@ -180,6 +182,7 @@ absl::StatusOr<std::unique_ptr<AdminServer>> StartAdmin(const Settings& settings
   AdminBackend backend = {
       .limiter = limiter,
       .ready = [&server] { return server.ready(); },
+      .degraded = [&server] { return server.degraded(); },
       .key = [&store](std::string_view limit,
                       std::string_view subject) { return KeyOf(store, limit, subject); }};
   if (reloader != nullptr) {
@@ -225,7 +228,14 @@ int Run(const Settings& settings) {
   const SteadyClock clock;
   Metrics metrics(settings.metrics_max_users, RATELIMITER_VERSION);
   const std::unique_ptr<TokenBucketStore> store = MakeStore(settings, clock, metrics, logger);
-  Limiter limiter(file.limits, *store);
+  DegradationReport report(metrics, logger);
+  Fallback fallback(
+      {.mode = settings.fail_mode,
+       .local_share = settings.local_share,
+       .make_local =
+           [&] { return std::make_unique<MemoryTokenBucket>(settings.memory_max_buckets, clock); }},
+      clock, report);
+  Limiter limiter(file.limits, *store, &fallback);
   ShowInMetrics(*file.limits, metrics);
   const auto reloader = MakeReloader(settings, std::move(file), limiter, metrics, logger);
 

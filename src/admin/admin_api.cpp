@@ -205,6 +205,8 @@ Json ToJson(const Limit& limit) {
   AddQuota(limit.quota, json);
   json["cost"] = limit.cost;
   json["shadow"] = limit.shadow;
+  json["fail_mode"] = nullptr;
+  if (limit.fail_mode.has_value()) json["fail_mode"] = NameOf(*limit.fail_mode);
   json["overrides"] = Json::array();
   for (const Override& override : limit.overrides) json["overrides"].push_back(ToJson(override));
   return json;
@@ -247,7 +249,11 @@ AdminApi::AdminApi(AdminBackend backend, std::string limits_file)
 Reply AdminApi::Health(std::string_view /*body*/) const { return OkReply({{"status", "ok"}}); }
 
 Reply AdminApi::Readiness(std::string_view /*body*/) const {
-  if (backend_.ready()) return OkReply({{"status", "ready"}});
+  if (backend_.ready()) {
+    const std::string degraded = backend_.degraded();
+    if (degraded.empty()) return OkReply({{"status", "ready"}});
+    return OkReply({{"status", "degraded"}, {"reason", degraded}});
+  }
   return {.status = 503, .body = Dump({{"status", "not ready"}})};
 }
 

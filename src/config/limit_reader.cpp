@@ -19,8 +19,9 @@ namespace {
 
 using std::string_view_literals::operator""sv;
 
-constexpr std::array kLimitKeys = {"name"sv,   "path"sv, "attributes"sv, "by"sv,       "capacity"sv,
-                                   "refill"sv, "cost"sv, "shadow"sv,     "overrides"sv};
+constexpr std::array kLimitKeys = {"name"sv,      "path"sv,     "attributes"sv, "by"sv,
+                                   "capacity"sv,  "refill"sv,   "cost"sv,       "shadow"sv,
+                                   "fail_mode"sv, "overrides"sv};
 constexpr std::array kOverrideKeys = {"user"sv,     "path"sv,   "attributes"sv,
                                       "capacity"sv, "refill"sv, "unlimited"sv};
 
@@ -118,6 +119,14 @@ void ReadByItem(const YamlField& field, CountBy& by) {
   } else {
     field.Reject(fmt::format("{} (of 1 to {} bytes)", kByForm, kMaxAttributeKeyBytes));
   }
+}
+
+std::optional<FailMode> ReadFailMode(const YamlField& field) {
+  const auto text = field.Text(kFailModeNames);
+  if (!text.has_value()) return std::nullopt;
+  const auto mode = ParseFailMode(*text);
+  if (!mode.has_value()) field.Reject(kFailModeNames);
+  return mode;
 }
 
 CountBy ReadBy(const YamlField& field) {
@@ -359,6 +368,9 @@ std::optional<Limit> ReadLimit(const YamlField& field, std::size_t& overrides_le
   }
   if (const YamlField* const shadow = fields->Find("shadow"); shadow != nullptr) {
     limit.shadow = shadow->Switch().value_or(false);
+  }
+  if (const YamlField* const mode = fields->Find("fail_mode"); mode != nullptr) {
+    limit.fail_mode = ReadFailMode(*mode);
   }
   const Numbers numbers = ReadNumbers(*fields);
   if (numbers.capacity_field == nullptr) {

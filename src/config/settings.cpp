@@ -122,6 +122,19 @@ bool ReadKeyPrefix(const std::string& value, std::string& result) {
   });
 }
 
+// "1", or "0." and up to six digits, above 0.
+bool ReadShare(const std::string& value, Share& result) {
+  constexpr std::size_t kMaxDigits = 6;
+  if (value == "1") {
+    result.millionths = Share::kAll;
+    return true;
+  }
+  if (!value.starts_with("0.") || value.size() > 2 + kMaxDigits) return false;
+  std::string digits = value.substr(2);
+  digits.resize(digits.empty() ? 0 : kMaxDigits, '0');
+  return ReadNumber(digits, 1, Share::kAll, result.millionths);
+}
+
 // In the order in which --help and the README show them.
 constexpr Setting kSettings[] = {
     Setting{"PORT", "50051", "0 to 65535", "gRPC port; 0 picks a free one, told in the start line",
@@ -182,6 +195,20 @@ constexpr Setting kSettings[] = {
             [](const std::string& value, Settings& settings) {
               return ReadKeyPrefix(value, settings.key_prefix);
             }},
+    Setting{"FAIL_MODE", "error", kFailModeNames,
+            "what a call gets that the store failed: its error, allowed, refused, or decided by "
+            "buckets of this instance alone; a limit may name its own",
+            [](const std::string& value, Settings& settings) {
+              const auto mode = ParseFailMode(value);
+              settings.fail_mode = mode.value_or(FailMode::kError);
+              return mode.has_value();
+            }},
+    Setting{"LOCAL_SHARE", "1", "1, or 0.000001 to 0.999999, of up to six decimals",
+            "the share of each limit that the buckets of FAIL_MODE=local have; 1 divided by the "
+            "number of instances admits no more than the limit",
+            [](const std::string& value, Settings& settings) {
+              return ReadShare(value, settings.local_share);
+            }},
     Setting{"CAPACITY", "5", "1 and more", "tokens that a bucket holds: the burst",
             [](const std::string& value, Settings& settings) {
               return ReadNumber(value, 1, kMaxNumber, settings.quota.capacity);
@@ -222,7 +249,8 @@ constexpr Setting kSettings[] = {
               return ReadHostNames(value, settings.admin_hosts);
             }},
     Setting{"MEMORY_MAX_BUCKETS", "1000000", "1 to 1000000000",
-            "buckets held by STORE=memory; where all are in use, a new user gets an error",
+            "buckets held by STORE=memory, or by FAIL_MODE=local; where all are in use, a new user "
+            "gets an error",
             [](const std::string& value, Settings& settings) {
               return ReadNumber(value, 1, 1'000'000'000, settings.memory_max_buckets);
             }},

@@ -118,12 +118,43 @@ Action Inquiry::action() const {
   return request_.charges() && !blocked_ ? Action::kTake : Action::kLook;
 }
 
+// What the store says of shadows, or beside a limit that refuses anyway, does not
+// change the decision. (Of a call that is invalid nothing is asked.)
+bool Inquiry::IsKnownUnasked() const {
+  return asks() && (blocked_ || std::ranges::all_of(charges(), &Charge::shadow));
+}
+
+std::optional<FailMode> Inquiry::StrictestMode(FailMode mode) const {
+  if (!asks() || IsKnownUnasked()) return std::nullopt;
+  FailMode strictest = FailMode::kOpen;
+  for (std::size_t i = charges_begin_; i < charges_end_; ++i) {
+    const Limit& limit = *batch_.states[batch_.sources[i].state].limit;
+    if (!limit.shadow) strictest = std::max(strictest, limit.fail_mode.value_or(mode));
+  }
+  return strictest;
+}
+
+void Inquiry::AskShare(Share share) {
+  for (std::size_t i = charges_begin_; i < charges_end_; ++i) {
+    LimitState& state = batch_.states[batch_.sources[i].state];
+    Charge& charge = batch_.charges[i];
+    state.quota = ShareOf(state.quota, share);
+    charge.quota = state.quota;
+    if (charge.cost <= state.quota.capacity) continue;
+    charge.cost = 0;  // It shows how it stands; Conclude has it refuse.
+    blocked_ = blocked_ || !charge.shadow;
+  }
+}
+
+Answer Inquiry::ConcludeUnasked(FailMode mode) const {
+  return {.allowed = mode == FailMode::kOpen || request_.cost == 0,
+          .limits = batch_.limits,
+          .fail_mode = mode};
+}
+
 absl::StatusOr<Answer> Inquiry::Conclude(const absl::Status& status) {
   if (!status.ok()) {
-    // What the store says of shadows, or beside a limit that refuses anyway, does
-    // not change the decision. (Of a call that is invalid nothing is asked.)
-    const bool decided = blocked_ || std::ranges::all_of(charges(), &Charge::shadow);
-    if (!asks() || !decided) return status;
+    if (!IsKnownUnasked()) return status;
     AskNothing();
   }
   for (std::size_t i = charges_begin_; i < charges_end_; ++i) {

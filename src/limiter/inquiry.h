@@ -62,14 +62,25 @@ class Inquiry {
   // The action that decides the request.
   Action action() const;
 
+  // Where the store failed: the strictest mode of the limits that were asked and are
+  // no shadows; `mode` is that of limits without their own. None: the decision is
+  // known all the same.
+  std::optional<FailMode> StrictestMode(FailMode mode) const;
+
+  // Asks anew, of buckets that have a share of each limit.
+  void AskShare(Share share);
+
   // What came of it, if the transaction ended with `status`. Only once, last.
   absl::StatusOr<Answer> Conclude(const absl::Status& status);
+  // The same where no bucket was asked: kOpen allows; kClosed refuses all but a look.
+  Answer ConcludeUnasked(FailMode mode) const;
 
  private:
   // Its own of the batch's.
   std::span<LimitState> states() const;
   std::span<Charge> charges() const;
 
+  bool IsKnownUnasked() const;
   void AskNothing();
 
   InquiryBatch& batch_;
@@ -78,7 +89,7 @@ class Inquiry {
   const std::size_t charges_begin_;
   std::size_t states_end_;
   std::size_t charges_end_;
-  // A limit of capacity 0 refuses, so that nothing is taken.
+  // A limit refuses whatever its bucket holds, so that nothing is taken.
   bool blocked_ = false;
 };
 

@@ -59,14 +59,15 @@ std::string Why(const Limit& limit, const Request& request) {
 
 }  // namespace
 
-Limiter::Limiter(const std::shared_ptr<const LimitSet>& limits, TokenBucketStore& store)
-    : limits_(limits), store_(store) {}
+Limiter::Limiter(const std::shared_ptr<const LimitSet>& limits, TokenBucketStore& store,
+                 Fallback* fallback)
+    : limits_(limits), store_(store), fallback_(fallback) {}
 
 absl::StatusOr<Answer> Limiter::Allow(const Request& request, Deadline deadline) {
   InquiryBatch batch{.limits = limits()};
   Inquiry inquiry(batch, request);
   if (absl::Status valid = inquiry.AskToAllow(); !valid.ok()) return valid;
-  return inquiry.Conclude(Carry(inquiry, inquiry.action(), store_, deadline));
+  return Conclude(inquiry, Carry(inquiry, inquiry.action(), store_, deadline));
 }
 
 void Limiter::AllowAll(std::span<const Request> requests, Deadline deadline,
@@ -92,7 +93,12 @@ void Limiter::AllowAll(std::span<const Request> requests, Deadline deadline,
   for (std::size_t i = 0; i < transactions.size(); ++i) {
     statuses[asking[i]] = std::move(transactions[i].status);
   }
-  for (std::size_t i = 0; i < inquiries.size(); ++i) tell(i, inquiries[i].Conclude(statuses[i]));
+  for (std::size_t i = 0; i < inquiries.size(); ++i) tell(i, Conclude(inquiries[i], statuses[i]));
+}
+
+absl::StatusOr<Answer> Limiter::Conclude(Inquiry& inquiry, const absl::Status& status) {
+  if (fallback_ == nullptr || !inquiry.asks()) return inquiry.Conclude(status);
+  return fallback_->Conclude(inquiry, status);
 }
 
 absl::StatusOr<Answer> Limiter::GetUsage(const Request& request, std::string_view limit,

@@ -1,5 +1,6 @@
 #include "ratelimiter/limiter/quota.h"
 
+#include <algorithm>
 #include <string>
 
 #include <fmt/format.h>
@@ -8,6 +9,13 @@
 
 namespace ratelimiter {
 namespace {
+
+// GNU's 128-bit integer, which -Wpedantic wants marked.
+__extension__ using uint128 = unsigned __int128;
+
+std::uint64_t Least1(uint128 number) {
+  return static_cast<std::uint64_t>(std::max<uint128>(number, 1));
+}
 
 // a × b ≥ bound, without forming the product.
 bool ProductReaches(std::uint64_t bound, std::uint64_t a, std::uint64_t b) {
@@ -63,6 +71,26 @@ absl::Status Validate(const Quota& quota) {
                     quota.capacity, quota.refill_tokens, FormatDuration(quota.refill_interval)));
   }
   return absl::OkStatus();
+}
+
+Quota ShareOf(const Quota& quota, Share share) {
+  constexpr auto kLongest = static_cast<std::uint64_t>(kMaxRefillInterval.count());
+  const auto interval = static_cast<std::uint64_t>(quota.refill_interval.count());
+  // As slow as the share is small, by a longer interval; or by fewer tokens in the
+  // longest that there is.
+  uint128 longer = (uint128{interval} * Share::kAll + share.millionths - 1) / share.millionths;
+  std::uint64_t tokens = quota.refill_tokens;
+  if (longer > kLongest) {
+    tokens =
+        Least1(uint128{tokens} * share.millionths * kLongest / (uint128{interval} * Share::kAll));
+    longer = kLongest;
+  }
+  // What was rounded must not take it beyond the longest time to full.
+  const uint128 most = (uint128{kExactBound} * tokens - 1) / longer;
+  const uint128 capacity = uint128{quota.capacity} * share.millionths / Share::kAll;
+  return {.capacity = Least1(std::min(capacity, most)),
+          .refill_tokens = tokens,
+          .refill_interval = std::chrono::microseconds(static_cast<std::int64_t>(longer))};
 }
 
 }  // namespace ratelimiter

@@ -132,8 +132,9 @@ MemoryTokenBucket::Changes MemoryTokenBucket::DecideAt(std::chrono::microseconds
     changes.buckets.push_back({.slot = slot,
                                .stepped_back = stored.time > now,
                                .bucket = Refilled(charge.quota, stored, now)});
-    transaction.decisions[i].allowed =
-        transaction.action == Action::kGive || charge.cost <= changes.buckets[i].bucket.tokens;
+    // Whole, for another store may have failed to fill it in.
+    transaction.decisions[i] = {.allowed = transaction.action == Action::kGive ||
+                                           charge.cost <= changes.buckets[i].bucket.tokens};
   }
   const bool allowed = transaction.allowed();
 

@@ -83,6 +83,16 @@ prometheus::Counter& BuildShed(prometheus::Registry& registry) {
       .Add({});
 }
 
+std::array<prometheus::Counter*, 4> BuildDegraded(prometheus::Registry& registry) {
+  auto& family =
+      prometheus::BuildCounter()
+          .Name("rate_limiter_degraded_total")
+          .Help("Calls that the store failed, by what decided them (error, open, closed, local)")
+          .Register(registry);
+  return {&family.Add({{"mode", "error"}}), &family.Add({{"mode", "open"}}),
+          &family.Add({{"mode", "closed"}}), &family.Add({{"mode", "local"}})};
+}
+
 prometheus::Histogram& BuildRedisLatency(prometheus::Registry& registry) {
   return prometheus::BuildHistogram()
       .Name("redis_latency_seconds")
@@ -110,6 +120,7 @@ Metrics::Metrics(std::size_t max_users, const std::string& version)
       requests_(std::make_shared<RequestCounter>(max_users)),
       decisions_(std::make_shared<LimitCounter>()),
       shed_(BuildShed(*registry_)),
+      degraded_(BuildDegraded(*registry_)),
       redis_latency_(BuildRedisLatency(*registry_)),
       collectables_{registry_, requests_, decisions_} {
   prometheus::BuildGauge()

@@ -71,14 +71,17 @@ void PrintDecisions(const limiter::AllowRequestResponse& response) {
   if (response.allowed()) {
     PrintLine(response.reason(), Style::kAllowed);
   } else {
-    PrintLine(fmt::format("Request refused. {}{}", response.reason(),
+    // A limit's reason does not say it; that of FAIL_MODE=closed does.
+    PrintLine(fmt::format("{}{}{}", response.has_limit_name() ? "Request refused. " : "",
+                          response.reason(),
                           response.has_retry_after()
                               ? fmt::format("; retry in {}", Describe(response.retry_after()))
                               : ""),
               Style::kRefused);
   }
   if (response.limits().empty()) {
-    PrintLine("No limit applies to it.");
+    PrintLine(response.has_fail_mode() ? "How its limits stand is not known."
+                                       : "No limit applies to it.");
     return;
   }
   PrintLine("");

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <iterator>
 #include <limits>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -60,7 +62,12 @@ void AddStates(const Answer& answer, auto& states) {
   }
 }
 
-std::string RefusalReason(const Request& request, const LimitState& state) {
+// What the limits say, or nothing where nobody asked them.
+std::string ReasonByLimits(const Request& request, const Answer& answer) {
+  if (answer.allowed) return "Request allowed";
+  const LimitState* const deciding = answer.deciding_state();
+  if (deciding == nullptr) return "Request refused";
+  const LimitState& state = *deciding;
   if (state.quota.capacity == 0) {
     return fmt::format("Limit \"{}\" refuses always: its capacity is 0", state.limit->name);
   }
@@ -92,7 +99,13 @@ void Translate(const Request& request, const Answer& answer,
     SetNumbers(*deciding, response);
     response.set_limit_name(deciding->limit->name);
   }
-  response.set_reason(answer.allowed ? "Request allowed" : RefusalReason(request, *deciding));
+  std::string reason = ReasonByLimits(request, answer);
+  if (answer.fail_mode.has_value()) {
+    const std::string_view mode = NameOf(*answer.fail_mode);
+    fmt::format_to(std::back_inserter(reason), ": the store is not available (FAIL_MODE={})", mode);
+    response.set_fail_mode(mode.data(), mode.size());
+  }
+  response.set_reason(std::move(reason));
   if (request.details) AddStates(answer, *response.mutable_limits());
 }
 

@@ -152,7 +152,7 @@ void RateLimiterService::Count(const Request& request, const absl::StatusOr<Answ
                             answer->allowed ? RequestStatus::kAllowed : RequestStatus::kDenied);
   // Beside a limit of capacity 0 that refuses, others decide nothing.
   const LimitState* const deciding = answer->deciding_state();
-  const bool blocked = !answer->allowed && deciding->quota.capacity == 0;
+  const bool blocked = !answer->allowed && deciding != nullptr && deciding->quota.capacity == 0;
   for (const LimitState& state : answer->states) {
     if (blocked && state.quota.capacity != 0) continue;
     metrics_.decisions().Count(state.limit->name, StatusOf(state));

@@ -20,8 +20,11 @@ void SetServing(grpc::HealthCheckServiceInterface& health, bool serving) {
 }  // namespace
 
 Readiness::Readiness(TokenBucketStore& store, grpc::HealthCheckServiceInterface& health,
-                     std::shared_ptr<spdlog::logger> logger)
-    : store_(store), health_(health), logger_(std::move(logger)) {
+                     std::shared_ptr<spdlog::logger> logger, bool serves_without_store)
+    : store_(store),
+      health_(health),
+      logger_(std::move(logger)),
+      serves_without_store_(serves_without_store) {
   SetServing(health_, false);
   thread_ = std::thread([this] { Run(); });
   std::unique_lock lock(mutex_);
@@ -36,6 +39,11 @@ Readiness::~Readiness() {
 bool Readiness::ready() const {
   const std::lock_guard lock(mutex_);
   return serving_;
+}
+
+std::string Readiness::degraded() const {
+  const std::lock_guard lock(mutex_);
+  return serving_ ? degraded_ : "";
 }
 
 void Readiness::StopServing() {
@@ -56,11 +64,13 @@ void Readiness::Ask() {
   const std::lock_guard lock(mutex_);
   const bool first = !std::exchange(answered_, true);
   if (stopped_) return;
-  serving_ = ready_;
+  serving_ = ready_ || serves_without_store_;
+  if (!status.ok()) degraded_ = std::string(status.message());
+  if (ready_) degraded_.clear();
   if (!first && ready_ == was_ready) return;
-  SetServing(health_, ready_);
+  SetServing(health_, serving_);
   if (!ready_) {
-    logger_->warn("not ready: {}", std::string(status.message()));
+    logger_->warn("{}: {}", serving_ ? "degraded" : "not ready", degraded_);
   } else if (!first || slow_) {  // Else the start line is enough.
     logger_->info("ready");
   }

@@ -3,6 +3,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
 
 #include <grpcpp/health_check_service_interface.h>
@@ -16,7 +17,8 @@ namespace ratelimiter {
 // Keeps gRPC health (of "" and of limiter.RateLimiter) at what the store can do:
 // asks it every second, and more often while in doubt, on a thread of its own,
 // has ReadinessFilter judge its answers, and logs each change. Until the store has
-// answered for the first time, health says NOT_SERVING.
+// answered for the first time, health says NOT_SERVING. A daemon that serves without
+// its store (FAIL_MODE) is SERVING whatever the store answers.
 //
 // What it is given must outlive it.
 class Readiness {
@@ -25,13 +27,17 @@ class Readiness {
   // is then right from the start of a daemon whose store is well, and a store that
   // is not holds up neither the start nor the end.
   Readiness(TokenBucketStore& store, grpc::HealthCheckServiceInterface& health,
-            std::shared_ptr<spdlog::logger> logger);
+            std::shared_ptr<spdlog::logger> logger, bool serves_without_store = false);
   ~Readiness();
   Readiness(const Readiness&) = delete;
   Readiness& operator=(const Readiness&) = delete;
 
   // Whether health says SERVING. Thread-safe.
   bool ready() const;
+
+  // Why the store cannot decide while health says SERVING; empty: it can.
+  // Thread-safe.
+  std::string degraded() const;
 
   // NOT_SERVING from now on, whatever the store says. Thread-safe.
   void StopServing();
@@ -43,6 +49,7 @@ class Readiness {
   TokenBucketStore& store_;
   grpc::HealthCheckServiceInterface& health_;
   const std::shared_ptr<spdlog::logger> logger_;
+  const bool serves_without_store_;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
@@ -50,6 +57,7 @@ class Readiness {
   bool stopped_ = false;
   bool answered_ = false;
   bool serving_ = false;
+  std::string degraded_;
   bool slow_ = false;  // It had not answered when the constructor returned.
 
   // Of the asking thread alone.

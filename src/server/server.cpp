@@ -74,13 +74,16 @@ class GrpcServer final : public Server {
     backlog_.Attach();
     reflection_.Attach(server_->InProcessChannel({}));
     readiness_ =
-        std::make_unique<Readiness>(store, *server_->GetHealthCheckService(), std::move(logger));
+        std::make_unique<Readiness>(store, *server_->GetHealthCheckService(), std::move(logger),
+                                    settings.fail_mode != FailMode::kError);
     return absl::OkStatus();
   }
 
   std::uint16_t port() const override { return port_; }
 
   bool ready() const override { return readiness_->ready(); }
+
+  std::string degraded() const override { return readiness_->degraded(); }
 
   void StopServing() override { readiness_->StopServing(); }
 

@@ -142,7 +142,7 @@ def test_shows_the_limits_in_force(daemon, limits_file):
     login, tenants = shown["limits"]
     assert login == {
         "name": "login", "path": "/login", "attributes": {}, "by": ["user"], "capacity": 5,
-        "refill": {"tokens": 1, "interval": "1h"}, "cost": 1, "shadow": False,
+        "refill": {"tokens": 1, "interval": "1h"}, "cost": 1, "shadow": False, "fail_mode": None,
         "overrides": [{"user": "root", "unlimited": True},
                       {"user": "eve", "capacity": 0, "refill": None},
                       {"user": "bot", "capacity": 100, "refill": {"tokens": 10, "interval": "1m"}}]}

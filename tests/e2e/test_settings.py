@@ -26,6 +26,8 @@ BAD = {
     "DENY_CACHE_MAX_AGE": ["100", "61s", "-1s"],
     "DENY_CACHE_SIZE": ["0", "10000001", "few"],
     "KEY_PREFIX": ["a b", "a{b", "}", "é", "x" * 65],
+    "FAIL_MODE": ["Open", "deny"],
+    "LOCAL_SHARE": ["0", "0.0", "0.0000001", "1.5", "1.0", "-0.5", "25%"],
     "CAPACITY": ["0", "-1", "5.5", "9223372036854775808"],
     "REFILL_TOKENS": ["0", "-1", "one"],
     "REFILL_INTERVAL": ["0", "2", "999us", "31d", "2 weeks"],

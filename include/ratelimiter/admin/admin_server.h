@@ -20,6 +20,8 @@ struct AdminBackend {
   Limiter& limiter;
   // Whether the daemon takes calls.
   std::function<bool()> ready;
+  // Why it takes them without its store; empty: it does not.
+  std::function<std::string()> degraded;
   // What the store calls a bucket.
   std::function<std::string(std::string_view limit, std::string_view subject)> key;
   // Reads the limits file, and how that went up to now. Both empty: there is none.

@@ -11,6 +11,7 @@
 
 #include "ratelimiter/base/log.h"
 #include "ratelimiter/config/redis_url.h"
+#include "ratelimiter/limiter/fail_mode.h"
 #include "ratelimiter/limiter/quota.h"
 
 namespace ratelimiter {
@@ -31,6 +32,9 @@ struct Settings {
   std::chrono::microseconds deny_cache_max_age{0};
   std::size_t deny_cache_size = 0;
   std::string key_prefix;
+  // Of limits that do not name their own.
+  FailMode fail_mode = FailMode::kError;
+  Share local_share;
   // The one limit's numbers, where there is no limits file.
   Quota quota;
   // Empty: none.

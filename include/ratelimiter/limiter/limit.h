@@ -9,6 +9,7 @@
 
 #include <absl/container/inlined_vector.h>
 
+#include "ratelimiter/limiter/fail_mode.h"
 #include "ratelimiter/limiter/quota.h"
 #include "ratelimiter/limiter/request.h"
 
@@ -74,6 +75,8 @@ struct Limit {
   std::uint64_t cost = 1;
   // True: decided and counted, but never refuses, and never makes a call invalid.
   bool shadow = false;
+  // What becomes of a call whose store failed. None: the setting FAIL_MODE says it.
+  std::optional<FailMode> fail_mode{};
   // The first that matches a request holds.
   std::vector<Override> overrides{};
 

@@ -15,6 +15,8 @@
 
 #include "ratelimiter/base/clock.h"
 #include "ratelimiter/base/snapshot.h"
+#include "ratelimiter/limiter/fail_mode.h"
+#include "ratelimiter/limiter/fallback.h"
 #include "ratelimiter/limiter/limit_set.h"
 #include "ratelimiter/limiter/quota.h"
 #include "ratelimiter/limiter/request.h"
@@ -47,6 +49,9 @@ struct Answer {
   std::optional<std::size_t> deciding{};
   // What the states point into.
   std::shared_ptr<const LimitSet> limits{};
+  // What decided in place of a store that failed. None: the store did. Of kLocal the
+  // states have the numbers of this instance's buckets; else there are none.
+  std::optional<FailMode> fail_mode{};
 
   const LimitState* deciding_state() const {
     return deciding.has_value() ? &states[*deciding] : nullptr;
@@ -68,10 +73,13 @@ struct Explanation {
 // Chooses the limits that a request is subject to, and has the store decide them
 // together: all pay, or none does.
 //
-// Thread-safe. The store must outlive it.
+// Thread-safe. What it is given must outlive it.
 class Limiter {
  public:
-  Limiter(const std::shared_ptr<const LimitSet>& limits, TokenBucketStore& store);
+  // `fallback`: decides whether requests are allowed where the store fails; nullptr:
+  // then they get the store's error. What else is asked of the store gets it always.
+  Limiter(const std::shared_ptr<const LimitSet>& limits, TokenBucketStore& store,
+          Fallback* fallback = nullptr);
 
   // The limits in force. Calls that began before a SetLimits end by those they
   // began with.
@@ -79,7 +87,8 @@ class Limiter {
   void SetLimits(const std::shared_ptr<const LimitSet>& limits) { limits_.Set(limits); }
 
   // INVALID_ARGUMENT if the cost is above the capacity of a limit that is not a
-  // shadow: it could never pass. Other errors: TokenBucketStore::Decide's.
+  // shadow: it could never pass. Other errors: TokenBucketStore::Decide's, as far as
+  // the limits' fail modes leave them.
   absl::StatusOr<Answer> Allow(const Request& request, Deadline deadline);
 
   // The same for each request as if alone, in order, in few round trips: `tell` is
@@ -107,12 +116,17 @@ class Limiter {
   static std::vector<Explanation> Explain(const LimitSet& limits, const Request& request);
 
  private:
+  // What came of a request to allow, if what was asked of the store, if anything was,
+  // ended with `status`.
+  absl::StatusOr<Answer> Conclude(Inquiry& inquiry, const absl::Status& status);
+
   // Puts back into the buckets of the request what `tokens` says for each.
   absl::StatusOr<Answer> Give(const Request& request, std::string_view limit, Deadline deadline,
                               absl::FunctionRef<std::uint64_t(const MatchedLimit&)> tokens);
 
   Snapshot<LimitSet> limits_;
   TokenBucketStore& store_;
+  Fallback* const fallback_;
 };
 
 }  // namespace ratelimiter

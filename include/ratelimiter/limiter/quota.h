@@ -33,4 +33,15 @@ std::uint32_t Fingerprint(const Quota& quota);
 // names the number, what it is and what is accepted.
 absl::Status Validate(const Quota& quota);
 
+// A part of a limit, above 0 and at most all of it.
+struct Share {
+  static constexpr std::uint32_t kAll = 1'000'000;
+  std::uint32_t millionths = kAll;
+};
+
+// The numbers of a bucket that has a share of `quota`, which must be valid: it admits
+// no more than the share, but for the least that there is, a capacity of 1 and a
+// refill of 1 in kMaxRefillInterval. They are valid too.
+Quota ShareOf(const Quota& quota, Share share);
+
 }  // namespace ratelimiter

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -27,6 +28,9 @@ struct Reloads {
   std::chrono::system_clock::time_point loaded_at{};
 };
 
+// What decided a call in place of a store that failed, by FAIL_MODE's names.
+enum class DegradedMode : std::uint8_t { kError, kOpen, kClosed, kLocal };
+
 // Every metric of the daemon, by name. README.md has the table.
 //
 // Thread-safe. The handles are resolved once, here, never on a request's way.
@@ -40,6 +44,9 @@ class Metrics {
 
   // A call that was refused at once, for too many others were in flight.
   void CountShed() { shed_.Increment(); }
+
+  // A call that the store failed.
+  void CountDegraded(DegradedMode mode) { degraded_[static_cast<std::size_t>(mode)]->Increment(); }
 
   // One round trip to Redis, successful or not.
   void ObserveRedisLatency(std::chrono::steady_clock::duration latency);
@@ -69,6 +76,7 @@ class Metrics {
   const std::shared_ptr<RequestCounter> requests_;
   const std::shared_ptr<LimitCounter> decisions_;
   prometheus::Counter& shed_;
+  const std::array<prometheus::Counter*, 4> degraded_;  // By DegradedMode.
   prometheus::Histogram& redis_latency_;
   std::vector<std::shared_ptr<prometheus::Collectable>> collectables_;
 };

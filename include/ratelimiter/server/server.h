@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include <absl/status/statusor.h>
 #include <spdlog/logger.h>
@@ -35,6 +36,10 @@ class Server {
 
   // Whether health says SERVING. Not to be called during Shutdown or after it.
   virtual bool ready() const = 0;
+
+  // Why calls are decided by FAIL_MODE while health says SERVING; empty: they are not.
+  // Not to be called during Shutdown or after it.
+  virtual std::string degraded() const = 0;
 
   // Health says NOT_SERVING from now on; calls are still answered.
   virtual void StopServing() = 0;

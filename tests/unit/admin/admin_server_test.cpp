@@ -73,6 +73,7 @@ std::shared_ptr<const LimitSet> TwoLimits() {
   std::vector<Limit> limits;
   limits.push_back({.name = "user",
                     .quota = {5, 1, 2s},
+                    .fail_mode = FailMode::kClosed,
                     .overrides = {{.user = "root"}, {.user = "eve", .quota = Quota{}}}});
   limits.push_back({.name = "tenant",
                     .path = PathPattern("/api/*"),
@@ -95,6 +96,7 @@ class AdminServerTest : public ::testing::Test {
   AdminBackend Backend() {
     return {.limiter = limiter_,
             .ready = [this] { return ready_.load(); },
+            .degraded = [this] { return std::string(degraded_.load() ? "no answer" : ""); },
             .key =
                 [](std::string_view limit, std::string_view subject) {
                   return fmt::format("key of {} and {}", limit, subject);
@@ -132,6 +134,7 @@ class AdminServerTest : public ::testing::Test {
   MemoryTokenBucket store_{100, clock_};
   Limiter limiter_{TwoLimits(), store_};
   std::atomic<bool> ready_ = true;
+  std::atomic<bool> degraded_ = false;
   std::unique_ptr<AdminServer> server_;
 };
 
@@ -155,6 +158,11 @@ TEST_F(AdminServerTest, TheProbesAnswerAnyHostAndReadinessFollows) {
     HttpAnswer readiness = Get("/readyz", headers);
     EXPECT_EQ(readiness.status, 200);
     EXPECT_EQ(readiness.text, R"({"status":"ready"})");
+    degraded_ = true;
+    readiness = Get("/readyz", headers);
+    EXPECT_EQ(readiness.status, 200);
+    EXPECT_EQ(readiness.text, R"({"status":"degraded","reason":"no answer"})");
+    degraded_ = false;
     ready_ = false;
     readiness = Get("/readyz", headers);
     EXPECT_EQ(readiness.status, 503);
@@ -178,14 +186,15 @@ TEST_F(AdminServerTest, EveryAnswerIsJsonThatNobodyKeeps) {
 
 TEST_F(AdminServerTest, TheLimitsInForceAreShownWhole) {
   Start();
-  EXPECT_EQ(Get("/api/v1/limits").text,
-            R"({"hash_by":"global","file":null,"loaded_at":null,"reloads":{"succeeded":0,)"
-            R"("failed":0,"errors":[]},"limits":[{"name":"user","path":"*","attributes":{},)"
-            R"("by":["user"],"capacity":5,"refill":{"tokens":1,"interval":"2s"},"cost":1,)"
-            R"("shadow":false,"overrides":[{"user":"root","unlimited":true},{"user":"eve",)"
-            R"("capacity":0,"refill":null}]},{"name":"tenant","path":"/api/*","attributes":)"
-            R"({"plan":"free"},"by":["attributes.tenant"],"capacity":10,"refill":{"tokens":3,)"
-            R"("interval":"1m"},"cost":2,"shadow":true,"overrides":[]}]})");
+  EXPECT_EQ(
+      Get("/api/v1/limits").text,
+      R"({"hash_by":"global","file":null,"loaded_at":null,"reloads":{"succeeded":0,)"
+      R"("failed":0,"errors":[]},"limits":[{"name":"user","path":"*","attributes":{},)"
+      R"("by":["user"],"capacity":5,"refill":{"tokens":1,"interval":"2s"},"cost":1,)"
+      R"("shadow":false,"fail_mode":"closed","overrides":[{"user":"root","unlimited":true},{"user":"eve",)"
+      R"("capacity":0,"refill":null}]},{"name":"tenant","path":"/api/*","attributes":)"
+      R"({"plan":"free"},"by":["attributes.tenant"],"capacity":10,"refill":{"tokens":3,)"
+      R"("interval":"1m"},"cost":2,"shadow":true,"fail_mode":null,"overrides":[]}]})");
   limiter_.SetLimits(std::make_shared<LimitSet>(std::vector<Limit>{}, HashBy::kUser));
   EXPECT_EQ(Get("/api/v1/limits").body["limits"], Json::array());
 }
@@ -283,7 +292,10 @@ TEST_F(AdminServerTest, TheStoresErrorsHaveTheirStatuses) {
     FailingStore store(error);
     Limiter limiter(TwoLimits(), store);
     AdminBackend backend = Backend();
-    Start({.limiter = limiter, .ready = backend.ready, .key = backend.key});
+    Start({.limiter = limiter,
+           .ready = backend.ready,
+           .degraded = backend.degraded,
+           .key = backend.key});
     for (const char* path : {"/api/v1/reset", "/api/v1/refund"}) {
       ExpectError(Post(path, R"({"user_id":"ann"})"), status, code, "why");
     }

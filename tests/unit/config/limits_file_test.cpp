@@ -62,6 +62,7 @@ limits:
   EXPECT_EQ(limit.quota, (Quota{5, 1, 2s}));
   EXPECT_EQ(limit.cost, 1U);
   EXPECT_FALSE(limit.shadow);
+  EXPECT_EQ(limit.fail_mode, std::nullopt);
   EXPECT_THAT(limit.overrides, IsEmpty());
 }
 
@@ -77,6 +78,7 @@ limits:
     refill: 10 per 250ms
     cost: 3
     shadow: true
+    fail_mode: local
     overrides: []
   - name: closed
     path: "/closed"
@@ -94,6 +96,7 @@ limits:
   EXPECT_EQ(limit.quota, (Quota{100, 10, 250ms}));
   EXPECT_EQ(limit.cost, 3U);
   EXPECT_TRUE(limit.shadow);
+  EXPECT_EQ(limit.fail_mode, FailMode::kLocal);
   EXPECT_EQ(set->limits()[1].quota, Quota{});
   EXPECT_FALSE(set->limits()[1].shadow);
 }

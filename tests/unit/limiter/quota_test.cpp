@@ -5,7 +5,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
 
+#include "property/generators.h"
 #include "support/status.h"
 
 namespace ratelimiter {
@@ -67,6 +69,40 @@ TEST(QuotaTest, NoProductWrapsAround) {
   EXPECT_FALSE(Validate({kMost / 2 + 1, 2, 1ms}).ok());
   EXPECT_FALSE(Validate({std::uint64_t{1} << 32U, std::uint64_t{1} << 32U, 1ms}).ok());
   EXPECT_FALSE(Validate({kExactBound - 1, 1, 30 * 24h}).ok());
+}
+
+TEST(QuotaTest, AShareIsOfBothCapacityAndRefill) {
+  constexpr Share kQuarter = {.millionths = 250'000};
+  EXPECT_EQ(ShareOf({100, 100, 1min}, kQuarter), (Quota{25, 100, 4min}));
+  EXPECT_EQ(ShareOf({10, 1, 1s}, {.millionths = 333'333}), (Quota{3, 1, 3'000'004us}));
+  // A capacity of at least 1, and a refill as slow as there is.
+  EXPECT_EQ(ShareOf({3, 1, 2s}, kQuarter), (Quota{1, 1, 8s}));
+  EXPECT_EQ(ShareOf({100, 100, 30 * 24h}, kQuarter), (Quota{25, 25, 30 * 24h}));
+  EXPECT_EQ(ShareOf({3, 3, 30 * 24h}, kQuarter), (Quota{1, 1, 30 * 24h}));
+}
+
+RC_GTEST_PROP(QuotaTest, AShareIsValidAndNeverMoreThanItsPart, ()) {
+  __extension__ using Wide = unsigned __int128;
+  const Quota quota = *testing::AnyQuota();
+  const Share share = {static_cast<std::uint32_t>(*testing::UpTo(Share::kAll))};
+  RC_PRE(share.millionths <= Share::kAll);
+  const Quota part = ShareOf(quota, share);
+  RC_ASSERT(Validate(part).ok());
+  if (share.millionths == Share::kAll) RC_ASSERT(part == quota);
+  RC_ASSERT(part.capacity == 1 ||
+            Wide{part.capacity} * Share::kAll <= Wide{quota.capacity} * share.millionths);
+  // tokens' / interval' <= share * tokens / interval.
+  const auto micros = [](const Quota& of) {
+    return static_cast<std::uint64_t>(of.refill_interval.count());
+  };
+  const bool slowest = part.refill_tokens == 1 && part.refill_interval == kMaxRefillInterval;
+  RC_ASSERT(slowest || Wide{part.refill_tokens} * micros(quota) * Share::kAll <=
+                           Wide{quota.refill_tokens} * micros(part) * share.millionths);
+  // Rounding takes less than a microsecond of the interval, or a token in the longest.
+  if (part.refill_interval < kMaxRefillInterval) {
+    RC_ASSERT(Wide{part.refill_tokens} * micros(quota) * Share::kAll >
+              Wide{quota.refill_tokens} * (micros(part) - 1) * share.millionths);
+  }
 }
 
 }  // namespace

@@ -1,0 +1,92 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include "ratelimiter/base/clock.h"
+#include "ratelimiter/limiter/fail_mode.h"
+#include "ratelimiter/limiter/quota.h"
+#include "ratelimiter/limiter/token_bucket_store.h"
+
+namespace ratelimiter {
+
+struct Answer;
+class Inquiry;
+
+// Is told of the calls that the store failed. Implementations are thread-safe.
+class FallbackObserver {
+ public:
+  virtual ~FallbackObserver() = default;
+
+  // A call was decided so. Of each call, so it must be quick.
+  virtual void OnDecided(FailMode mode) = 0;
+  // The store fails calls: `calls` since this was told last, the latest of which was
+  // decided by `mode`, for `why`. At the first, and then once in kTellEvery at most.
+  virtual void OnFailing(std::uint64_t calls, FailMode mode, const absl::Status& why) = 0;
+  // The store decides again, after it had failed `calls` in all.
+  virtual void OnRecovered(std::uint64_t calls) = 0;
+};
+
+// Decides the calls that the store failed, by the fail mode of their limits.
+//
+// The buckets of FailMode::kLocal are made when they are first needed. They are
+// dropped when the store decides again and has failed no call for kQuiet: sooner, a
+// store that fails every second call would have each of them find full buckets.
+//
+// Thread-safe. What it is given must outlive it.
+class Fallback {
+ public:
+  static constexpr std::chrono::seconds kQuiet{10};
+  static constexpr std::chrono::seconds kTellEvery{10};
+
+  struct Options {
+    // Of limits that do not name their own.
+    FailMode mode = FailMode::kError;
+    // What the local buckets have of each limit.
+    Share local_share{};
+    // Makes them, empty of any bucket.
+    std::function<std::unique_ptr<TokenBucketStore>()> make_local;
+  };
+
+  Fallback(Options options, const Clock& clock, FallbackObserver& observer);
+
+  // What came of an inquiry that the store was asked, and that ended with `status`.
+  // Where the store decides and did so before, this takes no lock.
+  absl::StatusOr<Answer> Conclude(Inquiry& inquiry, const absl::Status& status);
+
+ private:
+  absl::StatusOr<Answer> DecideInstead(FailMode mode, Inquiry& inquiry, const absl::Status& status);
+  std::shared_ptr<TokenBucketStore> Local();
+  void NoteFailure(FailMode mode, const absl::Status& why);
+  void NoteAnswer();
+  // Precondition: mutex_ is held.
+  void DropLocal();
+
+  // Constant after construction.
+  const Options options_;
+  const Clock& clock_;
+  FallbackObserver& observer_;
+
+  // Whether the store has failed a call since it was well, and when it did last.
+  std::atomic<bool> failing_{false};
+  std::atomic<std::chrono::microseconds> failed_at_{};
+
+  std::mutex mutex_;
+  // Guarded by mutex_. Calls that the store failed, and of these the ones untold.
+  std::uint64_t calls_ = 0;
+  std::uint64_t untold_ = 0;
+  std::chrono::microseconds told_at_{0};
+  std::shared_ptr<TokenBucketStore> local_;
+  // Destroys what was dropped.
+  std::jthread dropping_;
+};
+
+}  // namespace ratelimiter

@@ -1,0 +1,109 @@
+#include "ratelimiter/limiter/fallback.h"
+
+#include <optional>
+#include <system_error>
+#include <utility>
+
+#include "inquiry.h"
+#include "ratelimiter/limiter/limiter.h"
+
+namespace ratelimiter {
+namespace {
+
+// Whether it is the store's failure: a deadline that passed is the caller's own, and
+// a store that has no room says so itself.
+bool IsStoreFailure(const absl::Status& status) {
+  return status.code() == absl::StatusCode::kUnavailable ||
+         status.code() == absl::StatusCode::kInternal;
+}
+
+}  // namespace
+
+Fallback::Fallback(Options options, const Clock& clock, FallbackObserver& observer)
+    : options_(std::move(options)), clock_(clock), observer_(observer) {}
+
+absl::StatusOr<Answer> Fallback::Conclude(Inquiry& inquiry, const absl::Status& status) {
+  if (status.ok() && failing_.load(std::memory_order_relaxed)) NoteAnswer();
+  const std::optional<FailMode> mode =
+      IsStoreFailure(status) ? inquiry.StrictestMode(options_.mode) : std::nullopt;
+  if (!mode.has_value()) return inquiry.Conclude(status);
+
+  absl::StatusOr<Answer> answer = DecideInstead(*mode, inquiry, status);
+  const FailMode decided_by = answer.ok() ? *mode : FailMode::kError;
+  NoteFailure(decided_by, status);
+  observer_.OnDecided(decided_by);
+  return answer;
+}
+
+absl::StatusOr<Answer> Fallback::DecideInstead(FailMode mode, Inquiry& inquiry,
+                                               const absl::Status& status) {
+  switch (mode) {
+    case FailMode::kOpen:
+    case FailMode::kClosed:
+      return inquiry.ConcludeUnasked(mode);
+    case FailMode::kLocal: {
+      inquiry.AskShare(options_.local_share);
+      Transaction transaction = inquiry.transaction(inquiry.action());
+      Local()->Decide({&transaction, 1}, Deadline::max());
+      // They have no room: nobody knows then.
+      if (!transaction.status.ok()) return status;
+      absl::StatusOr<Answer> answer = inquiry.Conclude(transaction.status);
+      answer->fail_mode = mode;
+      return answer;
+    }
+    case FailMode::kError:
+      break;
+  }
+  return status;
+}
+
+std::shared_ptr<TokenBucketStore> Fallback::Local() {
+  const std::lock_guard lock(mutex_);
+  if (local_ == nullptr) local_ = options_.make_local();
+  return local_;
+}
+
+void Fallback::NoteFailure(FailMode mode, const absl::Status& why) {
+  std::uint64_t told = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    const std::chrono::microseconds now = clock_.Now();
+    failed_at_.store(now, std::memory_order_relaxed);
+    failing_.store(true, std::memory_order_relaxed);
+    ++untold_;
+    if (calls_++ > 0 && now - told_at_ < kTellEvery) return;
+    told_at_ = now;
+    told = std::exchange(untold_, 0);
+  }
+  observer_.OnFailing(told, mode, why);
+}
+
+void Fallback::NoteAnswer() {
+  const auto is_quiet = [this] {
+    return clock_.Now() - failed_at_.load(std::memory_order_relaxed) >= kQuiet;
+  };
+  if (!is_quiet()) return;
+  std::uint64_t calls = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    if (calls_ == 0 || !is_quiet()) return;  // Another call was quicker.
+    failing_.store(false, std::memory_order_relaxed);
+    calls = std::exchange(calls_, 0);
+    untold_ = 0;
+    DropLocal();
+  }
+  observer_.OnRecovered(calls);
+}
+
+// On a thread of its own, for a million buckets take 0.2 s, and no call is to wait
+// for that. The one before, if any, ended long ago.
+void Fallback::DropLocal() {
+  if (local_ == nullptr) return;
+  try {
+    dropping_ = std::jthread([dropped = std::move(local_)]() mutable { dropped.reset(); });
+  } catch (const std::system_error&) {
+    local_ = nullptr;  // The system has no thread to give.
+  }
+}
+
+}  // namespace ratelimiter

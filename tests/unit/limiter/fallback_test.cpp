@@ -1,0 +1,445 @@
+#include "ratelimiter/limiter/fallback.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include "property/generators.h"
+#include "ratelimiter/limiter/limiter.h"
+#include "ratelimiter/memory/memory_token_bucket.h"
+#include "support/manual_clock.h"
+#include "support/rational_model.h"
+#include "support/status.h"
+#include "support/threads.h"
+
+namespace ratelimiter {
+namespace {
+
+using namespace std::chrono_literals;
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+using testing::FailsWith;
+using testing::ManualClock;
+
+using enum absl::StatusCode;
+
+constexpr Quota kQuota = {4, 1, 2s};
+
+// Ends every transaction with `status`: allowed, or with decisions half made.
+class FailingStore final : public TokenBucketStore {
+ public:
+  void Decide(std::span<Transaction> transactions, Deadline /*deadline*/) override {
+    for (Transaction& transaction : transactions) {
+      std::ranges::fill(transaction.decisions,
+                        Decision{.allowed = true, .remaining = 1, .known = status.ok()});
+      transaction.status = status;
+    }
+  }
+  absl::Status Check(Deadline /*deadline*/) override { return status; }
+
+  absl::Status status = absl::UnavailableError("gone");
+};
+
+class Recorder final : public FallbackObserver {
+ public:
+  struct Failing {
+    std::uint64_t calls;
+    FailMode mode;
+    std::string why;
+    friend bool operator==(const Failing&, const Failing&) = default;
+  };
+
+  void OnDecided(FailMode mode) override { decided.push_back(mode); }
+  void OnFailing(std::uint64_t calls, FailMode mode, const absl::Status& why) override {
+    failing.push_back({calls, mode, std::string(why.message())});
+  }
+  void OnRecovered(std::uint64_t calls) override { recovered.push_back(calls); }
+
+  std::vector<FailMode> decided;
+  std::vector<Failing> failing;
+  std::vector<std::uint64_t> recovered;
+};
+
+class FallbackTest : public ::testing::Test {
+ protected:
+  // The limiter under test, with these limits and this FAIL_MODE.
+  Limiter& With(FailMode mode, std::vector<Limit> limits = {{.name = "default", .quota = kQuota}},
+                Share share = {}) {
+    fallback_.emplace(Fallback::Options{.mode = mode,
+                                        .local_share = share,
+                                        .make_local =
+                                            [this] {
+                                              ++locals_made_;
+                                              return std::make_unique<MemoryTokenBucket>(
+                                                  max_buckets_, clock_);
+                                            }},
+                      clock_, recorder_);
+    return limiter_.emplace(std::make_shared<const LimitSet>(std::move(limits), HashBy::kUser),
+                            store_, &*fallback_);
+  }
+
+  // What `limit_`'s calls of cost 1 get, by the number of those that are allowed.
+  int AllowedOf(int calls) {
+    int allowed = 0;
+    for (int i = 0; i < calls; ++i) {
+      const absl::StatusOr<Answer> answer = limiter_->Allow({.user_id = "u"}, Deadline::max());
+      if (answer.ok() && answer->allowed) ++allowed;
+    }
+    return allowed;
+  }
+
+  ManualClock clock_{1'000'000s};
+  FailingStore store_;
+  Recorder recorder_;
+  std::size_t max_buckets_ = 1'000;
+  int locals_made_ = 0;
+  std::optional<Fallback> fallback_;
+  std::optional<Limiter> limiter_;
+};
+
+TEST_F(FallbackTest, ErrorIsTheStoresOwn) {
+  EXPECT_THAT(With(FailMode::kError).Allow({.user_id = "u"}, Deadline::max()),
+              FailsWith(kUnavailable, "gone"));
+  EXPECT_THAT(recorder_.decided, ElementsAre(FailMode::kError));
+}
+
+TEST_F(FallbackTest, OpenAllowsWithoutNumbers) {
+  const auto answer =
+      With(FailMode::kOpen).Allow({.user_id = "u", .cost = 4, .details = true}, Deadline::max());
+  ASSERT_TRUE(answer.ok());
+  EXPECT_TRUE(answer->allowed);
+  EXPECT_EQ(answer->fail_mode, FailMode::kOpen);
+  EXPECT_THAT(answer->states, IsEmpty());
+  EXPECT_EQ(answer->deciding_state(), nullptr);
+  EXPECT_THAT(recorder_.decided, ElementsAre(FailMode::kOpen));
+}
+
+TEST_F(FallbackTest, ClosedRefusesWithoutNumbersAllButALook) {
+  Limiter& limiter = With(FailMode::kClosed);
+  for (const bool dry_run : {false, true}) {
+    const auto answer = limiter.Allow({.user_id = "u", .dry_run = dry_run}, Deadline::max());
+    ASSERT_TRUE(answer.ok());
+    EXPECT_FALSE(answer->allowed);
+    EXPECT_EQ(answer->fail_mode, FailMode::kClosed);
+    EXPECT_THAT(answer->states, IsEmpty());
+  }
+  const auto look = limiter.Allow({.user_id = "u", .cost = 0}, Deadline::max());
+  EXPECT_TRUE(look->allowed);
+  EXPECT_EQ(look->fail_mode, FailMode::kClosed);
+}
+
+TEST_F(FallbackTest, LocalDecidesByABucketWithAShareOfTheLimit) {
+  Limiter& limiter =
+      With(FailMode::kLocal, {{.name = "default", .quota = kQuota}}, {.millionths = 500'000});
+  const auto first = limiter.Allow({.user_id = "u"}, Deadline::max());
+  ASSERT_TRUE(first.ok());
+  EXPECT_TRUE(first->allowed);
+  EXPECT_EQ(first->fail_mode, FailMode::kLocal);
+  EXPECT_EQ(first->deciding_state()->quota, (Quota{2, 1, 4s}));
+  EXPECT_EQ(first->deciding_state()->decision,
+            (Decision{.allowed = true, .remaining = 1, .reset_after = 4s}));
+  EXPECT_EQ(AllowedOf(5), 1);
+  const auto refused = limiter.Allow({.user_id = "u"}, Deadline::max());
+  EXPECT_EQ(refused->deciding_state()->decision.retry_after, 4s);
+  clock_.Advance(4s - 1us);
+  EXPECT_EQ(AllowedOf(1), 0);
+  clock_.Advance(1us);
+  EXPECT_EQ(AllowedOf(2), 1);
+  EXPECT_TRUE(limiter.Allow({.user_id = "another"}, Deadline::max())->allowed);
+  EXPECT_EQ(locals_made_, 1);
+}
+
+TEST_F(FallbackTest, LocalLooksAndDryRunsTakeNothing) {
+  Limiter& limiter = With(FailMode::kLocal);
+  for (const Request& request :
+       {Request{.user_id = "u", .cost = 0}, Request{.user_id = "u", .cost = 4, .dry_run = true}}) {
+    EXPECT_TRUE(limiter.Allow(request, Deadline::max())->allowed);
+  }
+  EXPECT_EQ(AllowedOf(5), 4);
+}
+
+TEST_F(FallbackTest, LocalRefusesACostAboveItsShareForGoodAndTakesNothing) {
+  Limiter& limiter = With(
+      FailMode::kLocal,
+      {{.name = "wide", .quota = {100, 1, 1s}}, {.name = "narrow", .quota = {4, 1, 1s}, .cost = 2}},
+      {.millionths = 250'000});
+  const auto answer = limiter.Allow({.user_id = "u", .details = true}, Deadline::max());
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_FALSE(answer->allowed);
+  EXPECT_EQ(answer->deciding_state()->limit->name, "narrow");
+  EXPECT_EQ(answer->deciding_state()->decision.retry_after, 0us);
+  ASSERT_THAT(answer->states, SizeIs(2));
+  EXPECT_EQ(answer->states[0].decision.remaining, 25U);
+  // By the whole capacity it could never pass.
+  EXPECT_THAT(limiter.Allow({.user_id = "u", .cost = 3}, Deadline::max()),
+              FailsWith(kInvalidArgument, ::testing::HasSubstr("above the capacity")));
+}
+
+TEST_F(FallbackTest, LocalCountsAShadowThatRefusesNothing) {
+  Limiter& limiter = With(
+      FailMode::kLocal,
+      {{.name = "enforced", .quota = {4, 1, 1s}},
+       {.name = "shadow", .quota = {2, 1, 1s}, .shadow = true, .fail_mode = FailMode::kError}});
+  EXPECT_EQ(AllowedOf(3), 3);
+  const auto answer = limiter.Allow({.user_id = "u", .details = true}, Deadline::max());
+  EXPECT_TRUE(answer->allowed);
+  EXPECT_FALSE(answer->states[1].decision.allowed);
+}
+
+TEST_F(FallbackTest, WhereLocalBucketsHaveNoRoomTheStoresErrorIsTold) {
+  max_buckets_ = 1;
+  Limiter& limiter = With(FailMode::kLocal);
+  EXPECT_TRUE(limiter.Allow({.user_id = "u"}, Deadline::max())->allowed);
+  EXPECT_THAT(limiter.Allow({.user_id = "v"}, Deadline::max()), FailsWith(kUnavailable, "gone"));
+  EXPECT_THAT(recorder_.decided, ElementsAre(FailMode::kLocal, FailMode::kError));
+}
+
+TEST_F(FallbackTest, OnlyFailuresOfTheStoreCount) {
+  Limiter& limiter = With(FailMode::kOpen);
+  store_.status = absl::InternalError("nonsense");
+  EXPECT_TRUE(limiter.Allow({.user_id = "u"}, Deadline::max())->allowed);
+  for (const absl::Status& status :
+       {absl::DeadlineExceededError("late"), absl::ResourceExhaustedError("full")}) {
+    store_.status = status;
+    EXPECT_EQ(limiter.Allow({.user_id = "u"}, Deadline::max()).status(), status);
+  }
+  EXPECT_THAT(recorder_.decided, SizeIs(1));
+}
+
+TEST_F(FallbackTest, FactsAreNotMadeUp) {
+  Limiter& limiter = With(FailMode::kOpen);
+  const Request request = {.user_id = "u"};
+  EXPECT_THAT(limiter.GetUsage(request, "", Deadline::max()), FailsWith(kUnavailable, "gone"));
+  EXPECT_THAT(limiter.Reset(request, "", Deadline::max()), FailsWith(kUnavailable, "gone"));
+  EXPECT_THAT(limiter.Refund(request, "", Deadline::max()), FailsWith(kUnavailable, "gone"));
+  EXPECT_THAT(recorder_.decided, IsEmpty());
+}
+
+TEST_F(FallbackTest, WhatIsKnownWithoutTheStoreIsNotDegraded) {
+  Limiter& blocked =
+      With(FailMode::kOpen, {{.name = "open", .quota = kQuota}, {.name = "never", .quota = {}}});
+  const auto refused = blocked.Allow({.user_id = "u", .details = true}, Deadline::max());
+  EXPECT_FALSE(refused->allowed);
+  EXPECT_EQ(refused->fail_mode, std::nullopt);
+  Limiter& shadows = With(FailMode::kClosed, {{.name = "s", .quota = kQuota, .shadow = true}});
+  const auto allowed = shadows.Allow({.user_id = "u"}, Deadline::max());
+  EXPECT_TRUE(allowed->allowed);
+  EXPECT_EQ(allowed->fail_mode, std::nullopt);
+  EXPECT_THAT(recorder_.decided, IsEmpty());
+}
+
+TEST_F(FallbackTest, EachRequestOfABatchIsDecidedByItsOwnLimits) {
+  Limiter& limiter =
+      With(FailMode::kOpen, {{.name = "local",
+                              .path = PathPattern("/local"),
+                              .quota = {1, 1, 1h},
+                              .fail_mode = FailMode::kLocal},
+                             {.name = "closed",
+                              .path = PathPattern("/closed"),
+                              .quota = kQuota,
+                              .fail_mode = FailMode::kClosed},
+                             {.name = "error",
+                              .path = PathPattern("/error"),
+                              .quota = kQuota,
+                              .fail_mode = FailMode::kError},
+                             {.name = "open", .path = PathPattern("/open"), .quota = kQuota}});
+  std::vector<Request> requests;
+  for (const char* const path : {"/local", "/closed", "/local", "/error", "/open", "/none"}) {
+    requests.push_back({.user_id = "u", .path = path});
+  }
+  std::vector<std::string> told;
+  limiter.AllowAll(requests, Deadline::max(),
+                   [&](std::size_t /*place*/, const absl::StatusOr<Answer>& answer) {
+                     if (!answer.ok()) {
+                       told.emplace_back(answer.status().message());
+                       return;
+                     }
+                     const auto mode = answer->fail_mode;
+                     told.push_back((answer->allowed ? "allowed " : "refused ") +
+                                    std::string(mode.has_value() ? NameOf(*mode) : "store"));
+                   });
+  EXPECT_THAT(told, ElementsAre("allowed local", "refused closed", "refused local", "gone",
+                                "allowed open", "allowed store"));
+}
+
+RC_GTEST_FIXTURE_PROP(FallbackTest, TheStrictestModeOfLimitsThatAreNoShadowsWins, ()) {
+  // By their strictness, as people say it.
+  const std::vector<FailMode> lenient_first = {FailMode::kOpen, FailMode::kLocal, FailMode::kClosed,
+                                               FailMode::kError};
+  const auto place = [&](FailMode mode) { return std::ranges::find(lenient_first, mode); };
+  const auto any_mode = rc::gen::elementOf(lenient_first);
+  const FailMode setting = *any_mode;
+  std::vector<Limit> limits;
+  std::optional<FailMode> strictest;
+  const int count = *rc::gen::inRange(1, 6);
+  for (int i = 0; i < count; ++i) {
+    Limit& limit = limits.emplace_back(Limit{.name = std::to_string(i), .quota = {1'000, 1, 1s}});
+    limit.shadow = *rc::gen::arbitrary<bool>();
+    if (*rc::gen::arbitrary<bool>()) limit.fail_mode = *any_mode;
+    const FailMode mode = limit.fail_mode.value_or(setting);
+    if (limit.shadow || (strictest.has_value() && place(*strictest) >= place(mode))) continue;
+    strictest = mode;
+  }
+  const auto answer = With(setting, limits).Allow({.user_id = "u"}, Deadline::max());
+  RC_ASSERT(answer.ok() == (strictest != FailMode::kError));
+  if (!answer.ok()) return;
+  RC_ASSERT(answer->fail_mode == strictest);
+  RC_ASSERT(answer->allowed == (strictest != FailMode::kClosed));
+}
+
+// Fails every second transaction.
+class FlappingStore final : public TokenBucketStore {
+ public:
+  void Decide(std::span<Transaction> transactions, Deadline deadline) override {
+    for (Transaction& transaction : transactions) transaction.status = Check(deadline);
+  }
+  absl::Status Check(Deadline /*deadline*/) override {
+    return asked_++ % 2 == 0 ? absl::OkStatus() : absl::UnavailableError("gone");
+  }
+
+ private:
+  std::atomic<int> asked_ = 0;
+};
+
+class CountingObserver final : public FallbackObserver {
+ public:
+  void OnDecided(FailMode /*mode*/) override { ++decided; }
+  void OnFailing(std::uint64_t /*calls*/, FailMode /*mode*/, const absl::Status& /*why*/) override {
+    ++begun;
+  }
+  void OnRecovered(std::uint64_t calls) override { recovered += calls; }
+
+  std::atomic<std::uint64_t> decided = 0;
+  std::atomic<std::uint64_t> begun = 0;
+  std::atomic<std::uint64_t> recovered = 0;
+};
+
+TEST(FallbackThreadsTest, ManyCallersAtOnceShareTheLocalBuckets) {
+  constexpr int kThreads = 4;
+  constexpr int kCalls = 500;
+  const ManualClock clock(1h);
+  FlappingStore store;
+  CountingObserver observer;
+  Fallback fallback({.mode = FailMode::kLocal,
+                     .local_share = {},
+                     .make_local = [&] { return std::make_unique<MemoryTokenBucket>(10, clock); }},
+                    clock, observer);
+  std::vector<Limit> limits;
+  limits.push_back({.name = "l", .quota = {7, 1, 24h}});
+  Limiter limiter(std::make_shared<const LimitSet>(std::move(limits), HashBy::kUser), store,
+                  &fallback);
+  std::atomic<int> allowed = 0;
+  testing::OnThreads(kThreads, [&](std::size_t) {
+    for (int i = 0; i < kCalls; ++i) {
+      const auto answer = limiter.Allow({.user_id = "u"}, Deadline::max());
+      if (answer->fail_mode.has_value() && answer->allowed) ++allowed;
+    }
+  });
+  EXPECT_EQ(allowed, 7);
+  EXPECT_EQ(observer.decided, kThreads * kCalls / 2);
+  EXPECT_EQ(observer.begun, 1U);
+  EXPECT_EQ(observer.recovered, 0U);
+}
+
+RC_GTEST_FIXTURE_PROP(FallbackTest, LocalIsTheBucketOfTheShareByTheModel, ()) {
+  const Quota quota = *testing::AnyQuota();
+  const Share share = {static_cast<std::uint32_t>(*testing::UpTo(Share::kAll))};
+  const Quota part = ShareOf(quota, share);
+  Limiter& limiter = With(FailMode::kLocal, {{.name = "l", .quota = quota}}, share);
+  testing::RationalModel model({"l", part.capacity, part.refill_tokens, part.refill_interval},
+                               clock_.Now(), true);
+  const int steps = *rc::gen::inRange(1, 30);
+  for (int i = 0; i < steps; ++i) {
+    clock_.Advance(std::chrono::microseconds(*testing::UpTo(1'000'000'000)));
+    const std::uint64_t cost = *testing::UpTo(std::min(quota.capacity, part.capacity + 1));
+    const bool takes = *rc::gen::arbitrary<bool>();
+    const auto answer =
+        limiter.Allow({.user_id = "u", .cost = cost, .dry_run = !takes}, Deadline::max());
+    RC_ASSERT(answer.ok());
+    RC_ASSERT(answer->fail_mode == FailMode::kLocal);
+    if (cost > part.capacity) {
+      RC_ASSERT(!answer->allowed);
+      model.Decide({.cost = 0, .take = false}, clock_.Now());
+    } else {
+      RC_ASSERT(answer->deciding_state()->decision ==
+                model.Decide({.cost = cost, .take = takes}, clock_.Now()));
+    }
+  }
+}
+
+TEST_F(FallbackTest, LocalBucketsAreDroppedWhenTheStoreIsBackForTenSeconds) {
+  With(FailMode::kLocal, {{.name = "default", .quota = {2, 1, 24h}}});
+  EXPECT_EQ(AllowedOf(3), 2);
+  store_.status = absl::OkStatus();
+  clock_.Advance(Fallback::kQuiet - 1us);
+  EXPECT_EQ(AllowedOf(3), 3);
+  // It was not back for long enough: no new burst.
+  store_.status = absl::UnavailableError("gone again");
+  EXPECT_EQ(AllowedOf(3), 0);
+  EXPECT_EQ(locals_made_, 1);
+  clock_.Advance(Fallback::kQuiet);
+  EXPECT_EQ(AllowedOf(1), 0);  // By itself, time drops nothing.
+
+  store_.status = absl::OkStatus();
+  clock_.Advance(Fallback::kQuiet);
+  EXPECT_EQ(AllowedOf(1), 1);
+  store_.status = absl::UnavailableError("gone");
+  EXPECT_EQ(AllowedOf(3), 2);
+  EXPECT_EQ(locals_made_, 2);
+}
+
+TEST_F(FallbackTest, AStoreThatFailsEverySecondCallGivesNoNewBursts) {
+  With(FailMode::kLocal, {{.name = "default", .quota = {2, 1, 24h}}});
+  int allowed_locally = 0;
+  for (int i = 0; i < 1'000; ++i) {
+    store_.status = absl::UnavailableError("gone");
+    allowed_locally += AllowedOf(1);
+    store_.status = absl::OkStatus();
+    AllowedOf(1);
+    clock_.Advance(1s);
+  }
+  EXPECT_EQ(allowed_locally, 2);
+}
+
+TEST_F(FallbackTest, TellsWhenItBeginsThenSeldomAndWhenItEnds) {
+  With(FailMode::kOpen);
+  AllowedOf(3);
+  EXPECT_THAT(recorder_.failing, ElementsAre(Recorder::Failing{1, FailMode::kOpen, "gone"}));
+  clock_.Advance(Fallback::kTellEvery - 1us);
+  AllowedOf(4);
+  EXPECT_THAT(recorder_.failing, SizeIs(1));
+  clock_.Advance(1us);
+  AllowedOf(1);
+  ASSERT_THAT(recorder_.failing, SizeIs(2));
+  EXPECT_EQ(recorder_.failing.back().calls, 7U);
+
+  store_.status = absl::OkStatus();
+  AllowedOf(1);
+  EXPECT_THAT(recorder_.recovered, IsEmpty());
+  clock_.Advance(Fallback::kQuiet);
+  AllowedOf(2);
+  EXPECT_THAT(recorder_.recovered, ElementsAre(8U));
+  EXPECT_THAT(recorder_.decided, SizeIs(8));
+
+  store_.status = absl::UnavailableError("gone");
+  AllowedOf(2);
+  ASSERT_THAT(recorder_.failing, SizeIs(3));
+  EXPECT_EQ(recorder_.failing.back().calls, 1U);
+}
+
+}  // namespace
+}  // namespace ratelimiter
