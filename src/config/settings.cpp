@@ -254,12 +254,13 @@ constexpr Setting kSettings[] = {
             [](const std::string& value, Settings& settings) {
               return ReadNumber(value, 1, 1'000'000'000, settings.memory_max_buckets);
             }},
-    Setting{"MAX_IN_FLIGHT", "400", "1 to 10000",
-            "calls worked on at once, and as many more that wait for a thread; those beyond are "
-            "refused at once and told when to try again",
-            [](const std::string& value, Settings& settings) {
-              return ReadNumber(value, 1, 10'000, settings.max_in_flight);
-            }},
+    Setting{
+        "MAX_IN_FLIGHT", "400", "1 to 10000",
+        "calls worked on at once, or waiting for a thread; those beyond are refused at once and "
+        "told when to try again",
+        [](const std::string& value, Settings& settings) {
+          return ReadNumber(value, 1, 10'000, settings.max_in_flight);
+        }},
     Setting{"DRAIN_TIME", "5s", "0 to 1h",
             "after SIGTERM or SIGINT, how long calls are still accepted while health says "
             "NOT_SERVING; 0 is not at all",

@@ -92,7 +92,7 @@ bool LoadShedder::IsBehind() {
 
 void LoadShedder::LookAtBacklog(std::chrono::microseconds now) {
   looked_at_.store(now, std::memory_order_relaxed);
-  behind_.store(backlog_() > max_in_flight_, std::memory_order_relaxed);
+  behind_.store(in_flight() + backlog_() > max_in_flight_, std::memory_order_relaxed);
 }
 
 const grpc::Status& LoadShedder::Refusal() {

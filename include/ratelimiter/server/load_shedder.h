@@ -16,7 +16,8 @@ namespace ratelimiter {
 // Bounds the calls that are worked on at once: each takes a place, and one that
 // finds none is refused at once. Beyond what the server can do, more calls at once
 // make none of them faster, and all of them late. So calls are refused as well while
-// more than that wait for a thread, before Enter: looked at every so many calls.
+// those that are worked on and those that wait for a thread, before Enter, are more
+// than that together: looked at every so many calls.
 //
 // Thread-safe. No call waits for another, but one that looks may for gRPC.
 class LoadShedder {

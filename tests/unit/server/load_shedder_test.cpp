@@ -97,6 +97,17 @@ TEST_F(LoadShedderTest, RefusesNobodyWhileNotTooManyWait) {
   for (int call = 0; call < 1'000; ++call) EXPECT_TRUE(shedder.Enter());
 }
 
+TEST_F(LoadShedderTest, ThoseWorkedOnCountBesideThoseThatWait) {
+  LoadShedder shedder = Shedder(400);
+  backlog_ = 399;
+  const auto place = shedder.Enter();
+  const auto other = shedder.Enter();
+  EXPECT_TRUE(other);
+  int passed = 0;
+  while (shedder.Enter()) ++passed;
+  EXPECT_EQ(passed, 254);
+}
+
 TEST_F(LoadShedderTest, FindsOutThatItIsBehindWithinSoManyCalls) {
   LoadShedder shedder = Shedder(400);
   EXPECT_TRUE(shedder.Enter());
