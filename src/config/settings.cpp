@@ -261,6 +261,13 @@ constexpr Setting kSettings[] = {
         [](const std::string& value, Settings& settings) {
           return ReadNumber(value, 1, 10'000, settings.max_in_flight);
         }},
+    Setting{"MAX_CONNECTION_AGE", "30m", "1s to 24h, or 0",
+            "after which a client's connection is replaced, give or take a tenth, no call lost: so "
+            "that those behind a balancer spread over new instances; 0 is never",
+            [](const std::string& value, Settings& settings) {
+              return ReadDuration(value, 0s, 0s, settings.max_connection_age) ||
+                     ReadDuration(value, 1s, 24h, settings.max_connection_age);
+            }},
     Setting{"DRAIN_TIME", "5s", "0 to 1h",
             "after SIGTERM or SIGINT, how long calls are still accepted while health says "
             "NOT_SERVING; 0 is not at all",

@@ -19,12 +19,13 @@ grpc::Status ReflectionService::ServerReflectionInfo(
     grpc::ServerReaderWriter<ServerReflectionResponse, ServerReflectionRequest>* stream) {
   const std::unique_ptr<grpc::ClientContext> call_context =
       grpc::ClientContext::FromServerContext(*context);
+  const std::shared_ptr<grpc::Channel> channel = connect_();
   const grpc::internal::RpcMethod method(kV1Alpha, grpc::internal::RpcMethod::BIDI_STREAMING,
-                                         channel_);
+                                         channel);
   using Factory =
       grpc::internal::ClientReaderWriterFactory<ServerReflectionRequest, ServerReflectionResponse>;
   const std::unique_ptr<grpc::ClientReaderWriter<ServerReflectionRequest, ServerReflectionResponse>>
-      v1alpha(Factory::Create(channel_.get(), method, call_context.get()));
+      v1alpha(Factory::Create(channel.get(), method, call_context.get()));
 
   ServerReflectionRequest request;
   ServerReflectionResponse response;

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <utility>
 
 #include <grpcpp/channel.h>
 
@@ -15,11 +17,10 @@ namespace ratelimiter {
 // Thread-safe after Attach.
 class ReflectionService final : public grpc::reflection::v1::ServerReflection::Service {
  public:
-  // `channel`: to this server, once it is built.
-  void Attach(std::shared_ptr<grpc::Channel> channel) { channel_ = std::move(channel); }
-
-  // Lets go of the channel.
-  void Detach() { channel_.reset(); }
+  // `connect`: gives a channel to this server, once it is built.
+  void Attach(std::function<std::shared_ptr<grpc::Channel>()> connect) {
+    connect_ = std::move(connect);
+  }
 
   grpc::Status ServerReflectionInfo(
       grpc::ServerContext* context,
@@ -27,7 +28,7 @@ class ReflectionService final : public grpc::reflection::v1::ServerReflection::S
                                grpc::reflection::v1::ServerReflectionRequest>* stream) override;
 
  private:
-  std::shared_ptr<grpc::Channel> channel_;
+  std::function<std::shared_ptr<grpc::Channel>()> connect_;
 };
 
 }  // namespace ratelimiter

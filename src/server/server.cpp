@@ -22,6 +22,32 @@
 namespace ratelimiter {
 namespace {
 
+// So that no client, gone or still there, holds the server's resources for long.
+void BoundConnections(grpc::ServerBuilder& builder, std::chrono::milliseconds max_age) {
+  const auto set = [&](const char* name, std::chrono::milliseconds value) {
+    builder.AddChannelArgument(name, static_cast<int>(value.count()));
+  };
+  constexpr std::chrono::seconds kHello{10};
+  constexpr std::chrono::seconds kPing{60};
+  constexpr std::chrono::seconds kPong{20};
+  constexpr std::chrono::seconds kLeastClientPing{10};
+  constexpr std::chrono::seconds kLastCalls{30};
+  constexpr int kStreams = 1'000;
+  // One that does not say that it speaks HTTP/2 is closed.
+  set(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHello);
+  // One that is gone without a word is found out, and may find us out as often.
+  set(GRPC_ARG_KEEPALIVE_TIME_MS, kPing);
+  set(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPong);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  set(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kLeastClientPing);
+  // More calls of one connection wait on the client's side.
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreams);
+  if (max_age > std::chrono::milliseconds(0)) {
+    set(GRPC_ARG_MAX_CONNECTION_AGE_MS, max_age);
+    set(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, kLastCalls);
+  }
+}
+
 class GrpcServer final : public Server {
  public:
   GrpcServer(const Settings& settings, Limiter& limiter, Metrics& metrics, const Clock& clock)
@@ -65,6 +91,7 @@ class GrpcServer final : public Server {
     builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MIN_POLLERS, 1);
     builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MAX_POLLERS,
                                 static_cast<int>(settings.max_in_flight) + kMorePollers);
+    BoundConnections(builder, settings.max_connection_age);
     builder.RegisterService(&service_);
     builder.RegisterService(&reflection_);
     backlog_.Prepare(builder);
@@ -72,7 +99,8 @@ class GrpcServer final : public Server {
     if (server_ == nullptr || selected_port == 0) return failure("gRPC's log says why");
     port_ = static_cast<std::uint16_t>(selected_port);
     backlog_.Attach();
-    reflection_.Attach(server_->InProcessChannel({}));
+    // A new one each time, for it has an age as others do.
+    reflection_.Attach([this] { return server_->InProcessChannel({}); });
     readiness_ =
         std::make_unique<Readiness>(store, *server_->GetHealthCheckService(), std::move(logger),
                                     settings.fail_mode != FailMode::kError);
@@ -93,7 +121,6 @@ class GrpcServer final : public Server {
     server_->Wait();
     // Only now, for its thread may be waiting for the store, as calls may.
     readiness_.reset();
-    reflection_.Detach();
     server_.reset();
   }
 

@@ -39,6 +39,7 @@ BAD = {
     "ADMIN_HOSTS": ["a,", ",a", "a b", "a:80", "http://a", "é"],
     "MEMORY_MAX_BUCKETS": ["0", "1000000001"],
     "MAX_IN_FLIGHT": ["0", "10001"],
+    "MAX_CONNECTION_AGE": ["999ms", "25h", "30"],
     "DRAIN_TIME": ["5", "61m", "1us", "soon"],
     "LOG_LEVEL": ["verbose", "INFO"],
     "LOG_FORMAT": ["xml", "JSON"],

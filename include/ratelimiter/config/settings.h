@@ -48,6 +48,7 @@ struct Settings {
   std::vector<std::string> admin_hosts;
   std::size_t metrics_max_users = 0;
   std::size_t max_in_flight = 0;
+  std::chrono::milliseconds max_connection_age{0};  // 0: connections end for no age.
   std::chrono::milliseconds drain_time{0};
   spdlog::level::level_enum log_level = spdlog::level::info;
   LogFormat log_format = LogFormat::kText;
