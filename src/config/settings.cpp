@@ -254,13 +254,11 @@ constexpr Setting kSettings[] = {
             [](const std::string& value, Settings& settings) {
               return ReadNumber(value, 1, 1'000'000'000, settings.memory_max_buckets);
             }},
-    Setting{
-        "MAX_IN_FLIGHT", "400", "1 to 10000",
-        "calls worked on at once, or waiting for a thread; those beyond are refused at once and "
-        "told when to try again",
-        [](const std::string& value, Settings& settings) {
-          return ReadNumber(value, 1, 10'000, settings.max_in_flight);
-        }},
+    Setting{"MAX_IN_FLIGHT", "400", "1 to 10000",
+            "calls worked on at once; one more is refused at once and told when to try again",
+            [](const std::string& value, Settings& settings) {
+              return ReadNumber(value, 1, 10'000, settings.max_in_flight);
+            }},
     Setting{"MAX_CONNECTION_AGE", "30m", "1s to 24h, or 0",
             "after which a client's connection is replaced, give or take a tenth, no call lost: so "
             "that those behind a balancer spread over new instances; 0 is never",

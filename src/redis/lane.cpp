@@ -25,6 +25,12 @@ absl::Status DeadlinePassed() {
   return absl::DeadlineExceededError("the call's deadline passed before Redis was asked");
 }
 
+// Whether a key that is no bucket failed the script, and so the calls beside it, which
+// it does before anything is written. Of other errors that is not known.
+bool IsOfABucket(const RedisReply& reply) {
+  return reply.IsError("WRONGTYPE ") || reply.IsError("ERR user_script:");
+}
+
 std::vector<ScriptCall*> Unanswered(const Pipeline& pipeline) {
   std::vector<ScriptCall*> calls;
   for (const Pipeline::Command& command : pipeline.commands()) {
@@ -164,25 +170,28 @@ absl::Status Lane::ReceiveAll(Deadline deadline, bool& again) {
     if (absl::Status came = connection_->Receive(reply_, deadline); !came.ok()) return came;
     const bool unknown = reply_.IsError("NOSCRIPT");
     script_missing_ = script_missing_ || unknown;
-    // A key that is no bucket fails the calls beside it, before anything is written.
-    const bool of_the_command =
-        reply_.type() == RedisReply::Type::kError && TreatmentOf(reply_.text()).of_the_command;
-    if (unknown || (command.calls > 1 && of_the_command)) {
+    if (unknown || (command.calls > 1 && IsOfABucket(reply_))) {
       again = true;
-    } else {
-      Take(command);
+    } else if (absl::Status taken = Take(command); !taken.ok()) {
+      return taken;
     }
   }
   return absl::OkStatus();
 }
 
-void Lane::Take(const Pipeline::Command& command) {
+absl::Status Lane::Take(const Pipeline::Command& command) {
   Answer(*command.first, command.calls, reply_);
-  if (reply_.type() != RedisReply::Type::kError) return;
+  if (reply_.type() != RedisReply::Type::kError) {
+    const absl::Status& status = command.first->transaction->status;
+    // Then it may be the answer to something else, and the next ones as well.
+    if (!status.ok()) connection_->MarkBroken();
+    return status;
+  }
   const ErrorTreatment& treatment = TreatmentOf(reply_.text());
   // It may be the wrong server by now (a demoted master): the next turn looks anew.
   if (treatment.reconnect) connection_->MarkBroken();
   if (!treatment.of_the_command) refused_ = command.first->transaction->status;
+  return absl::OkStatus();
 }
 
 absl::Status Lane::Repeat(Deadline deadline) {
@@ -202,7 +211,7 @@ absl::Status Lane::Repeat(Deadline deadline) {
     if (absl::Status came = connection_->Receive(reply_, deadline); !came.ok()) return came;
     // Why the script could not be loaded says more than that it is not there.
     if (loaded.type() == RedisReply::Type::kError) reply_ = loaded;
-    Take(command);
+    if (absl::Status taken = Take(command); !taken.ok()) return taken;
   }
   return absl::OkStatus();
 }

@@ -69,8 +69,9 @@ class Lane {
   // Takes the replies to it. `again`: whether some calls are to be run once more,
   // which are left unanswered.
   absl::Status ReceiveAll(Deadline deadline, bool& again);
-  // Gives the calls of a command the reply that came.
-  void Take(const Pipeline::Command& command);
+  // Gives the calls of a command the reply that came. An error: it was no reply to
+  // them, and none is to be taken after it.
+  absl::Status Take(const Pipeline::Command& command);
   // Runs those calls that are not answered once more, one by one.
   absl::Status Repeat(Deadline deadline);
 

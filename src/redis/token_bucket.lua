@@ -25,7 +25,7 @@
 -- ARGV     then one for each of KEYS:
 --            cost, in tokens, at most the capacity
 --
--- RedisReply    four integers for each of KEYS: 1 if the bucket has the tokens, else 0;
+-- Reply    four integers for each of KEYS: 1 if the bucket has the tokens, else 0;
 --          whole tokens left; microseconds until the same charge passes, 0 if it
 --          does; microseconds until the bucket is full
 --

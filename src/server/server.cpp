@@ -10,11 +10,9 @@
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
-#include "backlog.h"
 #include "grpc/health/v1/health.pb.h"
 #include "grpc_logging.h"
 #include "ratelimiter/base/listen.h"
-#include "ratelimiter/server/load_shedder.h"
 #include "ratelimiter/server/rate_limiter_service.h"
 #include "readiness.h"
 #include "reflection_service.h"
@@ -50,11 +48,9 @@ void BoundConnections(grpc::ServerBuilder& builder, std::chrono::milliseconds ma
 
 class GrpcServer final : public Server {
  public:
-  GrpcServer(const Settings& settings, Limiter& limiter, Metrics& metrics, const Clock& clock)
-      : shedder_(
-            settings.max_in_flight, [this] { return backlog_.Calls(); }, clock),
-        service_(limiter, metrics, shedder_, settings.ratelimit_headers) {
-    metrics.PublishInFlight([this] { return shedder_.in_flight(); });
+  GrpcServer(const Settings& settings, Limiter& limiter, Metrics& metrics)
+      : service_(limiter, metrics, settings.max_in_flight, settings.ratelimit_headers) {
+    metrics.PublishInFlight([this] { return service_.in_flight(); });
   }
 
   ~GrpcServer() override { Shutdown(std::chrono::milliseconds(0)); }
@@ -94,11 +90,9 @@ class GrpcServer final : public Server {
     BoundConnections(builder, settings.max_connection_age);
     builder.RegisterService(&service_);
     builder.RegisterService(&reflection_);
-    backlog_.Prepare(builder);
     server_ = builder.BuildAndStart();
     if (server_ == nullptr || selected_port == 0) return failure("gRPC's log says why");
     port_ = static_cast<std::uint16_t>(selected_port);
-    backlog_.Attach();
     // A new one each time, for it has an age as others do.
     reflection_.Attach([this] { return server_->InProcessChannel({}); });
     readiness_ =
@@ -125,8 +119,6 @@ class GrpcServer final : public Server {
   }
 
  private:
-  Backlog backlog_;
-  LoadShedder shedder_;
   RateLimiterService service_;
   ReflectionService reflection_;
   std::unique_ptr<grpc::Server> server_;
@@ -138,13 +130,12 @@ class GrpcServer final : public Server {
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Settings& settings, Limiter& limiter,
                                                       TokenBucketStore& store, Metrics& metrics,
-                                                      const Clock& clock,
                                                       std::shared_ptr<spdlog::logger> logger) {
   RedirectLibraryLogs(logger);
   // Distributions build Abseil with its search for deadlocks on, which keeps a graph
   // of all locks under every lock that gRPC takes: 5 to 10 % of a call's time.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
-  auto server = std::make_unique<GrpcServer>(settings, limiter, metrics, clock);
+  auto server = std::make_unique<GrpcServer>(settings, limiter, metrics);
   if (absl::Status status = server->Listen(settings, store, std::move(logger)); !status.ok()) {
     return status;
   }

@@ -355,7 +355,9 @@ Clock::duration RetryAfter(std::string_view details) {
   std::string bytes;
   google::rpc::Status status;
   google::rpc::RetryInfo retry;
-  if (!absl::Base64Unescape({details.data(), details.size()}, &bytes) || !status.ParseFromString(bytes)) return {};
+  if (!absl::Base64Unescape({details.data(), details.size()}, &bytes) ||
+      !status.ParseFromString(bytes))
+    return {};
   for (const auto& detail : status.details()) {
     if (!detail.UnpackTo(&retry)) continue;
     return std::chrono::seconds(retry.retry_delay().seconds()) +

@@ -16,7 +16,6 @@
 #include "ratelimiter/limiter/limiter.h"
 #include "ratelimiter/memory/memory_token_bucket.h"
 #include "ratelimiter/metrics/metrics.h"
-#include "ratelimiter/server/load_shedder.h"
 #include "ratelimiter/server/rate_limiter_service.h"
 
 namespace ratelimiter {
@@ -41,8 +40,7 @@ struct Served {
   MemoryTokenBucket store{1'000'000, clock};
   Limiter limiter;
   Metrics metrics{1'000, "bench"};
-  LoadShedder shedder{400, [] { return std::size_t{0}; }, clock};
-  RateLimiterService service{limiter, metrics, shedder, false};
+  RateLimiterService service{limiter, metrics, 400, false};
 };
 
 limiter::AllowRequestRequest RequestOf(std::int64_t user) {

@@ -230,7 +230,7 @@ const std::vector<Setting>& AllSettings() {
        "--max-connection-age",
        "30m",
        "0s",
-       "24h",
+       "1d",
        [](const Settings& settings) { return FormatDuration(settings.max_connection_age); },
        {"500ms", "25h", "30"}},
       {"DRAIN_TIME",

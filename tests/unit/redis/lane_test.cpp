@@ -346,6 +346,48 @@ TEST_F(LaneTest, AKeyOfAnotherTypeConcernsItsOwnCallsAlone) {
   EXPECT_EQ(Connections(), 0);
 }
 
+TEST_F(LaneTest, WhatFailsAfterTheFirstWriteIsNotRunAgain) {
+  // Reads and writes, but may set no expiry.
+  server().Run({"ACL", "SETUSER", "limited", "on", ">right", "~rl:*", "+evalsha", "+script|load",
+                "+hmget", "+hset", "+time", "+hello"});
+  RedisServer address = address_;
+  address.user = "limited";
+  address.password = "right";
+  Resolver resolver("127.0.0.1");
+  Lane lane(address, kLong, script_, resolver, breaker_, metrics_);
+  server().Run({"SCRIPT", "LOAD", script_.source});  // Else each is run alone.
+  Errand two({"a", "b"});
+  two.Run(lane, Deadline::max());
+  const auto fails = FailsWith(kUnavailable, HasSubstr("lacks rights"));
+  EXPECT_THAT(two.Answer(0), fails);
+  EXPECT_THAT(two.Answer(1), fails);
+  // Which of them the script wrote first is left to it.
+  int taken = 0;
+  for (const char* user : {"a", "b"}) {
+    const std::string key = fmt::format("rl:1:default:{{{}}}", user);
+    const RedisReply tokens = server().Run({"HGET", key, "tokens"});
+    if (tokens.type() == RedisReply::Type::kString)
+      taken += 5 - std::stoi(std::string(tokens.text()));
+  }
+  EXPECT_EQ(taken, 1);
+}
+
+TEST(LaneToFakeTest, AReplyToSomethingElseAnswersNobody) {
+  // To two commands it says a word too many, before the answer to the first.
+  const FakeRedis fake(Answer("+OK\r\n*4\r\n:1\r\n:3\r\n:0\r\n:1\r\n"));
+  const RedisServer address = {.port = fake.port()};
+  const Script script = TokenBucketScript();
+  Metrics metrics(0, "test");
+  const SteadyClock clock;
+  Breaker breaker(clock, 1);
+  Resolver resolver("127.0.0.1");
+  Lane lane(address, kLong, script, resolver, breaker, metrics);
+  Errand two({"a", "other"});
+  two.Run(lane, Deadline::max());
+  EXPECT_THAT(two.Answer(0), FailsWith(kInternal, HasSubstr("not a decision")));
+  EXPECT_EQ(two.Answer(1).status().code(), kUnavailable);
+}
+
 TEST_F(LaneTest, ADemotedServerIsToldToAllAndConnectedToAnew) {
   const auto lane = MakeWarmLane();
   server().Run({"REPLICAOF", "127.0.0.1", "1"});

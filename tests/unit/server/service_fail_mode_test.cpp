@@ -1,5 +1,4 @@
 #include <chrono>
-#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -20,7 +19,6 @@
 #include "ratelimiter/memory/memory_token_bucket.h"
 #include "ratelimiter/metrics/metrics.h"
 #include "ratelimiter/server/degradation_report.h"
-#include "ratelimiter/server/load_shedder.h"
 #include "ratelimiter/server/rate_limiter_service.h"
 #include "support/manual_clock.h"
 
@@ -94,8 +92,7 @@ class Service {
   DegradationReport report_{metrics_, MakeLogger(spdlog::level::off, LogFormat::kText)};
   Fallback fallback_;
   Limiter limiter_{DefaultLimits({2, 1, 1h}), store_, &fallback_};
-  LoadShedder shedder_{1, [] { return std::size_t{0}; }, clock_};
-  RateLimiterService service_{limiter_, metrics_, shedder_, true};
+  RateLimiterService service_{limiter_, metrics_, 1, true};
 };
 
 TEST(ServiceFailModeTest, ErrorIsUnavailable) {
