@@ -205,7 +205,7 @@ constexpr Setting kSettings[] = {
             }},
     Setting{"LOCAL_SHARE", "1", "1, or 0.000001 to 0.999999, of up to six decimals",
             "the share of each limit that the buckets of FAIL_MODE=local have; 1 divided by the "
-            "number of instances admits no more than the limit",
+            "number of instances admits about the limit once more while the store is away",
             [](const std::string& value, Settings& settings) {
               return ReadShare(value, settings.local_share);
             }},

@@ -30,8 +30,8 @@ limits:
   - {{name: login, path: /login, capacity: {CAPACITY}, refill: 1 per {REFILL_INTERVAL_S}s}}
   - {{name: refused, path: /refused, capacity: 1, refill: 1 per 30d}}
 """
-# So many that hardly two of the calls in flight are by the same one, for the daemon
-# decides such calls by one run of the script.
+# So many that hardly two of the calls in flight are by the same one, for a bucket is
+# read and written once for all calls of it in a run of the script.
 USERS = 100_000
 BATCH = 100
 BUCKETS = 1_000_000
