@@ -31,7 +31,7 @@ constexpr auto kTreatments = std::to_array<ErrorTreatment>({
     {"NOAUTH", kOfTheStore, kReconnect,
      "Redis asks for a password: set it in REDIS_URL or REDIS_PASSWORD_FILE"},
     {"WRONGPASS", kOfTheStore, kReconnect,
-     "Redis refuses the user or the password in REDIS_URL, or the password in REDIS_PASSWORD_FILE"},
+     "Redis refuses the user or password of REDIS_URL or REDIS_PASSWORD_FILE"},
     {"NOPERM", kOfTheStore, kStay, kRights},
     {"ERR The user executing the script can't", kOfTheStore, kStay, kRights},
     {"ERR max number of clients reached", kOfTheStore, kReconnect, "raise Redis's maxclients"},
