@@ -75,15 +75,13 @@ RedisServer Among(std::vector<HostPort> sentinels) {
 }
 
 // Asks when it is asked, and not by itself.
-class Finder : public MasterFinder {
- public:
-  explicit Finder(RedisServer server, std::chrono::milliseconds timeout = kLong)
-      : MasterFinder(std::move(server), timeout, 1h) {}
-};
+MasterFinder MakeFinder(RedisServer server, std::chrono::milliseconds timeout = kLong) {
+  return MasterFinder(std::move(server), timeout, 1h);
+}
 
 TEST(MasterFinderTest, AsksForTheMasterByItsName) {
   const FakeSentinel sentinel(Announcing(7));
-  Finder finder(Among({sentinel.address()}));
+  auto finder = MakeFinder(Among({sentinel.address()}));
   const auto found = finder.Find(In(kLong));
   ASSERT_THAT(found, Succeeds());
   EXPECT_THAT(found->addresses, ElementsAre("127.0.0.1"));
@@ -96,13 +94,13 @@ TEST(MasterFinderTest, AsksForTheMasterByItsName) {
 
 TEST(MasterFinderTest, AnAnnouncedNameIsResolved) {
   const FakeSentinel sentinel(FormatCommand({"localhost", "7"}));
-  Finder finder(Among({sentinel.address()}));
+  auto finder = MakeFinder(Among({sentinel.address()}));
   EXPECT_THAT(finder.Find(In(kLong))->addresses, ::testing::Contains(AnyOf("127.0.0.1", "::1")));
 }
 
 TEST(MasterFinderTest, AsksAnewWhoeverAsksIt) {
   FakeSentinel sentinel(Announcing(7));
-  Finder finder(Among({sentinel.address()}));
+  auto finder = MakeFinder(Among({sentinel.address()}));
   EXPECT_EQ(finder.Find(In(kLong))->port, 7);
   sentinel.Say(Announcing(8));
   EXPECT_EQ(finder.Find(In(kLong))->port, 8);
@@ -110,7 +108,7 @@ TEST(MasterFinderTest, AsksAnewWhoeverAsksIt) {
 
 TEST(MasterFinderTest, TheEpochGoesUpWithEachMaster) {
   FakeSentinel sentinel(Announcing(7));
-  Finder finder(Among({sentinel.address()}));
+  auto finder = MakeFinder(Among({sentinel.address()}));
   const std::uint64_t first = finder.Find(In(kLong))->epoch;
   EXPECT_EQ(finder.Find(In(kLong))->epoch, first);
   EXPECT_EQ(finder.epoch(), first);
@@ -134,7 +132,7 @@ TEST(MasterFinderTest, LearnsByItselfOfAnotherMaster) {
 TEST(MasterFinderTest, TheOneThatAnsweredIsAskedFirst) {
   FakeSentinel first("*-1\r\n");
   const FakeSentinel second(Announcing(7));
-  Finder finder(Among({first.address(), second.address()}));
+  auto finder = MakeFinder(Among({first.address(), second.address()}));
   ASSERT_THAT(finder.Find(In(kLong)), Succeeds());
   const std::size_t asked = first.questions().size();
   for (int i = 0; i < 3; ++i) EXPECT_THAT(finder.Find(In(kLong)), Succeeds());
@@ -146,11 +144,11 @@ TEST(MasterFinderTest, SentinelsThatAreGoneOrSilentLeaveTimeForTheNext) {
   const TcpServer silent(StaySilent);
   const FakeRedis silent_when_asked(StaySilent);
   const FakeSentinel last(Announcing(7));
-  Finder finder(Among({{"127.0.0.1", gone.port()},
-                       {"127.0.0.1", silent.port()},
-                       {"127.0.0.1", silent_when_asked.port()},
-                       last.address()}),
-                1s);
+  auto finder = MakeFinder(Among({{"127.0.0.1", gone.port()},
+                                  {"127.0.0.1", silent.port()},
+                                  {"127.0.0.1", silent_when_asked.port()},
+                                  last.address()}),
+                           1s);
   EXPECT_THAT(finder.Find(In(kLong)), Succeeds());
 }
 
@@ -158,7 +156,7 @@ TEST(MasterFinderTest, WhatEachSentinelSaidIsTold) {
   const Socket gone = Socket::Reserve("127.0.0.1");
   const FakeRedis silent(StaySilent);
   const FakeSentinel ignorant("*-1\r\n");
-  Finder finder(
+  auto finder = MakeFinder(
       Among({{"127.0.0.1", gone.port()}, ignorant.address(), {"127.0.0.1", silent.port()}}), 300ms);
   EXPECT_THAT(
       finder.Find(In(kLong)),
@@ -177,7 +175,7 @@ TEST(MasterFinderTest, AnAnswerThatIsNoneIsToldAsSuch) {
         FormatCommand({"a", "b"}), FormatCommand({"a", "0"}), FormatCommand({"a", "65536"}),
         FormatCommand({"a", "7x"}), FormatCommand({"a", ""}), FormatCommand({"", "7"})}) {
     const FakeSentinel sentinel(answer);
-    Finder finder(Among({sentinel.address()}));
+    auto finder = MakeFinder(Among({sentinel.address()}));
     EXPECT_THAT(finder.Find(In(kLong)),
                 FailsWith(kUnavailable, EndsWith("its answer is not a sentinel's")))
         << answer;
@@ -186,19 +184,19 @@ TEST(MasterFinderTest, AnAnswerThatIsNoneIsToldAsSuch) {
 
 TEST(MasterFinderTest, AnErrorIsToldAsTheSentinelSaysIt) {
   const FakeSentinel sentinel("-ERR unknown command 'SENTINEL'\x1B\r\n");
-  Finder finder(Among({sentinel.address()}));
+  auto finder = MakeFinder(Among({sentinel.address()}));
   EXPECT_THAT(finder.Find(In(kLong)),
               FailsWith(kUnavailable, EndsWith(": ERR unknown command 'SENTINEL'\uFFFD")));
 }
 
 TEST(MasterFinderTest, AHostWithoutAnAddressIsToldAsSuch) {
-  Finder finder(Among({{std::string(64, 'x'), 1}}));
+  auto finder = MakeFinder(Among({{std::string(64, 'x'), 1}}));
   EXPECT_THAT(finder.Find(In(kLong)), FailsWith(kUnavailable, HasSubstr("cannot resolve \"xxx")));
 }
 
 TEST(MasterFinderTest, WaitsUntilTheDeadlineAndNoLonger) {
   const FakeRedis silent(StaySilent);
-  Finder finder(Among({{"127.0.0.1", silent.port()}}), 300ms);
+  auto finder = MakeFinder(Among({{"127.0.0.1", silent.port()}}), 300ms);
   const auto elapsed = Elapsed([&] {
     EXPECT_THAT(finder.Find(In(kShort)),
                 FailsWith(kDeadlineExceeded, "the sentinels did not answer in time"));
@@ -222,10 +220,10 @@ class SentinelPasswordTest : public RedisTest {
 TEST_F(SentinelPasswordTest, IsTheSentinelsOwn) {
   server().Run({"CONFIG", "SET", "requirepass", "right"});
   // Which here is no sentinel, and says so to whoever it lets in.
-  Finder right(With("right"));
+  auto right = MakeFinder(With("right"));
   EXPECT_THAT(right.Find(In(kLong)), FailsWith(kUnavailable, HasSubstr("unknown command")));
   for (const char* password : {"", "hunter2"}) {
-    Finder wrong(With(password));
+    auto wrong = MakeFinder(With(password));
     EXPECT_THAT(wrong.Find(In(kLong)),
                 FailsWith(kUnavailable,
                           AllOf(EndsWith("refuses us: REDIS_SENTINEL_PASSWORD is not its password"),
