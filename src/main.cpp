@@ -219,11 +219,11 @@ void RunUnlessSignalled(const EndSignals& signals, const std::function<void()>& 
 // What can be told of the password at once; who connects reads it anew.
 absl::Status CheckPasswordFile(const Settings& settings) {
   if (settings.redis_password_file.empty()) return absl::OkStatus();
-  const absl::Status status = ReadSecretFile(settings.redis_password_file).status();
-  if (status.ok()) return status;
+  const auto password = ReadSecretFile(settings.redis_password_file);
+  if (password.ok()) return absl::OkStatus();
   return absl::UnavailableError(fmt::format(
       "REDIS_PASSWORD_FILE: {}; accepted: a regular file whose first line is the password",
-      std::string(status.message())));
+      std::string(password.status().message())));
 }
 
 int Run(const Settings& settings) {

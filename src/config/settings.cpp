@@ -361,7 +361,7 @@ std::string PortConflict(const Settings& settings) {
 }
 
 // Why there is no telling who we are at Redis; empty: there is.
-std::string PasswordConflict(const Settings& settings) {
+std::string_view PasswordConflict(const Settings& settings) {
   const RedisUrl& url = settings.redis_url;
   const bool in_file = !settings.redis_password_file.empty();
   if (in_file && !url.password.empty()) {
@@ -422,7 +422,8 @@ SettingsResult ReadSettings(int argc, const char* const* argv) {
         kSettings[i].name);
   }
   // Between values that are accepted by themselves.
-  if (rejections.empty()) rejections += PortConflict(settings) + PasswordConflict(settings);
+  if (rejections.empty())
+    rejections.append(PortConflict(settings)).append(PasswordConflict(settings));
   const Quota& quota = settings.quota;
   // A number that was not accepted is still zero, and told already.
   if (quota.capacity > 0 && quota.refill_tokens > 0 && quota.refill_interval > 0us) {

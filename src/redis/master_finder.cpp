@@ -65,6 +65,7 @@ MasterFinder::MasterFinder(RedisServer server, std::chrono::milliseconds timeout
       interval_(interval),
       sentinels_([this] {
         std::vector<Sentinel> sentinels;
+        sentinels.reserve(server_.sentinels.size());
         for (const HostPort& address : server_.sentinels) {
           sentinels.push_back(
               {.address = address, .resolver = std::make_unique<Resolver>(address.host)});

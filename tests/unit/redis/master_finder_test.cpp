@@ -76,7 +76,7 @@ RedisServer Among(std::vector<HostPort> sentinels) {
 
 // Asks when it is asked, and not by itself.
 MasterFinder MakeFinder(RedisServer server, std::chrono::milliseconds timeout = kLong) {
-  return MasterFinder(std::move(server), timeout, 1h);
+  return {std::move(server), timeout, 1h};
 }
 
 TEST(MasterFinderTest, AsksForTheMasterByItsName) {
