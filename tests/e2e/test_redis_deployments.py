@@ -44,6 +44,13 @@ def role(redis) -> str:
     return redis.cli("ROLE", check=False).split("\n")[0]
 
 
+def replicating(directory, *args):
+    """A server in a directory of its own: a replica writes what its master sent into a
+    file, which whoever starts beside it would read."""
+    directory.mkdir()
+    return harness.redis_server("--dir", str(directory), "--repl-diskless-sync-delay", "0", *args)
+
+
 # --- A Unix socket ---
 
 
@@ -204,9 +211,9 @@ def test_a_master_that_was_replaced_is_left_though_it_works():
             assert new.cli("-n", "1", "DBSIZE") != "0"
 
 
-def test_a_replica_that_is_announced_gets_nothing():
-    with harness.redis_server() as master, harness.redis_server(
-            "--replicaof", "127.0.0.1", str(master.port)) as replica:
+def test_a_replica_that_is_announced_gets_nothing(tmp_path):
+    with replicating(tmp_path / "master") as master, replicating(
+            tmp_path / "replica", "--replicaof", "127.0.0.1", str(master.port)) as replica:
         sentinel = FakeSentinel(replica)
         with harness.fake_server(sentinel.speak) as port, harness.daemon(
                 REDIS_URL=f"redis-sentinel://127.0.0.1:{port}/mymaster", **SHORT) as daemon:
@@ -255,10 +262,9 @@ class Sentinels:
     """A master, a replica, and three sentinels that replace it within seconds."""
 
     def __init__(self, stack, directory):
-        self.master = stack.enter_context(
-            harness.redis_server("--repl-diskless-sync-delay", "0"))
-        self.replica = stack.enter_context(harness.redis_server(
-            "--repl-diskless-sync-delay", "0", "--replicaof", "127.0.0.1", str(self.master.port)))
+        self.master = stack.enter_context(replicating(directory / "master"))
+        self.replica = stack.enter_context(replicating(
+            directory / "replica", "--replicaof", "127.0.0.1", str(self.master.port)))
         harness.wait_until(
             lambda: "master_link_status:up" in self.replica.cli("INFO", "replication"),
             what="the replica")
