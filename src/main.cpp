@@ -17,6 +17,7 @@
 #include <thread>
 #include <utility>
 
+#include <absl/status/status.h>
 #include <absl/status/statusor.h>
 #include <fmt/format.h>
 
@@ -24,6 +25,7 @@
 #include "ratelimiter/base/clock.h"
 #include "ratelimiter/base/duration.h"
 #include "ratelimiter/base/log.h"
+#include "ratelimiter/base/secret_file.h"
 #include "ratelimiter/config/limits_file.h"
 #include "ratelimiter/config/limits_reloader.h"
 #include "ratelimiter/config/settings.h"
@@ -90,6 +92,20 @@ class EndSignals {
   sigset_t with_hangup_{};
 };
 
+RedisServer ServerOf(const Settings& settings) {
+  const RedisUrl& url = settings.redis_url;
+  return {.host = url.host,
+          .port = url.port,
+          .socket = url.socket,
+          .sentinels = url.sentinels,
+          .master = url.master,
+          .sentinel_password = settings.redis_sentinel_password,
+          .user = url.user,
+          .password = url.password,
+          .password_file = settings.redis_password_file,
+          .database = url.database};
+}
+
 std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings, const Clock& clock,
                                             Metrics& metrics,
                                             std::shared_ptr<spdlog::logger> logger) {
@@ -99,13 +115,8 @@ std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings, const Cloc
                                [&store = *memory] { return store.rejected(); });
     return memory;
   }
-  const RedisUrl& url = settings.redis_url;
   auto redis = std::make_unique<RedisTokenBucket>(
-      RedisOptions{.server = {.host = url.host,
-                              .port = url.port,
-                              .user = url.user,
-                              .password = url.password,
-                              .database = url.database},
+      RedisOptions{.server = ServerOf(settings),
                    .timeout = settings.redis_timeout,
                    .pool_size = settings.redis_pool_size,
                    .key_prefix = settings.key_prefix,
@@ -124,10 +135,10 @@ std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings, const Cloc
 
 std::string DescribeStore(const Settings& settings) {
   if (settings.store == StoreKind::kMemory) return "memory";
-  const RedisUrl& url = settings.redis_url;
-  const bool ipv6 = url.host.find(':') != std::string::npos;
-  return fmt::format("redis at {}:{}/{}", ipv6 ? "[" + url.host + "]" : url.host, url.port,
-                     url.database);
+  const RedisServer server = ServerOf(settings);
+  const bool by_host = server.socket.empty() && server.sentinels.empty();
+  return fmt::format("redis at {}{}{}", server.Address(), by_host ? "/" : " database ",
+                     server.database);
 }
 
 std::string DescribeLimits(const Settings& settings, const LimitSet& limits) {
@@ -208,12 +219,26 @@ void RunUnlessSignalled(const EndSignals& signals, const std::function<void()>& 
   work();
 }
 
+// What can be told of the password at once; who connects reads it anew.
+absl::Status CheckPasswordFile(const Settings& settings) {
+  if (settings.redis_password_file.empty()) return absl::OkStatus();
+  const auto password = ReadSecretFile(settings.redis_password_file);
+  if (password.ok()) return absl::OkStatus();
+  return absl::UnavailableError(fmt::format(
+      "REDIS_PASSWORD_FILE: {}; accepted: a regular file whose first line is the password",
+      std::string(password.status().message())));
+}
+
 int Run(const Settings& settings) {
   const EndSignals signals;
   // A peer that has gone is told by write()'s error.
   std::signal(SIGPIPE, SIG_IGN);
 
   const auto logger = MakeLogger(settings.log_level, settings.log_format);
+  if (const absl::Status password = CheckPasswordFile(settings); !password.ok()) {
+    std::cerr << password.message() << '\n';
+    return kExitConfig;
+  }
   LimitsFile file = settings.limits_file.empty()
                         ? LimitsFile{.limits = DefaultLimits(settings.quota)}
                         : ReadLimitsFile(settings.limits_file);

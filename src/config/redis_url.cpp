@@ -1,6 +1,10 @@
 #include "ratelimiter/config/redis_url.h"
 
+#include <sys/un.h>
+
 #include <algorithm>
+#include <array>
+#include <cctype>
 #include <charconv>
 
 namespace ratelimiter {
@@ -36,60 +40,138 @@ std::optional<std::string> PercentDecode(std::string_view text) {
 
 bool ParseUserInfo(std::string_view text, RedisUrl& url) {
   const std::size_t colon = text.find(':');
-  if (colon == std::string_view::npos) return false;
   const auto user = PercentDecode(text.substr(0, colon));
-  const auto password = PercentDecode(text.substr(colon + 1));
-  if (!user.has_value() || !password.has_value() || password->empty()) return false;
+  if (!user.has_value()) return false;
   url.user = *user;
+  if (colon == std::string_view::npos) return !user->empty();
+  const auto password = PercentDecode(text.substr(colon + 1));
+  if (!password.has_value() || password->empty()) return false;
   url.password = *password;
   return true;
 }
 
-bool ParseHostAndPort(std::string_view text, RedisUrl& url) {
+std::optional<HostPort> ParseHostAndPort(std::string_view text, std::uint16_t default_port) {
+  HostPort result = {.host = {}, .port = default_port};
   std::string_view rest;
   if (text.starts_with('[')) {
     const std::size_t bracket = text.find(']');
-    if (bracket == std::string_view::npos) return false;
-    url.host = text.substr(1, bracket - 1);
+    if (bracket == std::string_view::npos) return std::nullopt;
+    result.host = text.substr(1, bracket - 1);
     rest = text.substr(bracket + 1);
   } else {
     const std::size_t colon = std::min(text.find(':'), text.size());
-    url.host = text.substr(0, colon);
+    result.host = text.substr(0, colon);
     rest = text.substr(colon);
   }
-  if (url.host.empty() || url.host.find_first_of(" \t\r\n/?#@") != std::string::npos) return false;
-  if (rest.empty()) return true;
-  if (!rest.starts_with(':')) return false;
+  if (result.host.empty() || result.host.find_first_of(" \t\r\n/?#@,") != std::string::npos) {
+    return std::nullopt;
+  }
+  if (rest.empty()) return result;
+  if (!rest.starts_with(':')) return std::nullopt;
   const auto port = ParseNumber<std::uint16_t>(rest.substr(1));
-  if (!port.has_value() || *port == 0) return false;
-  url.port = *port;
+  if (!port.has_value() || *port == 0) return std::nullopt;
+  result.port = *port;
+  return result;
+}
+
+bool ParseDatabase(std::string_view text, RedisUrl& url) {
+  const auto number = ParseNumber<std::uint32_t>(text);
+  url.database = number.value_or(0);
+  return number.has_value();
+}
+
+// Takes what is before the last '@' off: a password may hold one unescaped.
+bool TakeUserInfo(std::string_view& text, RedisUrl& url) {
+  const std::size_t at = text.rfind('@');
+  if (at == std::string_view::npos) return true;
+  const std::string_view user_info = text.substr(0, at);
+  text.remove_prefix(at + 1);
+  return ParseUserInfo(user_info, url);
+}
+
+// host[:port][/database]
+bool ParseServer(std::string_view text, RedisUrl& url) {
+  if (!TakeUserInfo(text, url)) return false;
+  const std::size_t slash = std::min(text.find('/'), text.size());
+  const auto server = ParseHostAndPort(text.substr(0, slash), url.port);
+  if (!server.has_value()) return false;
+  url.host = server->host;
+  url.port = server->port;
+  const std::string_view database = text.substr(std::min(slash + 1, text.size()));
+  return database.empty() || ParseDatabase(database, url);
+}
+
+// /path[?db=database]
+bool ParseSocket(std::string_view text, RedisUrl& url) {
+  constexpr std::size_t kMaxPathBytes = sizeof(sockaddr_un::sun_path) - 1;
+  constexpr std::string_view kDatabase = "?db=";
+  if (!text.starts_with('/')) {
+    // The path may hold an '@', too.
+    const std::size_t at = text.rfind("@/");
+    if (at == std::string_view::npos || !ParseUserInfo(text.substr(0, at), url)) return false;
+    text.remove_prefix(at + 1);
+  }
+  if (const std::size_t query = text.find('?'); query != std::string_view::npos) {
+    if (!text.substr(query).starts_with(kDatabase)) return false;
+    if (!ParseDatabase(text.substr(query + kDatabase.size()), url)) return false;
+    text = text.substr(0, query);
+  }
+  const auto path = PercentDecode(text);
+  if (!path.has_value() || path->size() < 2 || path->size() > kMaxPathBytes) return false;
+  if (path->find('\0') != std::string::npos) return false;
+  url.socket = *path;
   return true;
 }
+
+// host[:port],host[:port],…/master[/database]
+bool ParseSentinels(std::string_view text, RedisUrl& url) {
+  constexpr std::uint16_t kSentinelPort = 26379;
+  if (!TakeUserInfo(text, url)) return false;
+  const std::size_t slash = text.find('/');
+  if (slash == std::string_view::npos) return false;
+  std::string_view hosts = text.substr(0, slash);
+  while (true) {
+    const std::size_t comma = std::min(hosts.find(','), hosts.size());
+    const auto sentinel = ParseHostAndPort(hosts.substr(0, comma), kSentinelPort);
+    if (!sentinel.has_value()) return false;
+    url.sentinels.push_back(*sentinel);
+    if (comma == hosts.size()) break;
+    hosts.remove_prefix(comma + 1);
+  }
+  text.remove_prefix(slash + 1);
+  const std::size_t end = std::min(text.find('/'), text.size());
+  url.master = text.substr(0, end);
+  // What a sentinel takes for a name.
+  const bool named = !url.master.empty() && std::ranges::all_of(url.master, [](unsigned char c) {
+    return std::isalnum(c) != 0 || c == '.' || c == '-' || c == '_';
+  });
+  return named && (end == text.size() || ParseDatabase(text.substr(end + 1), url));
+}
+
+struct Scheme {
+  std::string_view begin;
+  bool (*parse)(std::string_view text, RedisUrl& url);
+};
+
+constexpr std::array<Scheme, 3> kSchemes = {
+    {{"redis://", ParseServer}, {"unix://", ParseSocket}, {"redis-sentinel://", ParseSentinels}}};
 
 }  // namespace
 
 std::optional<RedisUrl> ParseRedisUrl(std::string_view text) {
-  constexpr std::string_view kScheme = "redis://";
-  if (!text.starts_with(kScheme)) return std::nullopt;
-  text.remove_prefix(kScheme.size());
+  for (const Scheme& scheme : kSchemes) {
+    if (!text.starts_with(scheme.begin)) continue;
+    RedisUrl url;
+    if (!scheme.parse(text.substr(scheme.begin.size()), url)) return std::nullopt;
+    return url;
+  }
+  return std::nullopt;
+}
 
-  RedisUrl url;
-  // A password may hold '@' unescaped: the last one ends it.
-  if (const std::size_t at = text.rfind('@'); at != std::string_view::npos) {
-    if (!ParseUserInfo(text.substr(0, at), url)) return std::nullopt;
-    text.remove_prefix(at + 1);
-  }
-  if (const std::size_t slash = text.find('/'); slash != std::string_view::npos) {
-    const std::string_view database = text.substr(slash + 1);
-    if (!database.empty()) {
-      const auto number = ParseNumber<std::uint32_t>(database);
-      if (!number.has_value()) return std::nullopt;
-      url.database = *number;
-    }
-    text = text.substr(0, slash);
-  }
-  if (!ParseHostAndPort(text, url)) return std::nullopt;
-  return url;
+std::string_view WhyNotSupported(std::string_view text) {
+  if (text.starts_with("rediss://")) return "rediss:// (TLS) is not supported yet";
+  if (text.starts_with("redis-cluster://")) return "Redis Cluster is not supported yet";
+  return {};
 }
 
 }  // namespace ratelimiter

@@ -166,10 +166,27 @@ constexpr Setting kSettings[] = {
             [](const std::string& value, Settings& settings) {
               return ReadChoice(value, kStores, settings.store);
             }},
-    Setting{"REDIS_URL", "redis://127.0.0.1:6379", "redis://[user:password@]host[:port][/database]",
-            "the Redis that all instances share; %XX in user and password",
+    Setting{"REDIS_URL", "redis://127.0.0.1:6379",
+            "redis://[user:password@]host[:port][/database], "
+            "unix://[user:password@]/path[?db=database] with a path of 107 bytes at most, "
+            "redis-sentinel://[user:password@]host[:port],.../master[/database]",
+            "the Redis that all instances share; %XX in user, password and path",
             [](const std::string& value, Settings& settings) {
               return ReadRedisUrl(value, settings.redis_url);
+            }},
+    Setting{
+        "REDIS_PASSWORD_FILE", "", "a file's path; empty: none",
+        "whose first line is the password, instead of one in REDIS_URL (there user@ may stand); "
+        "read at each new connection",
+        [](const std::string& value, Settings& settings) {
+          settings.redis_password_file = value;
+          return true;
+        }},
+    Setting{"REDIS_SENTINEL_PASSWORD", "", "any; empty: none",
+            "the sentinels' own password, if they ask for one",
+            [](const std::string& value, Settings& settings) {
+              settings.redis_sentinel_password = value;
+              return true;
             }},
     Setting{"REDIS_TIMEOUT", "100ms", "1ms to 1m", "how long a call waits for Redis",
             [](const std::string& value, Settings& settings) {
@@ -318,9 +335,10 @@ std::string Shown(const Setting& setting, std::string_view value) {
 }
 
 std::string Rejection(const Setting& setting, const std::string& value) {
-  return fmt::format("{}: \"{}\" is not accepted; accepted: {} (environment {}, flag {})\n",
-                     setting.name, Shown(setting, value), setting.accepted, setting.name,
-                     FlagName(setting.name));
+  const std::string_view why = setting.name == "REDIS_URL" ? WhyNotSupported(value) : "";
+  return fmt::format("{}: \"{}\" is not accepted; {}{}accepted: {} (environment {}, flag {})\n",
+                     setting.name, Shown(setting, value), why, why.empty() ? "" : "; ",
+                     setting.accepted, setting.name, FlagName(setting.name));
 }
 
 // Of what belongs to no setting only a flag's name is shown: a value may be a
@@ -376,6 +394,20 @@ std::string PortConflict(const Settings& settings) {
       settings.port, settings.bind, settings.metrics_bind);
 }
 
+// Why there is no telling who we are at Redis; empty: there is.
+std::string_view PasswordConflict(const Settings& settings) {
+  const RedisUrl& url = settings.redis_url;
+  const bool in_file = !settings.redis_password_file.empty();
+  if (in_file && !url.password.empty()) {
+    return "REDIS_PASSWORD_FILE: is set beside a password in REDIS_URL; accepted: one of the two\n";
+  }
+  if (!in_file && !url.user.empty() && url.password.empty()) {
+    return "REDIS_URL: has a user without a password; accepted: user:password@ or "
+           ":password@ there, or REDIS_PASSWORD_FILE\n";
+  }
+  return {};
+}
+
 }  // namespace
 
 SettingsResult ReadSettings(int argc, const char* const* argv) {
@@ -424,7 +456,8 @@ SettingsResult ReadSettings(int argc, const char* const* argv) {
         kSettings[i].name);
   }
   // Between values that are accepted by themselves.
-  if (rejections.empty()) rejections += PortConflict(settings);
+  if (rejections.empty())
+    rejections.append(PortConflict(settings)).append(PasswordConflict(settings));
   const Quota& quota = settings.quota;
   // A number that was not accepted is still zero, and told already.
   if (quota.capacity > 0 && quota.refill_tokens > 0 && quota.refill_interval > 0us) {

@@ -15,6 +15,7 @@
 
 #include "command_writer.h"
 #include "error_treatment.h"
+#include "ratelimiter/base/secret_file.h"
 #include "ratelimiter/base/text.h"
 
 namespace ratelimiter {
@@ -54,6 +55,23 @@ absl::Status CheckVersion(const RedisReply& hello) {
                   Printable(server, 32), Printable(version, 32)));
 }
 
+// By what HELLO says, which needs no right of its own.
+absl::Status CheckMaster(const RedisReply& hello) {
+  const std::string_view role = FieldOf(hello, "role");
+  if (role == "master") return absl::OkStatus();
+  return absl::UnavailableError(fmt::format(
+      "the server is no master but \"{}\": a failover is under way, or the sentinels are wrong",
+      Printable(role, 32)));
+}
+
+absl::StatusOr<std::string> PasswordOf(const RedisServer& server) {
+  if (server.password_file.empty()) return server.password;
+  absl::StatusOr<std::string> password = ReadSecretFile(server.password_file);
+  if (password.ok()) return password;
+  return absl::UnavailableError(
+      fmt::format("{} (REDIS_PASSWORD_FILE)", std::string(password.status().message())));
+}
+
 absl::Status IntroductionRefused(const RedisReply& reply, std::string_view command) {
   const std::string_view text = reply.text();
   if (command == "HELLO" && text.find("unknown command") != std::string_view::npos) {
@@ -68,8 +86,13 @@ absl::Status IntroductionRefused(const RedisReply& reply, std::string_view comma
 }  // namespace
 
 std::string RedisServer::Address() const {
-  return host.find(':') == std::string::npos ? fmt::format("{}:{}", host, port)
-                                             : fmt::format("[{}]:{}", host, port);
+  if (!socket.empty()) return Printable(socket, kMaxMessageBytes);
+  if (sentinels.empty()) return HostPort{host, port}.Text();
+  std::string asked;
+  for (const HostPort& sentinel : sentinels) {
+    asked += fmt::format("{}{}", asked.empty() ? "" : ",", sentinel.Text());
+  }
+  return fmt::format("{} (sentinels {})", master, asked);
 }
 
 std::string FormatCommand(std::initializer_list<std::string_view> arguments) {
@@ -102,7 +125,8 @@ absl::StatusOr<Connection> Connection::Open(const RedisServer& server,
 
 absl::StatusOr<Connection> Connection::Connect(const std::string& address, std::uint16_t port,
                                                Deadline deadline) {
-  Connection connection(redisConnectNonBlock(address.c_str(), port));
+  Connection connection(address.starts_with('/') ? redisConnectUnixNonBlock(address.c_str())
+                                                 : redisConnectNonBlock(address.c_str(), port));
   redisContext* context = connection.context_.get();
   if (context == nullptr) return absl::UnavailableError("no memory for a connection");
   if (context->err != 0) return absl::UnavailableError(std::string(context->errstr));
@@ -117,10 +141,12 @@ absl::StatusOr<Connection> Connection::Connect(const std::string& address, std::
 
 absl::Status Connection::Introduce(const RedisServer& server, Deadline deadline) {
   const std::string_view user = server.user.empty() ? "default" : std::string_view(server.user);
+  const absl::StatusOr<std::string> password = PasswordOf(server);
+  if (!password.ok()) return password.status();
   std::string commands =
-      server.password.empty()
+      password->empty()
           ? FormatCommand({"HELLO", "2", "SETNAME", "ratelimiterd"})
-          : FormatCommand({"HELLO", "2", "AUTH", user, server.password, "SETNAME", "ratelimiterd"});
+          : FormatCommand({"HELLO", "2", "AUTH", user, *password, "SETNAME", "ratelimiterd"});
   if (server.database != 0) {
     commands += FormatCommand({"SELECT", std::to_string(server.database)});
   }
@@ -130,6 +156,9 @@ absl::Status Connection::Introduce(const RedisServer& server, Deadline deadline)
   if (absl::Status came = Receive(reply, deadline); !came.ok()) return came;
   if (reply.type() == RedisReply::Type::kError) return IntroductionRefused(reply, "HELLO");
   if (absl::Status version = CheckVersion(reply); !version.ok()) return version;
+  if (!server.sentinels.empty()) {
+    if (absl::Status master = CheckMaster(reply); !master.ok()) return master;
+  }
 
   if (server.database != 0) {
     if (absl::Status came = Receive(reply, deadline); !came.ok()) return came;

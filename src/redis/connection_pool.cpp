@@ -20,14 +20,14 @@ bool Answers(const absl::Status& check) { return check.ok() || absl::IsInternal(
 
 ConnectionPool::ConnectionPool(const RedisOptions& options, std::string_view key_prefix,
                                const Script& script, Metrics& metrics, const Clock& clock,
-                               std::unique_ptr<Resolver> resolver)
+                               std::unique_ptr<Locator> locator)
     : key_prefix_(key_prefix),
       breaker_(clock, std::random_device{}()),
-      resolver_(std::move(resolver)),
+      locator_(std::move(locator)),
       lanes_([&] {
         std::vector<std::unique_ptr<Lane>> lanes(options.pool_size);
         for (auto& lane : lanes) {
-          lane = std::make_unique<Lane>(options.server, options.timeout, script, *resolver_,
+          lane = std::make_unique<Lane>(options.server, options.timeout, script, *locator_,
                                         breaker_, metrics);
         }
         return lanes;

@@ -9,12 +9,12 @@
 
 #include "breaker.h"
 #include "lane.h"
+#include "locator.h"
 #include "prober.h"
 #include "ratelimiter/base/clock.h"
 #include "ratelimiter/metrics/metrics.h"
 #include "ratelimiter/redis/redis_token_bucket.h"
 #include "ratelimiter/redis/script.h"
-#include "resolver.h"
 #include "script_call.h"
 
 namespace ratelimiter {
@@ -28,7 +28,7 @@ class ConnectionPool {
   // `key_prefix`: what keys begin with, the layout's version included. What it is
   // given must outlive it.
   ConnectionPool(const RedisOptions& options, std::string_view key_prefix, const Script& script,
-                 Metrics& metrics, const Clock& clock, std::unique_ptr<Resolver> resolver);
+                 Metrics& metrics, const Clock& clock, std::unique_ptr<Locator> locator);
 
   // Has Redis run the calls, as Lane::Run does. Calls of one bucket go the same
   // way, so that they can be folded.
@@ -42,7 +42,7 @@ class ConnectionPool {
  private:
   const std::string_view key_prefix_;
   Breaker breaker_;
-  const std::unique_ptr<Resolver> resolver_;
+  const std::unique_ptr<Locator> locator_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   Prober prober_;  // Last, for it uses the others.
 };

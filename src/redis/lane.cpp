@@ -31,6 +31,14 @@ bool IsOfABucket(const RedisReply& reply) {
   return reply.IsError("WRONGTYPE ") || reply.IsError("ERR user_script:");
 }
 
+absl::StatusOr<Connection> OpenAt(RedisServer server, const Location& location, Deadline deadline) {
+  if (location.port != 0) server.port = location.port;
+  absl::StatusOr<Connection> opened = Connection::Open(server, location.addresses, deadline);
+  if (opened.ok() || location.source.empty()) return opened;
+  return absl::Status(opened.status().code(), fmt::format("at {}: {}", location.source,
+                                                          std::string(opened.status().message())));
+}
+
 std::vector<ScriptCall*> Unanswered(const Pipeline& pipeline) {
   std::vector<ScriptCall*> calls;
   for (const Pipeline::Command& command : pipeline.commands()) {
@@ -44,9 +52,9 @@ std::vector<ScriptCall*> Unanswered(const Pipeline& pipeline) {
 }  // namespace
 
 Lane::Lane(const RedisServer& server, std::chrono::milliseconds timeout, const Script& script,
-           Resolver& resolver, Breaker& breaker, Metrics& metrics)
+           Locator& locator, Breaker& breaker, Metrics& metrics)
     : queue_(kMaxWaiting),
-      resolver_(resolver),
+      locator_(locator),
       breaker_(breaker),
       metrics_(metrics),
       server_(server),
@@ -99,7 +107,7 @@ void Lane::Lead(Errand& own) {
   connection_.reset();
   // A master that was demoted still lets us connect, while the name points to
   // its successor.
-  resolver_.Refresh();
+  locator_.Refresh();
 }
 
 void Lane::FailAll(const Errand& own, TurnQueue<Errand>::Turn& turn, const absl::Status& error) {
@@ -108,16 +116,19 @@ void Lane::FailAll(const Errand& own, TurnQueue<Errand>::Turn& turn, const absl:
 }
 
 absl::Status Lane::Connect(Deadline deadline) {
-  if (connection_ != nullptr && !connection_->IsStale()) return absl::OkStatus();
+  if (connection_ != nullptr && epoch_ == locator_.epoch() && !connection_->IsStale()) {
+    return absl::OkStatus();
+  }
   connection_.reset();
-  const absl::StatusOr<std::vector<std::string>> addresses = resolver_.Addresses(deadline);
+  const absl::StatusOr<Location> location = locator_.Find(deadline);
   absl::StatusOr<Connection> opened =
-      addresses.ok() ? Connection::Open(server_, *addresses, deadline) : addresses.status();
+      location.ok() ? OpenAt(server_, *location, deadline) : location.status();
   if (!opened.ok()) {
-    resolver_.Refresh();  // The name may point elsewhere by now.
+    locator_.Refresh();  // The name may point elsewhere by now.
     return opened.status();
   }
   connection_ = std::make_unique<Connection>(*std::move(opened));
+  epoch_ = location->epoch;
   return absl::OkStatus();
 }
 

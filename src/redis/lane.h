@@ -9,13 +9,13 @@
 #include <absl/status/status.h>
 
 #include "breaker.h"
+#include "locator.h"
 #include "pipeline.h"
 #include "ratelimiter/base/clock.h"
 #include "ratelimiter/metrics/metrics.h"
 #include "ratelimiter/redis/connection.h"
 #include "ratelimiter/redis/redis_reply.h"
 #include "ratelimiter/redis/script.h"
-#include "resolver.h"
 #include "script_call.h"
 #include "turn_queue.h"
 
@@ -41,7 +41,7 @@ class Lane {
   // What they are given must outlive it. `timeout`: how long a caller waits until
   // its calls are sent, and a write for its replies.
   Lane(const RedisServer& server, std::chrono::milliseconds timeout, const Script& script,
-       Resolver& resolver, Breaker& breaker, Metrics& metrics);
+       Locator& locator, Breaker& breaker, Metrics& metrics);
 
   // Has Redis run the calls, and gives each its answer or error. Waits for min(
   // `deadline`, timeout) until they are sent, and then for timeout. Precondition: the
@@ -84,7 +84,7 @@ class Lane {
 
   // Self-synchronised.
   TurnQueue<Errand> queue_;
-  Resolver& resolver_;
+  Locator& locator_;
   Breaker& breaker_;
   Metrics& metrics_;
 
@@ -96,6 +96,7 @@ class Lane {
 
   // Of the one who leads.
   std::unique_ptr<Connection> connection_;
+  std::uint64_t epoch_ = 0;  // Of where the connection leads to.
   Pipeline pipeline_;
   bool observed_ = false;
   bool script_missing_ = false;

@@ -8,8 +8,8 @@
 
 #include "connection_pool.h"
 #include "deny_cache.h"
+#include "locator.h"
 #include "pipeline.h"
-#include "resolver.h"
 #include "script_call.h"
 
 namespace ratelimiter {
@@ -46,7 +46,7 @@ RedisTokenBucket::RedisTokenBucket(RedisOptions options, Metrics& metrics, const
       clock_(clock),
       denied_(std::make_unique<DenyCache>(options_.deny_cache_size, options_.deny_cache_max_age)),
       pool_(std::make_unique<ConnectionPool>(options_, key_prefix_, script_, metrics, clock_,
-                                             std::make_unique<Resolver>(options_.server.host))) {}
+                                             MakeLocator(options_.server, options_.timeout))) {}
 
 RedisTokenBucket::~RedisTokenBucket() = default;
 

@@ -70,6 +70,12 @@ absl::StatusOr<std::vector<std::string>> Resolver::Addresses(Deadline deadline) 
   return state_->addresses;
 }
 
+absl::StatusOr<Location> Resolver::Find(Deadline deadline) {
+  absl::StatusOr<std::vector<std::string>> addresses = Addresses(deadline);
+  if (!addresses.ok()) return addresses.status();
+  return Location{.addresses = *std::move(addresses)};
+}
+
 void Resolver::Refresh() {
   const std::lock_guard lock(state_->mutex);
   state_->wanted = true;

@@ -8,6 +8,7 @@
 
 #include <absl/status/statusor.h>
 
+#include "locator.h"
 #include "ratelimiter/base/clock.h"
 
 namespace ratelimiter {
@@ -23,23 +24,23 @@ absl::StatusOr<std::vector<std::string>> ResolveBySystem(const std::string& host
 // has no timeout that a caller could set.
 //
 // Thread-safe. Destroying it never waits for a resolution that hangs.
-class Resolver {
+class Resolver final : public Locator {
  public:
   // Begins to resolve at once, and rests for `min_interval` after each time.
   explicit Resolver(std::string host, Resolve resolve = ResolveBySystem,
                     std::chrono::milliseconds min_interval = std::chrono::seconds(1));
-  ~Resolver();
-  Resolver(const Resolver&) = delete;
-  Resolver& operator=(const Resolver&) = delete;
+  ~Resolver() override;
 
   // What was found last. Waits only while nothing is known yet, until
   // `deadline`. Errors: UNAVAILABLE with the resolver's reason;
   // DEADLINE_EXCEEDED.
   absl::StatusOr<std::vector<std::string>> Addresses(Deadline deadline) const;
 
+  absl::StatusOr<Location> Find(Deadline deadline) override;
+
   // Has the host resolved again as soon as it may be; what was found last stays
   // until then, and if it fails.
-  void Refresh();
+  void Refresh() override;
 
  private:
   struct State;

@@ -193,8 +193,8 @@ def test_connections_that_redis_closes_are_replaced_and_not_leaked(redis):
 
 @pytest.mark.parametrize("password, says", [
     ("", "Redis asks for a password"),
-    (":wrong@", "Redis refuses the user or the password"),
-    ("no-such-user:right@", "Redis refuses the user or the password"),
+    (":wrong@", "Redis refuses the user or password"),
+    ("no-such-user:right@", "Redis refuses the user or password"),
 ], ids=["no password", "wrong password", "wrong user"])
 def test_credentials_that_redis_refuses(password, says):
     with harness.redis_server("--requirepass", "right") as redis, harness.daemon(

@@ -20,7 +20,10 @@ BAD = {
     "METRICS_MAX_USERS": ["1000001", "-1", "many"],
     "STORE": ["disk", "Redis"],
     "REDIS_URL": ["127.0.0.1:6379", "http://127.0.0.1", "redis://", "redis://h:0",
-                  "redis://h:65536", "redis://h/x"],
+                  "redis://h:65536", "redis://h/x", "unix://h", "unix:///", "redis-sentinel://h"],
+    # Any path or password may be one.
+    "REDIS_PASSWORD_FILE": [],
+    "REDIS_SENTINEL_PASSWORD": [],
     "REDIS_TIMEOUT": ["0", "100", "1.5s", "61s", "999us", "-1s", "1 s"],
     "REDIS_POOL_SIZE": ["0", "65", "few"],
     "DENY_CACHE_MAX_AGE": ["100", "61s", "-1s"],
@@ -271,6 +274,9 @@ URL = f"redis://user:{SECRET}@host"
     f"redis://user:{SECRET}@host:port", f"redis://user:{SECRET}@", f"redis://{SECRET}@host",
     f"redis://user:{SECRET}", f"http://user:{SECRET}@host", f"redis://user:a@{SECRET}@host:port",
     f"redis://user:{SECRET}%@host", f"redis://user:{SECRET}/@host:port",
+    f"unix://user:{SECRET}@path", f"unix://user:{SECRET}", f"redis-sentinel://user:{SECRET}@host",
+    f"redis-sentinel://user:{SECRET}/m", f"rediss://user:{SECRET}@host",
+    f"redis-cluster://user:{SECRET}@a,b",
 ])
 def test_no_secret_is_printed_of_a_bad_url(url):
     for done in (harness.run_to_end(REDIS_URL=url), harness.run_to_end(f"--redis-url={url}")):
@@ -283,7 +289,7 @@ def test_no_secret_is_printed_of_a_bad_url(url):
     ([URL], 2), (["--redis-url", URL, URL], 2), ([f"--redis-url={URL}"] * 2, 2),
 ], ids=["help", "bad value", "unknown flag", "misspelt flag", "no flag", "one too many", "twice"])
 def test_no_secret_is_printed_of_a_good_url(flags, code):
-    done = harness.run_to_end(*flags, REDIS_URL=URL)
+    done = harness.run_to_end(*flags, REDIS_URL=URL, REDIS_SENTINEL_PASSWORD=SECRET)
     assert done.returncode == code
     assert done.stdout + done.stderr and SECRET not in done.stdout + done.stderr
 

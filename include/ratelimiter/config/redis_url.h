@@ -4,13 +4,21 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
+
+#include "ratelimiter/base/host_port.h"
 
 namespace ratelimiter {
 
-// redis://[user:password@]host[:port][/database]
+// Where Redis is, in one of three ways, and who we are there.
 struct RedisUrl {
-  std::string host;
+  std::string host{};
   std::uint16_t port = 6379;
+  // Of a Unix socket, instead of host and port.
+  std::string socket{};
+  // Instead of these: who knows where the master of this name is.
+  std::vector<HostPort> sentinels{};
+  std::string master{};
   // Empty: none was given.
   std::string user{};
   std::string password{};
@@ -19,11 +27,17 @@ struct RedisUrl {
   friend bool operator==(const RedisUrl&, const RedisUrl&) = default;
 };
 
-inline constexpr std::string_view kRedisUrlForm = "redis://[user:password@]host[:port][/database]";
-
-// Reads kRedisUrlForm. User and password may hold any byte as %XX; an IPv6
-// address stands in brackets; "redis://:password@host" is the default user's.
-// nullopt: anything else.
+// Reads
+//   redis://[user:password@]host[:port][/database]
+//   unix://[user:password@]/path[?db=database]
+//   redis-sentinel://[user:password@]host[:port],…/master[/database]
+// User, password and path may hold any byte as %XX; an IPv6 address stands in
+// brackets; ":password@" is the default user's, "user@" one's whose password comes
+// from elsewhere. nullopt: anything else.
 std::optional<RedisUrl> ParseRedisUrl(std::string_view text);
+
+// What is to be said of a form of address that others know and ParseRedisUrl does not;
+// empty: nothing.
+std::string_view WhyNotSupported(std::string_view text);
 
 }  // namespace ratelimiter

@@ -27,6 +27,10 @@ struct Settings {
   std::uint16_t metrics_port = 0;
   StoreKind store = StoreKind::kRedis;
   RedisUrl redis_url;
+  // Where the password is, if it is not in redis_url. Empty: no file.
+  std::string redis_password_file;
+  // Of the sentinels of redis_url. Empty: none.
+  std::string redis_sentinel_password;
   std::chrono::milliseconds redis_timeout{0};
   std::size_t redis_pool_size = 0;
   std::chrono::microseconds deny_cache_max_age{0};

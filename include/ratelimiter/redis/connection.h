@@ -12,21 +12,31 @@
 #include <hiredis/hiredis.h>
 
 #include "ratelimiter/base/clock.h"
+#include "ratelimiter/base/host_port.h"
 #include "ratelimiter/redis/redis_reply.h"
 
 namespace ratelimiter {
 
-// Where Redis is and who we are there.
+// Where Redis is, in one of three ways, and who we are there.
 struct RedisServer {
   std::string host = "127.0.0.1";
   std::uint16_t port = 6379;
+  // Not empty: the path of a Unix socket, instead of host and port.
+  std::string socket{};
+  // Not empty: who is asked where the master of this name is, instead of these.
+  std::vector<HostPort> sentinels{};
+  std::string master{};
+  // Empty: they ask for none.
+  std::string sentinel_password{};
   // Empty: the default user.
   std::string user{};
-  // Empty: no authentication.
+  // Both empty: no authentication. The file's first line is the password, and is
+  // read at each connection.
   std::string password{};
+  std::string password_file{};
   std::uint32_t database = 0;
 
-  // "host:port", for messages.
+  // For messages: "host:port", a path, or the master's name and the sentinels.
   std::string Address() const;
 };
 
@@ -41,9 +51,10 @@ std::string FormatCommand(std::initializer_list<std::string_view> arguments);
 // reply. Not thread-safe.
 class Connection {
  public:
-  // Connects to the first of `addresses` (numeric) that accepts, authenticates,
-  // selects the database, and checks that the server is Redis 7.0 or later, or
-  // Valkey. Each has an equal share of the time that is left. Errors: UNAVAILABLE, with the reason;
+  // Connects to the first of `addresses` (numeric, or a socket's path) that accepts,
+  // authenticates, selects the database, and checks that the server is Redis 7.0 or
+  // later, or Valkey, and where sentinels led to it, that it is a master. Each has an
+  // equal share of the time that is left. Errors: UNAVAILABLE, with the reason;
   // DEADLINE_EXCEEDED.
   static absl::StatusOr<Connection> Open(const RedisServer& server,
                                          const std::vector<std::string>& addresses,

@@ -24,7 +24,27 @@ TEST(RedisUrlTest, ReadsEveryForm) {
       {"redis://[fe80::1]:6380/3", {.host = "fe80::1", .port = 6380, .database = 3}},
       {"redis://:secret@cache", {.host = "cache", .password = "secret"}},
       {"redis://me:secret@[::1]:1/2",
-       {.host = "::1", .port = 1, .user = "me", .password = "secret", .database = 2}}};
+       {.host = "::1", .port = 1, .user = "me", .password = "secret", .database = 2}},
+      {"redis://me@cache", {.host = "cache", .user = "me"}},
+      {"unix:///run/redis.sock", {.socket = "/run/redis.sock"}},
+      {"unix:///run/redis.sock?db=3", {.socket = "/run/redis.sock", .database = 3}},
+      {"unix:///run/a%20b%3Fc.sock", {.socket = "/run/a b?c.sock"}},
+      {"unix:///run/a@b/c@d", {.socket = "/run/a@b/c@d"}},
+      {"unix://me@/redis", {.socket = "/redis", .user = "me"}},
+      {"unix://:secret@/redis", {.socket = "/redis", .password = "secret"}},
+      {"unix://me:secret@/run/redis?db=1",
+       {.socket = "/run/redis", .user = "me", .password = "secret", .database = 1}},
+      {"unix:///" + std::string(106, 'x'), {.socket = "/" + std::string(106, 'x')}},
+      {"redis-sentinel://a/mymaster", {.sentinels = {{"a", 26379}}, .master = "mymaster"}},
+      {"redis-sentinel://a:1,10.0.0.2,[::1]:3,[::2]/My.master_1-2/4",
+       {.sentinels = {{"a", 1}, {"10.0.0.2", 26379}, {"::1", 3}, {"::2", 26379}},
+        .master = "My.master_1-2",
+        .database = 4}},
+      {"redis-sentinel://me:secret@a,b/m",
+       {.sentinels = {{"a", 26379}, {"b", 26379}},
+        .master = "m",
+        .user = "me",
+        .password = "secret"}}};
   for (const auto& [text, url] : cases) EXPECT_EQ(ParseRedisUrl(text), url) << text;
 }
 
@@ -36,6 +56,13 @@ TEST(RedisUrlTest, APasswordMayHoldAnyByte) {
     EXPECT_EQ(
         ParseRedisUrl("redis://me:" + written + "@cache:1/2"),
         (RedisUrl{.host = "cache", .port = 1, .user = "me", .password = password, .database = 2}))
+        << written;
+    EXPECT_EQ(ParseRedisUrl("unix://me:" + written + "@/redis"),
+              (RedisUrl{.socket = "/redis", .user = "me", .password = password}))
+        << written;
+    EXPECT_EQ(
+        ParseRedisUrl("redis-sentinel://me:" + written + "@a/m"),
+        (RedisUrl{.sentinels = {{"a", 26379}}, .master = "m", .user = "me", .password = password}))
         << written;
   }
 }
@@ -79,7 +106,6 @@ TEST(RedisUrlTest, RefusesAnythingElse) {
                            "redis://[::1]6379",
                            "redis://::1",
                            "redis://::1:6379",
-                           "redis://me@cache",
                            "redis://me:@cache",
                            "redis://@cache",
                            "redis://me:secret@",
@@ -87,8 +113,54 @@ TEST(RedisUrlTest, RefusesAnythingElse) {
                            "redis://me:%2@cache",
                            "redis://me:%zz@cache",
                            "redis://me:%-1@cache",
-                           "redis://m%e:secret@cache"}) {
+                           "redis://m%e:secret@cache",
+                           "redis://a,b",
+                           "redis-cluster://a,b",
+                           "unix:",
+                           "unix://",
+                           "unix:///",
+                           "unix:/redis",
+                           "unix://redis",
+                           "unix://me:secret@redis",
+                           "unix://me:@/redis",
+                           "unix://@/redis",
+                           "unix:///redis?",
+                           "unix:///redis?db",
+                           "unix:///redis?db=",
+                           "unix:///redis?db=x",
+                           "unix:///redis?db=1&db=2",
+                           "unix:///redis?timeout=1",
+                           "unix:///redis%",
+                           "unix:///redis%00",
+                           "redis-sentinel://",
+                           "redis-sentinel://a",
+                           "redis-sentinel://a/",
+                           "redis-sentinel:///m",
+                           "redis-sentinel://,/m",
+                           "redis-sentinel://a,/m",
+                           "redis-sentinel://,a/m",
+                           "redis-sentinel://a:0/m",
+                           "redis-sentinel://a:b/m",
+                           "redis-sentinel://a b/m",
+                           "redis-sentinel://a/m m",
+                           "redis-sentinel://a/m/",
+                           "redis-sentinel://a/m/x",
+                           "redis-sentinel://a/m/0/1",
+                           "redis-sentinel://a/m?db=1",
+                           "redis-sentinel://me:@a/m"}) {
     EXPECT_EQ(ParseRedisUrl(text), std::nullopt) << '"' << text << '"';
+  }
+}
+
+TEST(RedisUrlTest, RefusesAPathThatNoSocketCanHave) {
+  EXPECT_EQ(ParseRedisUrl("unix:///" + std::string(107, 'x')), std::nullopt);
+}
+
+TEST(RedisUrlTest, WhatOthersKnowIsSaidNotToBeSupported) {
+  EXPECT_EQ(WhyNotSupported("rediss://cache"), "rediss:// (TLS) is not supported yet");
+  EXPECT_EQ(WhyNotSupported("redis-cluster://a,b"), "Redis Cluster is not supported yet");
+  for (const char* text : {"", "cache", "redis://cache", "http://cache"}) {
+    EXPECT_EQ(WhyNotSupported(text), "") << text;
   }
 }
 

@@ -41,6 +41,7 @@ struct Setting {
 };
 
 std::string Shown(const RedisUrl& url) {
+  if (!url.socket.empty()) return "unix://" + url.socket;
   const std::string database = url.database == 0 ? "" : fmt::format("/{}", url.database);
   return fmt::format("redis://{}:{}{}", url.host, url.port, database);
 }
@@ -95,9 +96,24 @@ const std::vector<Setting>& AllSettings() {
        "--redis-url",
        "redis://127.0.0.1:6379",
        "redis://cache:1/2",
-       "redis://other:3/4",
+       "unix:///run/redis.sock",
        [](const Settings& settings) { return Shown(settings.redis_url); },
-       {"cache:6379", "rediss://cache", "redis://cache:0"}},
+       {"cache:6379", "rediss://cache", "redis-cluster://a,b", "redis://cache:0", "unix://redis",
+        "unix:///" + std::string(107, 'x'), "redis-sentinel://a"}},
+      {"REDIS_PASSWORD_FILE",
+       "--redis-password-file",
+       "",
+       "password",
+       "/run/secrets/a b",
+       [](const Settings& settings) { return settings.redis_password_file; },
+       {}},
+      {"REDIS_SENTINEL_PASSWORD",
+       "--redis-sentinel-password",
+       "",
+       "hunter2",
+       "p@ss word",
+       [](const Settings& settings) { return settings.redis_sentinel_password; },
+       {}},
       {"REDIS_TIMEOUT",
        "--redis-timeout",
        "100ms",
@@ -429,6 +445,8 @@ TEST_F(SettingsTest, ARedisUrlIsReadWhole) {
 TEST_F(SettingsTest, NoSecretIsToldOfABadRedisUrl) {
   for (const char* url :
        {"redis://me:hunter2@cache:0", "redis://:hunter2@", "rediss://:hunter2@cache",
+        "redis-cluster://me:hunter2@a,b", "unix://me:hunter2@redis", "unix://me:hunter2",
+        "redis-sentinel://me:hunter2@a", "redis-sentinel://me:hunter2/m", "redis://hunter2@cache",
         "me:hunter2@cache", "redis://me:@hunter2@cache:x", "redis://me:hunter2/@cache/x",
         "redis://:hunter2", "redis://me:hunter2%40cache", "redis://me:hunter2:6379",
         "me:hunter2"}) {
@@ -450,8 +468,33 @@ TEST_F(SettingsTest, WhatIsNoSecretIsToldOfABadRedisUrl) {
   }
 }
 
+TEST_F(SettingsTest, AFormThatIsNotSupportedIsToldAsSuch) {
+  EXPECT_THAT(Read({"--redis-url", "rediss://cache"}).message,
+              StartsWith("REDIS_URL: \"rediss://cache\" is not accepted; rediss:// (TLS) is not "
+                         "supported yet; accepted: redis://"));
+}
+
+TEST_F(SettingsTest, APasswordIsInTheUrlOrInAFile) {
+  const SettingsResult both =
+      Read({"--redis-url", "redis://me:hunter2@cache", "--redis-password-file", "password"});
+  EXPECT_EQ(both.exit_code, 78);
+  EXPECT_EQ(both.message,
+            "REDIS_PASSWORD_FILE: is set beside a password in REDIS_URL; accepted: one of the "
+            "two\n");
+  const SettingsResult none = Read({"--redis-url", "redis://hunter2@cache"});
+  EXPECT_EQ(none.exit_code, 78);
+  EXPECT_THAT(none.message,
+              AllOf(StartsWith("REDIS_URL: has a user without a password; accepted: "),
+                    HasSubstr("REDIS_PASSWORD_FILE"), Not(HasSubstr("hunter2"))));
+  EXPECT_EQ(Read({"--redis-url", "redis://me@cache", "--redis-password-file", "password"})
+                .settings.value_or(Settings{})
+                .redis_url,
+            (RedisUrl{.host = "cache", .user = "me"}));
+}
+
 TEST_F(SettingsTest, NoSecretIsInTheHelp) {
   environment_.Set("REDIS_URL", "redis://me:hunter2@cache");
+  environment_.Set("REDIS_SENTINEL_PASSWORD", "hunter2");
   EXPECT_THAT(Read({"--help"}).message, Not(HasSubstr("hunter2")));
 }
 

@@ -1,5 +1,9 @@
 #include "ratelimiter/redis/connection.h"
 
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
 #include <future>
 #include <string>
 #include <string_view>
@@ -57,6 +61,16 @@ TEST(FormatCommandTest, GivesEveryArgumentWithItsLength) {
 TEST(RedisServerTest, ItsAddressIsWrittenWithThePort) {
   EXPECT_EQ((RedisServer{.host = "cache", .port = 1}.Address()), "cache:1");
   EXPECT_EQ((RedisServer{.host = "::1", .port = 1}.Address()), "[::1]:1");
+}
+
+TEST(RedisServerTest, ASocketsAddressIsItsPath) {
+  EXPECT_EQ((RedisServer{.socket = "/run/redis.sock"}.Address()), "/run/redis.sock");
+  EXPECT_EQ((RedisServer{.socket = "/run/\nforged"}.Address()), "/run/\uFFFDforged");
+}
+
+TEST(RedisServerTest, AMastersAddressIsItsNameAndTheSentinels) {
+  EXPECT_EQ((RedisServer{.sentinels = {{"a", 1}, {"::1", 2}}, .master = "mymaster"}.Address()),
+            "mymaster (sentinels a:1,[::1]:2)");
 }
 
 class ConnectionTest : public RedisTest {
@@ -141,7 +155,8 @@ TEST_F(ConnectionTest, AMissingPasswordIsToldWithTheSetting) {
   server().Run({"CONFIG", "SET", "requirepass", "hunter2"});
   EXPECT_THAT(
       Open(server().address()),
-      FailsWith(kUnavailable, EndsWith("; Redis asks for a password: set it in REDIS_URL")));
+      FailsWith(kUnavailable, EndsWith("; Redis asks for a password: set it in REDIS_URL or "
+                                       "REDIS_PASSWORD_FILE")));
 }
 
 TEST_F(ConnectionTest, AWrongPasswordIsToldWithTheSettingAndWithoutThePassword) {
@@ -149,9 +164,49 @@ TEST_F(ConnectionTest, AWrongPasswordIsToldWithTheSettingAndWithoutThePassword) 
   for (const char* user : {"", "nobody"}) {
     EXPECT_THAT(Open(With(user, "hunter2")),
                 FailsWith(kUnavailable,
-                          AllOf(EndsWith("; Redis refuses the user or the password in REDIS_URL"),
+                          AllOf(EndsWith("; Redis refuses the user or password of REDIS_URL or "
+                                         "REDIS_PASSWORD_FILE"),
                                 Not(HasSubstr("hunter2")))));
   }
+}
+
+TEST_F(ConnectionTest, ReadsThePasswordFromItsFileAtEachConnection) {
+  const std::string path = ::testing::TempDir() + "password." + std::to_string(getpid());
+  RedisServer address = server().address();
+  address.password_file = path;
+  for (const char* password : {"first", "second"}) {
+    server().Run({"CONFIG", "SET", "requirepass", password});
+    std::ofstream(path) << password << '\n';
+    EXPECT_THAT(Open(address), Succeeds());
+  }
+  std::filesystem::remove(path);
+  EXPECT_THAT(Open(address),
+              FailsWith(kUnavailable, "cannot read " + path +
+                                          ": No such file or directory (REDIS_PASSWORD_FILE)"));
+}
+
+TEST_F(ConnectionTest, ConnectsThroughAUnixSocket) {
+  const std::string path = ::testing::TempDir() + "redis." + std::to_string(getpid());
+  const RedisServerProcess on_socket({"--unixsocket", path});
+  const RedisServer address = {.socket = path, .database = 2};
+  auto connection = Connection::Open(address, {path}, In(kLong));
+  ASSERT_THAT(connection, Succeeds());
+  EXPECT_FALSE(connection->IsStale());
+  EXPECT_THAT(Text(*Ask(*connection, FormatCommand({"CLIENT", "INFO"}))), HasSubstr(" db=2 "));
+  std::filesystem::remove(path);
+  EXPECT_THAT(Connection::Open(address, {path}, In(kLong)),
+              FailsWith(kUnavailable, "No such file or directory"));
+}
+
+TEST_F(ConnectionTest, WhereSentinelsLeadItTakesAMasterAndNothingElse) {
+  RedisServer address = server().address();
+  address.sentinels = {{"a", 1}};
+  EXPECT_THAT(Open(address), Succeeds());
+  server().Run({"REPLICAOF", "127.0.0.1", "1"});
+  EXPECT_THAT(Open(address), FailsWith(kUnavailable,
+                                       "the server is no master but \"replica\": a failover is "
+                                       "under way, or the sentinels are wrong"));
+  server().Run({"REPLICAOF", "NO", "ONE"});
 }
 
 TEST_F(ConnectionTest, TriesTheAddressesInTurn) {
@@ -317,10 +372,10 @@ TEST(ConnectionToFakeTest, ARefusalIsToldAsRedisSaysIt) {
        "Redis refused HELLO: ERR max number of clients reached; raise Redis's maxclients"},
       {"-NOAUTH HELLO must be called with the client already authenticated\r\n",
        "Redis refused HELLO: NOAUTH HELLO must be called with the client already authenticated; "
-       "Redis asks for a password: set it in REDIS_URL"},
+       "Redis asks for a password: set it in REDIS_URL or REDIS_PASSWORD_FILE"},
       {"-WRONGPASS invalid username-password pair\r\n",
        "Redis refused HELLO: WRONGPASS invalid username-password pair; Redis refuses the user or "
-       "the password in REDIS_URL"},
+       "password of REDIS_URL or REDIS_PASSWORD_FILE"},
       {"-ERR \x1B[31m" + std::string(1'000, 'x') + "\r\n",
        "Redis refused HELLO: ERR \uFFFD[31m" + std::string(189, 'x')}};
   for (const auto& [answer, message] : cases) {

@@ -23,6 +23,7 @@
 #include "ratelimiter/redis/redis_token_bucket.h"
 #include "redis/breaker.h"
 #include "redis/connection_pool.h"
+#include "redis/locator.h"
 #include "redis/resolver.h"
 #include "redis/script_call.h"
 #include "support/decide.h"
@@ -139,6 +140,25 @@ MATCHER(IsUnavailable, "") {
 
 const auto kDeadlinePassed =
     FailsWith(kDeadlineExceeded, "the call's deadline passed before Redis was asked");
+
+// A server that moves about on this machine.
+class MovingLocator final : public Locator {
+ public:
+  absl::StatusOr<Location> Find(Deadline /*deadline*/) override {
+    return Location{
+        .addresses = {"127.0.0.1"}, .port = port_, .source = "there, as I say", .epoch = epoch_};
+  }
+  std::uint64_t epoch() const override { return epoch_; }
+
+  void Move(std::uint16_t port) {
+    port_ = port;
+    ++epoch_;
+  }
+
+ private:
+  std::uint16_t port_ = 0;
+  std::uint64_t epoch_ = 0;
+};
 
 class LaneTest : public RedisTest {
  protected:
@@ -423,6 +443,28 @@ TEST_F(LaneTest, ABrokenConnectionHasTheNameResolvedAgain) {
   EXPECT_THAT(Take(lane, "user"), IsUnavailable());
   EXPECT_TRUE(Eventually([&] { return *resolved == 3; }));
   server().Start();
+}
+
+TEST_F(LaneTest, AConnectionIsGivenUpWhenTheServerHasMoved) {
+  MovingLocator locator;
+  Lane lane(address_, kLong, script_, locator, breaker_, metrics_);
+  EXPECT_THAT(Take(lane, "user"), Leaves(4));
+  EXPECT_THAT(Take(lane, "user"), Leaves(3));
+  EXPECT_EQ(Connections(), 1);
+  const RedisServerProcess elsewhere;
+  locator.Move(elsewhere.address().port);
+  EXPECT_THAT(Take(lane, "user"), Leaves(4));
+  EXPECT_EQ(Connections(), 1);
+  EXPECT_EQ(Tokens("user"), 3);
+}
+
+TEST_F(LaneTest, WhoSaysWhereAServerIsIsToldWithItsErrors) {
+  MovingLocator locator;
+  const Socket nobody = Socket::Reserve("127.0.0.1");
+  locator.Move(nobody.port());
+  Lane lane(address_, kLong, script_, locator, breaker_, metrics_);
+  EXPECT_THAT(Take(lane, "user"),
+              FailsWith(kUnavailable, EndsWith(": at there, as I say: Connection refused")));
 }
 
 TEST_F(LaneTest, ResolvesANameAndTriesAllItsAddresses) {

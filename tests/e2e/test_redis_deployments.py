@@ -1,0 +1,401 @@
+"""Where Redis is: behind a Unix socket, behind sentinels, with its password in a file."""
+
+import collections
+import contextlib
+import itertools
+import re
+import signal
+import subprocess
+import threading
+import time
+
+import grpc
+import pytest
+
+import harness
+
+# So that no call fails because the machine is busy, unless Redis is away.
+PATIENT = {"REDIS_TIMEOUT": "5s"}
+SHORT = {"REDIS_TIMEOUT": "500ms"}
+SLOW_REFILL = {"REFILL_INTERVAL": "30d"}
+
+
+def wait_until_serving(daemon, timeout=10.0):
+    harness.wait_until(lambda: daemon.health() == "SERVING", timeout, what="SERVING")
+
+
+def allowed(daemon, user="user"):
+    """Whether a call is allowed; None: it got UNAVAILABLE."""
+    try:
+        return daemon.allow(user).get("allowed", False)
+    except grpc.RpcError as error:
+        assert error.code() == grpc.StatusCode.UNAVAILABLE, error
+        return None
+
+
+def runs(redis, command) -> int:
+    """How often a server ran it for clients of its own."""
+    found = re.search(rf"^cmdstat_{command}:calls=(\d+)", redis.cli("INFO", "commandstats"),
+                      re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def role(redis) -> str:
+    return redis.cli("ROLE", check=False).split("\n")[0]
+
+
+def replicating(directory, *args):
+    """A server in a directory of its own: a replica writes what its master sent into a
+    file, which whoever starts beside it would read."""
+    directory.mkdir()
+    return harness.redis_server("--dir", str(directory), "--repl-diskless-sync-delay", "0", *args)
+
+
+# --- A Unix socket ---
+
+
+def test_through_a_unix_socket(tmp_path):
+    path = tmp_path / "redis.sock"
+    with harness.redis_server("--unixsocket", str(path)) as redis, harness.daemon(
+            REDIS_URL=f"unix://{path}?db=2", LOG_FORMAT="text", **SLOW_REFILL, **SHORT) as daemon:
+        assert f", store redis at {path} database 2, " in daemon.start_line
+        assert daemon.allow("user")["remaining"] == 4
+        assert redis.cli("-n", "2", "HGET", "rl:1:default:{user}", "tokens") == "4"
+        redis.kill()
+        path.unlink(missing_ok=True)
+        error = harness.error_of(daemon.allow, "user")
+        assert error.code() == grpc.StatusCode.UNAVAILABLE
+        assert re.search(f"Redis at {path} is not available: (No such file|Server closed)",
+                         error.details())
+        redis.start()
+        wait_until_serving(daemon)
+        assert daemon.allow("user")["remaining"] == 4
+        assert daemon.terminate() == 0
+
+
+def test_a_user_on_a_unix_socket(tmp_path):
+    path = tmp_path / "redis.sock"
+    with harness.redis_server("--unixsocket", str(path)) as redis:
+        redis.cli("ACL", "SETUSER", "me", "on", ">p@ss/word", "~*", "+@all")
+        with harness.daemon(REDIS_URL=f"unix://me:p@ss/word@{path}") as daemon:
+            wait_until_serving(daemon)
+            assert "user=me" in redis.cli("CLIENT", "LIST")
+
+
+def test_a_path_too_long_is_refused_at_start():
+    done = harness.run_to_end(REDIS_URL="unix:///" + "x" * 107)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "REDIS_URL" in done.stderr and "107 bytes" in done.stderr
+
+
+@pytest.mark.parametrize("url, says", [
+    ("rediss://localhost", "TLS"), ("redis-cluster://a,b", "Redis Cluster")])
+def test_what_is_not_supported_is_said_at_start(url, says):
+    done = harness.run_to_end(REDIS_URL=url)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert says in done.stderr and "not supported" in done.stderr
+
+
+# --- The password in a file ---
+
+OLD, NEW = "0ldS3cret", "n3wS3cret"
+
+
+def as_owner(redis, password, *command):
+    return redis.cli("--no-auth-warning", "-a", password, *command)
+
+
+def test_a_password_that_is_rotated(tmp_path):
+    file = tmp_path / "password"
+    file.write_text(OLD + "\n")
+    said = []
+    with harness.redis_server("--requirepass", OLD) as redis, harness.daemon(
+            REDIS_URL=redis.url, REDIS_PASSWORD_FILE=file, LOG_LEVEL="debug", **SLOW_REFILL,
+            **SHORT) as daemon:
+        assert daemon.allow("user")["remaining"] == 4
+        # What is connected stays so, whatever the password is by now.
+        as_owner(redis, OLD, "CONFIG", "SET", "requirepass", NEW)
+        assert daemon.allow("user")["remaining"] == 3
+        file.unlink()
+        as_owner(redis, NEW, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        said.append(harness.error_of(daemon.allow, "user").details())
+        assert f"cannot read {file}: No such file or directory (REDIS_PASSWORD_FILE)" in said[-1]
+        file.write_text(OLD)
+
+        def says_wrong_password():
+            said.append(harness.error_of(daemon.allow, "user").details())
+            return "WRONGPASS" in said[-1]
+
+        harness.wait_until(says_wrong_password, what="WRONGPASS")
+        file.write_text(NEW)
+        wait_until_serving(daemon)
+        assert daemon.allow("user")["remaining"] == 2
+        said += [daemon.log_text(), daemon.metrics()]
+        assert daemon.terminate() == 0
+    assert not any(secret in text for secret in (OLD, NEW) for text in said)
+
+
+def rights() -> list:
+    """What docs/failures.md says that a user needs."""
+    page = (harness.ROOT / "docs" / "failures.md").read_text(encoding="utf-8")
+    (found,) = re.findall(r"^`(~rl:.+)`\.$", page, re.MULTILINE)
+    return found.split()
+
+
+def test_a_user_whose_password_is_in_a_file(tmp_path):
+    file = tmp_path / "password"
+    file.write_text(OLD)
+    with harness.redis_server() as redis:
+        redis.cli("ACL", "SETUSER", "me", "on", f">{OLD}", *rights())
+        with harness.daemon(REDIS_URL=f"redis://me@127.0.0.1:{redis.port}/1",
+                            REDIS_PASSWORD_FILE=file) as daemon:
+            wait_until_serving(daemon)
+            assert daemon.allow("user")["allowed"]
+            assert "user=me" in redis.cli("CLIENT", "LIST")
+
+
+def test_a_password_file_that_is_not_there_is_told_at_start(tmp_path):
+    missing = tmp_path / "missing"
+    done = harness.run_to_end(REDIS_PASSWORD_FILE=missing)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr.startswith(f"REDIS_PASSWORD_FILE: cannot read {missing}: No such file")
+    empty = tmp_path / "empty"
+    empty.touch()
+    done = harness.run_to_end(REDIS_PASSWORD_FILE=empty)
+    assert done.returncode == 78 and "its first line is empty" in done.stderr
+
+
+def test_two_passwords_are_one_too_many(tmp_path):
+    file = tmp_path / "password"
+    file.write_text(OLD)
+    done = harness.run_to_end(REDIS_URL=f"redis://:{NEW}@localhost", REDIS_PASSWORD_FILE=file)
+    assert done.returncode == 78
+    assert "REDIS_PASSWORD_FILE" in done.stderr and "REDIS_URL" in done.stderr
+    assert OLD not in done.stderr and NEW not in done.stderr
+
+
+# --- Sentinels that are told what to say ---
+
+
+class FakeSentinel:
+    """Says that the master is where it is told."""
+
+    def __init__(self, redis):
+        self.redis = redis
+
+    def speak(self, connection):
+        while asked := connection.recv(65536):
+            answer = (["server", "redis", "version", "7.0.0"] if b"HELLO" in asked
+                      else ["127.0.0.1", str(self.redis.port)])
+            words = "".join(f"${len(word)}\r\n{word}\r\n" for word in answer)
+            connection.sendall(f"*{len(answer)}\r\n{words}".encode())
+
+
+def test_a_master_that_was_replaced_is_left_though_it_works():
+    with harness.redis_server() as old, harness.redis_server() as new:
+        sentinel = FakeSentinel(old)
+        with harness.fake_server(sentinel.speak) as port, harness.daemon(
+                REDIS_URL=f"redis-sentinel://127.0.0.1:{port}/mymaster/1", LOG_FORMAT="text",
+                **PATIENT) as daemon:
+            assert (f", store redis at mymaster (sentinels 127.0.0.1:{port}) database 1, "
+                    in daemon.start_line)
+            wait_until_serving(daemon)
+            assert daemon.allow("user")["allowed"]
+            sentinel.redis = new
+            harness.wait_until(lambda: daemon.allow("user") and runs(new, "evalsha"), 5,
+                               what="calls to the new master")
+            before = runs(old, "evalsha")
+            for number in range(100):
+                assert daemon.allow(f"user-{number}")["allowed"]
+            assert runs(old, "evalsha") == before
+            assert new.cli("-n", "1", "DBSIZE") != "0"
+
+
+def test_a_replica_that_is_announced_gets_nothing(tmp_path):
+    with replicating(tmp_path / "master") as master, replicating(
+            tmp_path / "replica", "--replicaof", "127.0.0.1", str(master.port)) as replica:
+        sentinel = FakeSentinel(replica)
+        with harness.fake_server(sentinel.speak) as port, harness.daemon(
+                REDIS_URL=f"redis-sentinel://127.0.0.1:{port}/mymaster", **SHORT) as daemon:
+            error = harness.error_of(daemon.allow, "user")
+            assert error.code() == grpc.StatusCode.UNAVAILABLE
+            assert (f"at 127.0.0.1:{replica.port}, as sentinel 127.0.0.1:{port} says: the server "
+                    'is no master but "replica"' in error.details())
+            assert runs(replica, "evalsha") == 0
+            sentinel.redis = master
+            wait_until_serving(daemon)
+            assert daemon.allow("user")["allowed"]
+
+
+def test_sentinels_that_are_away():
+    ports = [harness.free_port(), harness.free_port()]
+    hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+    with harness.daemon(REDIS_URL=f"redis-sentinel://{hosts}/mymaster", **SHORT) as daemon:
+        error = harness.error_of(daemon.allow, "user")
+        assert error.code() == grpc.StatusCode.UNAVAILABLE
+        assert f"Redis at mymaster (sentinels {hosts}) is not available: " in error.details()
+        for port in ports:
+            assert f"; 127.0.0.1:{port}: Connection refused" in error.details()
+        assert daemon.terminate() == 0
+
+
+def test_sentinels_that_go_while_a_master_serves_are_not_missed():
+    with harness.redis_server() as redis, contextlib.ExitStack() as stack:
+        sentinel = FakeSentinel(redis)
+        port = stack.enter_context(harness.fake_server(sentinel.speak))
+        with harness.daemon(REDIS_URL=f"redis-sentinel://127.0.0.1:{port}/mymaster",
+                            **PATIENT) as daemon:
+            wait_until_serving(daemon)
+            stack.close()
+            end = time.monotonic() + 2.5  # Two questions that nobody answers.
+            while time.monotonic() < end:
+                assert daemon.allow("user")
+            assert daemon.health() == "SERVING"
+
+
+# --- Real sentinels ---
+
+CAPACITY = 5
+
+
+class Sentinels:
+    """A master, a replica, and three sentinels that replace it within seconds."""
+
+    def __init__(self, stack, directory):
+        self.master = stack.enter_context(replicating(directory / "master"))
+        self.replica = stack.enter_context(replicating(
+            directory / "replica", "--replicaof", "127.0.0.1", str(self.master.port)))
+        harness.wait_until(
+            lambda: "master_link_status:up" in self.replica.cli("INFO", "replication"),
+            what="the replica")
+        self.sentinels = []
+        for number in range(3):
+            port = harness.free_port()
+            conf = directory / f"sentinel-{number}.conf"
+            conf.write_text(f"port {port}\nbind 127.0.0.1\ndir {directory}\n"
+                            f"sentinel monitor mymaster 127.0.0.1 {self.master.port} 2\n"
+                            "sentinel down-after-milliseconds mymaster 500\n"
+                            "sentinel failover-timeout mymaster 3000\n")
+            process = harness.start(["redis-server", conf, "--sentinel"], subprocess.DEVNULL)
+            stack.callback(harness.end, process)
+            self.sentinels.append(harness.Redis(port=port))
+        for sentinel in self.sentinels:
+            harness.wait_until(lambda: self._is_complete(sentinel), 30, what="the sentinels")
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        self.url = f"redis-sentinel://{hosts}/mymaster"
+
+    @staticmethod
+    def _is_complete(sentinel) -> bool:
+        words = sentinel.cli("SENTINEL", "MASTER", "mymaster", check=False).split("\n")
+        facts = dict(zip(words[::2], words[1::2]))
+        return facts.get("num-slaves") == "1" and facts.get("num-other-sentinels") == "2"
+
+    def announced(self) -> str:
+        """The master's port, where all sentinels agree."""
+        said = {sentinel.cli("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster").split("\n")[-1]
+                for sentinel in self.sentinels}
+        return said.pop() if len(said) == 1 else ""
+
+    def await_failover(self):
+        harness.wait_until(lambda: self.announced() == str(self.replica.port) and
+                           role(self.replica) == "master", 40, what="the failover")
+
+
+@pytest.fixture
+def sentinels(tmp_path):
+    with contextlib.ExitStack() as stack:
+        yield Sentinels(stack, tmp_path)
+
+
+class Callers:
+    """Calls on threads, again and again while a `with` lasts: a few more for each user
+    than it has tokens, then for the next one."""
+
+    def __init__(self, daemons, each=4):
+        self.answers = collections.Counter()  # True: allowed; False: refused; None: failed.
+        self.admitted = collections.Counter()  # By user.
+        self._numbers, self._lock, self._over = itertools.count(), threading.Lock(), False
+        self._threads = [threading.Thread(target=self._run, args=(daemon,))
+                         for daemon in daemons for _ in range(each)]
+
+    def _run(self, daemon):
+        while not self._over:
+            with self._lock:
+                user = f"user-{next(self._numbers) // (2 * CAPACITY)}"
+            answer = allowed(daemon, user)
+            with self._lock:
+                self.answers[answer] += 1
+                self.admitted[user] += answer is True
+            time.sleep(0.002)
+
+    def wait_for(self, answer, least=100):
+        """Until there are so many more such answers."""
+        before = self.answers[answer]
+        harness.wait_until(lambda: self.answers[answer] >= before + least, 20,
+                           what=f"{least} more of {answer}")
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over = True
+        for thread in self._threads:
+            thread.join()
+
+
+def test_a_failover_heals_and_the_old_master_gets_nothing(sentinels):
+    old, new = sentinels.master, sentinels.replica
+    settings = {"REDIS_URL": sentinels.url, "CAPACITY": CAPACITY, **SLOW_REFILL, **SHORT}
+    with harness.daemon(**settings) as one, harness.daemon(**settings) as other:
+        for daemon in (one, other):
+            wait_until_serving(daemon)
+        with Callers([one, other]) as calls:
+            calls.wait_for(True)
+            old.kill()
+            killed = time.monotonic()
+            calls.wait_for(None)
+            sentinels.await_failover()
+            calls.wait_for(True)
+            print(f"allowed again {time.monotonic() - killed:.1f} s after the master's death")
+            assert runs(new, "evalsha") > 0
+
+            # Until a sentinel makes it a replica it takes itself for the master.
+            old.start()
+            assert role(old) == "master"
+            with harness.daemon(**settings) as late:
+                wait_until_serving(late)
+                assert late.allow("late")["allowed"]
+                harness.wait_until(lambda: role(old) == "slave", 30, what="its demotion")
+                calls.wait_for(True)
+                assert late.terminate() == 0
+        # Nobody has as much as greeted it.
+        assert (runs(old, "evalsha"), runs(old, "hello")) == (0, 0)
+        # What the new master had not been told is admitted once more at most.
+        assert CAPACITY <= max(calls.admitted.values()) <= 2 * CAPACITY
+        print(f"{sum(calls.admitted.values())} admitted, {calls.answers[None]} failed, users with "
+              f"more than they have: {sum(n > CAPACITY for n in calls.admitted.values())}")
+        for daemon in (one, other):
+            wait_until_serving(daemon)
+            assert daemon.terminate() == 0
+
+
+def test_a_master_that_wakes_up_replaced_gets_nothing(sentinels):
+    old, new = sentinels.master, sentinels.replica
+    with harness.daemon(REDIS_URL=sentinels.url, CAPACITY=CAPACITY, **SLOW_REFILL,
+                        **SHORT) as daemon:
+        wait_until_serving(daemon)
+        with Callers([daemon]) as calls:
+            calls.wait_for(True)
+            old.process.send_signal(signal.SIGSTOP)
+            sentinels.await_failover()
+            calls.wait_for(True)
+            old.process.send_signal(signal.SIGCONT)
+            # What it had been sent before it stood still it does now.
+            carried_out = runs(old, "evalsha")
+            calls.wait_for(True, least=500)
+        assert runs(old, "evalsha") == carried_out
+        assert runs(new, "evalsha") > 0
+        assert max(calls.admitted.values()) <= 2 * CAPACITY
+        assert daemon.terminate() == 0
