@@ -230,7 +230,7 @@ int Run(const Settings& settings) {
   const auto reloader = MakeReloader(settings, std::move(file), limiter, metrics, logger);
 
   // gRPC first, for an exposer takes seconds to end.
-  auto server = Server::Start(settings, limiter, *store, metrics, logger);
+  auto server = Server::Start(settings, limiter, *store, metrics, clock, logger);
   if (!server.ok()) {
     start_logger->error("{} (PORT, BIND)", std::string(server.status().message()));
     return kExitRuntime;

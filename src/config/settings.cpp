@@ -227,7 +227,8 @@ constexpr Setting kSettings[] = {
               return ReadNumber(value, 1, 1'000'000'000, settings.memory_max_buckets);
             }},
     Setting{"MAX_IN_FLIGHT", "400", "1 to 10000",
-            "calls worked on at once; one more is refused at once and told when to try again",
+            "calls worked on at once, and as many more that wait for a thread; those beyond are "
+            "refused at once and told when to try again",
             [](const std::string& value, Settings& settings) {
               return ReadNumber(value, 1, 10'000, settings.max_in_flight);
             }},

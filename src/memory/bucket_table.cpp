@@ -17,13 +17,8 @@ std::optional<BucketTable::Slot> BucketTable::Find(std::string_view limit,
 
 void BucketTable::Update(Slot slot, const Bucket& bucket) {
   Entry& entry = entries_[slot];
-  const bool later = bucket.full_at > entry.bucket.full_at;
   entry.bucket = bucket;
-  if (later) {
-    SiftDown(entry.heap_index);
-  } else {
-    SiftUp(entry.heap_index);
-  }
+  if (bucket.full_at < entry.look_at) LookEarlier(entry, bucket.full_at);
 }
 
 void BucketTable::Insert(std::string_view limit, std::string_view subject, const Bucket& bucket) {
@@ -39,13 +34,19 @@ void BucketTable::Insert(std::string_view limit, std::string_view subject, const
   entry.subject = subject;
   entry.limit = LimitNumber(limit);
   entry.bucket = bucket;
+  entry.heap_index = static_cast<Slot>(heap_.size());
   heap_.push_back(slot);
-  SiftUp(heap_.size() - 1);
+  LookEarlier(entry, bucket.full_at);
   slots_.insert(slot);
 }
 
-bool BucketTable::ForgetFull(std::chrono::microseconds now) {
-  if (heap_.empty() || FullAt(0) > now) return false;
+bool BucketTable::ForgetFull(std::chrono::microseconds now, std::size_t looks) {
+  while (true) {
+    if (looks-- == 0 || heap_.empty() || LookAt(0) > now) return false;
+    Entry& entry = entries_[heap_.front()];
+    if (entry.bucket.full_at <= now) break;
+    LookLater(entry, entry.bucket.full_at);
+  }
   const Slot forgotten = heap_.front();
   slots_.erase(forgotten);
   const Slot last = heap_.back();
@@ -65,8 +66,18 @@ std::uint32_t BucketTable::LimitNumber(std::string_view limit) {
   return limits_.emplace(limit, static_cast<std::uint32_t>(limits_.size())).first->second;
 }
 
-std::chrono::microseconds BucketTable::FullAt(std::size_t heap_index) const {
-  return entries_[heap_[heap_index]].bucket.full_at;
+std::chrono::microseconds BucketTable::LookAt(std::size_t heap_index) const {
+  return entries_[heap_[heap_index]].look_at;
+}
+
+void BucketTable::LookLater(Entry& entry, std::chrono::microseconds at) {
+  entry.look_at = at;
+  SiftDown(entry.heap_index);
+}
+
+void BucketTable::LookEarlier(Entry& entry, std::chrono::microseconds at) {
+  entry.look_at = at;
+  SiftUp(entry.heap_index);
 }
 
 void BucketTable::Place(std::size_t heap_index, Slot slot) {
@@ -76,10 +87,10 @@ void BucketTable::Place(std::size_t heap_index, Slot slot) {
 
 void BucketTable::SiftUp(std::size_t heap_index) {
   const Slot slot = heap_[heap_index];
-  const auto full_at = entries_[slot].bucket.full_at;
+  const auto look_at = entries_[slot].look_at;
   while (heap_index > 0) {
     const std::size_t parent = (heap_index - 1) / 2;
-    if (FullAt(parent) <= full_at) break;
+    if (LookAt(parent) <= look_at) break;
     Place(heap_index, heap_[parent]);
     heap_index = parent;
   }
@@ -88,12 +99,12 @@ void BucketTable::SiftUp(std::size_t heap_index) {
 
 void BucketTable::SiftDown(std::size_t heap_index) {
   const Slot slot = heap_[heap_index];
-  const auto full_at = entries_[slot].bucket.full_at;
+  const auto look_at = entries_[slot].look_at;
   while (true) {
     std::size_t child = 2 * heap_index + 1;
     if (child >= heap_.size()) break;
-    if (child + 1 < heap_.size() && FullAt(child + 1) < FullAt(child)) ++child;
-    if (FullAt(child) >= full_at) break;
+    if (child + 1 < heap_.size() && LookAt(child + 1) < LookAt(child)) ++child;
+    if (LookAt(child) >= look_at) break;
     Place(heap_index, heap_[child]);
     heap_index = child;
   }

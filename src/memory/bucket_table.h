@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -18,12 +19,15 @@
 
 namespace ratelimiter {
 
-// A table of buckets by limit and subject that also knows which one is full
-// first, so that full ones can be forgotten.
+// A table of buckets by limit and subject that also finds those that are full, so
+// that they can be forgotten.
 //
-// Entries lie in a slab; a hash set and a binary heap (least full_at on top)
-// refer to them by slot number. Lookup O(1), change O(log n), no allocation for
-// a bucket that is there.
+// Entries lie in a slab; a hash set and a binary heap refer to them by slot number.
+// The heap has on top the one that is to be looked at first, which is when it was
+// thought to be full: one that has paid since is full later, and goes back by the
+// time it is then. So a bucket moves in the heap once in the time it takes to fill,
+// not at each change. Lookup and change O(1), no allocation for a bucket that is
+// there.
 //
 // Not thread-safe.
 class BucketTable {
@@ -44,15 +48,16 @@ class BucketTable {
   // Precondition: Find(limit, subject) finds nothing.
   void Insert(std::string_view limit, std::string_view subject, const Bucket& bucket);
 
-  // Forgets the bucket that was full first, if it is full at `now`. Returns
-  // whether it did.
-  bool ForgetFull(std::chrono::microseconds now);
+  // Forgets a bucket that is full at `now`. Returns whether it did. Looks at no more
+  // than `looks` that may be.
+  bool ForgetFull(std::chrono::microseconds now, std::size_t looks);
 
  private:
   struct Entry {
     std::string subject;
     std::uint32_t limit = 0;
     Slot heap_index = 0;
+    std::chrono::microseconds look_at{0};  // At most the bucket's full_at.
     Bucket bucket;
   };
   struct Key {
@@ -81,7 +86,10 @@ class BucketTable {
   };
 
   std::uint32_t LimitNumber(std::string_view limit);
-  std::chrono::microseconds FullAt(std::size_t heap_index) const;
+  std::chrono::microseconds LookAt(std::size_t heap_index) const;
+  // Moves an entry in the heap to where it is due then.
+  void LookLater(Entry& entry, std::chrono::microseconds at);
+  void LookEarlier(Entry& entry, std::chrono::microseconds at);
   void Place(std::size_t heap_index, Slot slot);
   void SiftUp(std::size_t heap_index);
   void SiftDown(std::size_t heap_index);

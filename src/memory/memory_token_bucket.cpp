@@ -1,6 +1,7 @@
 #include "ratelimiter/memory/memory_token_bucket.h"
 
 #include <algorithm>
+#include <limits>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -21,6 +22,8 @@ constexpr std::size_t kShards = 64;
 // Full buckets that a charge forgets on its way: more than the one it may add,
 // so that those left behind by a busy hour go when it is over.
 constexpr int kForgetPerCharge = 2;
+// How many that may be full it looks at for one that is.
+constexpr std::size_t kLooks = 4;
 
 }  // namespace
 
@@ -75,7 +78,8 @@ absl::Status MemoryTokenBucket::CarryOut(Transaction& transaction) {
       // Read under the locks: decisions on one bucket are in the clock's order.
       now = clock_.Now();
       for (Shard* shard : shards.of_charge) {
-        for (int i = 0; i < kForgetPerCharge && shard->table.ForgetFull(now); ++i) --buckets_;
+        for (int i = 0; i < kForgetPerCharge && shard->table.ForgetFull(now, kLooks); ++i)
+          --buckets_;
       }
       Changes changes = DecideAt(now, transaction, shards, room_for_shadows);
       needed = changes.new_buckets;
@@ -197,7 +201,8 @@ bool MemoryTokenBucket::ReserveRoom(std::chrono::microseconds now) {
   }
   for (const auto& shard : shards_) {
     const std::lock_guard lock(shard->mutex);
-    if (shard->table.ForgetFull(now)) return true;
+    constexpr auto kAll = std::numeric_limits<std::size_t>::max();
+    if (shard->table.ForgetFull(now, kAll)) return true;
   }
   return false;
 }

@@ -78,7 +78,7 @@ class ReloadsAtScrape final : public prometheus::Collectable {
 prometheus::Counter& BuildShed(prometheus::Registry& registry) {
   return prometheus::BuildCounter()
       .Name("rate_limiter_shed_total")
-      .Help("Calls refused at once because MAX_IN_FLIGHT others were worked on")
+      .Help("Calls refused at once because MAX_IN_FLIGHT others were worked on, or waited")
       .Register(registry)
       .Add({});
 }

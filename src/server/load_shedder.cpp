@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -13,6 +14,11 @@ namespace ratelimiter {
 namespace {
 
 using std::chrono::milliseconds;
+
+// The backlog is looked at once in so many calls, for a look costs as much as several.
+constexpr std::size_t kCallsALook = 256;
+// Nobody is refused for what was seen longer ago: by then the backlog may be gone.
+constexpr milliseconds kLookHolds{10};
 
 constexpr int kWaits = 256;
 constexpr milliseconds kLeastWait{500};
@@ -50,10 +56,15 @@ std::vector<grpc::Status> MakeRefusals(std::size_t max_in_flight) {
 
 }  // namespace
 
-LoadShedder::LoadShedder(std::size_t max_in_flight)
-    : max_in_flight_(max_in_flight), refusals_(MakeRefusals(max_in_flight)) {}
+LoadShedder::LoadShedder(std::size_t max_in_flight, std::function<std::size_t()> backlog,
+                         const Clock& clock)
+    : backlog_(std::move(backlog)),
+      clock_(clock),
+      max_in_flight_(max_in_flight),
+      refusals_(MakeRefusals(max_in_flight)) {}
 
 LoadShedder::Place LoadShedder::Enter() {
+  if (IsBehind()) return Place(nullptr);
   // Counted only where there is a place: one who is refused keeps no other out.
   std::size_t in_flight = in_flight_.load(std::memory_order_relaxed);
   while (in_flight < max_in_flight_) {
@@ -62,6 +73,26 @@ LoadShedder::Place LoadShedder::Enter() {
     }
   }
   return Place(nullptr);
+}
+
+bool LoadShedder::IsBehind() {
+  const std::size_t before = entered_.fetch_add(1, std::memory_order_relaxed);
+  if (before % kCallsALook == 0) {
+    LookAtBacklog(clock_.Now());
+  } else if (behind_.load(std::memory_order_relaxed)) {
+    const std::chrono::microseconds now = clock_.Now();
+    auto seen = looked_at_.load(std::memory_order_relaxed);
+    // One of those who find it old looks again.
+    if (now - seen > kLookHolds && looked_at_.compare_exchange_strong(seen, now)) {
+      LookAtBacklog(now);
+    }
+  }
+  return behind_.load(std::memory_order_relaxed);
+}
+
+void LoadShedder::LookAtBacklog(std::chrono::microseconds now) {
+  looked_at_.store(now, std::memory_order_relaxed);
+  behind_.store(backlog_() > max_in_flight_, std::memory_order_relaxed);
 }
 
 const grpc::Status& LoadShedder::Refusal() {

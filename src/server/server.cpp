@@ -10,9 +10,11 @@
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
+#include "backlog.h"
 #include "grpc/health/v1/health.pb.h"
 #include "grpc_logging.h"
 #include "ratelimiter/base/listen.h"
+#include "ratelimiter/server/load_shedder.h"
 #include "ratelimiter/server/rate_limiter_service.h"
 #include "readiness.h"
 #include "reflection_service.h"
@@ -22,9 +24,11 @@ namespace {
 
 class GrpcServer final : public Server {
  public:
-  GrpcServer(const Settings& settings, Limiter& limiter, Metrics& metrics)
-      : service_(limiter, metrics, settings.max_in_flight, settings.ratelimit_headers) {
-    metrics.PublishInFlight([this] { return service_.in_flight(); });
+  GrpcServer(const Settings& settings, Limiter& limiter, Metrics& metrics, const Clock& clock)
+      : shedder_(
+            settings.max_in_flight, [this] { return backlog_.Calls(); }, clock),
+        service_(limiter, metrics, shedder_, settings.ratelimit_headers) {
+    metrics.PublishInFlight([this] { return shedder_.in_flight(); });
   }
 
   ~GrpcServer() override { Shutdown(std::chrono::milliseconds(0)); }
@@ -63,9 +67,11 @@ class GrpcServer final : public Server {
                                 static_cast<int>(settings.max_in_flight) + kMorePollers);
     builder.RegisterService(&service_);
     builder.RegisterService(&reflection_);
+    backlog_.Prepare(builder);
     server_ = builder.BuildAndStart();
     if (server_ == nullptr || selected_port == 0) return failure("gRPC's log says why");
     port_ = static_cast<std::uint16_t>(selected_port);
+    backlog_.Attach();
     reflection_.Attach(server_->InProcessChannel({}));
     readiness_ =
         std::make_unique<Readiness>(store, *server_->GetHealthCheckService(), std::move(logger));
@@ -89,6 +95,8 @@ class GrpcServer final : public Server {
   }
 
  private:
+  Backlog backlog_;
+  LoadShedder shedder_;
   RateLimiterService service_;
   ReflectionService reflection_;
   std::unique_ptr<grpc::Server> server_;
@@ -100,12 +108,13 @@ class GrpcServer final : public Server {
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Settings& settings, Limiter& limiter,
                                                       TokenBucketStore& store, Metrics& metrics,
+                                                      const Clock& clock,
                                                       std::shared_ptr<spdlog::logger> logger) {
   RedirectLibraryLogs(logger);
   // Distributions build Abseil with its search for deadlocks on, which keeps a graph
   // of all locks under every lock that gRPC takes: 5 to 10 % of a call's time.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
-  auto server = std::make_unique<GrpcServer>(settings, limiter, metrics);
+  auto server = std::make_unique<GrpcServer>(settings, limiter, metrics, clock);
   if (absl::Status status = server->Listen(settings, store, std::move(logger)); !status.ok()) {
     return status;
   }

@@ -6,6 +6,7 @@
 #include <iostream>
 #include <string>
 
+#include "ratelimiter/base/clock.h"
 #include "ratelimiter/base/log.h"
 #include "ratelimiter/config/limits_file.h"
 #include "ratelimiter/limiter/limiter.h"
@@ -30,7 +31,8 @@ int Serve(const Settings& settings, MakeBenchStore make_store) {
   Metrics metrics(settings.metrics_max_users, "bench");
   const std::unique_ptr<TokenBucketStore> store = make_store(settings, metrics);
   Limiter limiter(file.limits, *store);
-  const auto server = Server::Start(settings, limiter, *store, metrics, logger);
+  const SteadyClock clock;
+  const auto server = Server::Start(settings, limiter, *store, metrics, clock, logger);
   if (!server.ok()) return failed(server.status());
   const auto exposer = MetricsExposer::Start(settings.metrics_bind, settings.metrics_port, metrics);
   if (!exposer.ok()) return failed(exposer.status());

@@ -1,18 +1,30 @@
-// A load of unary gRPC calls on a server of this machine, for bench.py: a closed loop of
-// --connections × --streams calls in flight, each of which is followed by the next when it is
-// answered. It speaks HTTP/2 without TLS on one thread and does nothing else, so that it takes as
-// little as can be of the cores that it shares with the server, whatever messages are sent.
+// A load of unary gRPC calls on a server of this machine, for bench.py. It speaks HTTP/2 without
+// TLS on one thread and does nothing else, so that it takes as little as can be of the cores that
+// it shares with the server, whatever messages are sent. Of two kinds:
+//
+// - a closed loop of --connections × --streams callers, each of whom makes the next call when one
+//   is answered. Who is refused with RESOURCE_EXHAUSTED waits as long as the RetryInfo says that
+//   comes with it, and calls anew;
+// - with --rate an open loop: so many calls a second are due, at random intervals that are the same
+//   in every run, and are sent when they are, whatever the answers do, on the connections in turn.
+//   No call waits for a stream, but for what the server's own maximum of them makes it wait.
+//
+// --port and --method name what is called, --bodies a file of the messages to send, --order how
+// they follow each other, --calls how many calls are made; in the closed loop those that
+// were refused so do not count, but in by_status.
 //
 // Prints a JSON object: calls; ok; by_status, calls by grpc-status ("none": the answer had no such
 // status, or not HTTP's 200); seconds and calls_per_second, from the first call to the last answer;
-// latency_us, from the write that a call was a part of to the read that ended its answer. Ends with
-// 1 if a connection ends before, or nothing arrives for half a minute.
+// latency_us, from the write that a call was a part of, in the open loop from when it was due, to
+// the read that ended its answer; in the open loop late_us, from when calls were due to their
+// write. Ends with 1 if a connection ends before, or nothing happens for half a minute.
 
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -24,13 +36,18 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <ctime>
+#include <deque>
 #include <exception>
 #include <fstream>
+#include <functional>
 #include <iostream>
 #include <iterator>
 #include <list>
 #include <memory>
 #include <numeric>
+#include <optional>
+#include <queue>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -40,25 +57,35 @@
 #include <vector>
 
 #include <CLI/CLI.hpp>
+#include <absl/strings/escaping.h>
 #include <nghttp2/nghttp2.h>
 #include <nlohmann/json.hpp>
+
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
 
 namespace ratelimiter {
 namespace {
 
-using TimePoint = std::chrono::steady_clock::time_point;
+using Clock = std::chrono::steady_clock;
+using TimePoint = Clock::time_point;
 
-constexpr std::chrono::milliseconds kPatience = std::chrono::seconds(30);
+constexpr Clock::duration kPatience = std::chrono::seconds(30);
+// How long before the first call of an open loop its connections are made, so that no call waits
+// for what the two ends of one tell each other first.
+constexpr Clock::duration kSettling = std::chrono::milliseconds(100);
 // So large that no answer waits for a window.
 constexpr std::int32_t kWindow = 0x7fffffff;
 constexpr std::size_t kStatusCodes = 17;  // gRPC's, 0 to 16.
 constexpr std::size_t kNoStatus = kStatusCodes;
+constexpr std::size_t kResourceExhausted = 8;
 
 struct Options {
   std::uint16_t port = 0;
   std::string method;  // Such as /limiter.RateLimiter/AllowRequest
   std::uint32_t connections = 1;
-  std::uint32_t streams = 1;
+  std::uint32_t streams = 1;   // Of each connection, in a closed loop.
+  std::optional<double> rate;  // Calls a second of an open loop.
   std::uint64_t calls = 0;
   std::string bodies;  // A file.
 };
@@ -119,24 +146,94 @@ class Bodies {
   std::size_t next_ = 0;
 };
 
+// When the calls of an open loop are due: at a rate, by a Poisson process that is the same in every
+// run. That is how calls of many callers come who know nothing of each other, a few at once and
+// then none for a while; evenly spaced ones would hardly ever wait for each other in the server.
+class Pace {
+ public:
+  // `rate`: calls a second. The first is due at `begin`.
+  Pace(double rate, TimePoint begin) : due_(begin), interval_(rate) {}
+
+  // When the next call is.
+  TimePoint due() const { return due_; }
+
+  // Goes on to the call after that.
+  void Advance() {
+    const std::chrono::duration<double> interval(interval_(engine_));
+    due_ += std::chrono::duration_cast<Clock::duration>(interval);
+  }
+
+ private:
+  TimePoint due_;
+  std::exponential_distribution<double> interval_;  // In seconds.
+  std::mt19937_64 engine_{1};                       // Not the numbers that messages are chosen by.
+};
+
+// Times that were measured, to the microsecond.
+class Times {
+ public:
+  explicit Times(std::size_t room) { us_.reserve(room); }
+
+  void Add(Clock::duration time) {
+    const auto us = std::chrono::duration_cast<std::chrono::microseconds>(time);
+    us_.push_back(static_cast<std::uint32_t>(us.count()));
+  }
+
+  std::size_t size() const { return us_.size(); }
+
+  // There must be some.
+  nlohmann::ordered_json Report() {
+    std::ranges::sort(us_);
+    const auto count = static_cast<double>(us_.size());
+    const auto percentile = [this, count](double share) {
+      return us_[static_cast<std::size_t>(std::ceil(share * count)) - 1];
+    };
+    return {{"mean", std::accumulate(us_.begin(), us_.end(), 0.0) / count},
+            {"p50", percentile(0.5)},
+            {"p90", percentile(0.9)},
+            {"p99", percentile(0.99)},
+            {"p999", percentile(0.999)},
+            {"max", us_.back()}};
+  }
+
+ private:
+  std::vector<std::uint32_t> us_;
+};
+
 // What all connections send, and what came of it.
 class Load {
  public:
-  Load(const Options& options, Bodies bodies) : bodies_(std::move(bodies)), calls_(options.calls) {
-    waits_us_.reserve(calls_);
+  Load(const Options& options, Bodies bodies)
+      : bodies_(std::move(bodies)),
+        calls_(options.calls),
+        waits_(options.calls),
+        lateness_(options.rate ? options.calls : 0) {}
+
+  // Whether calls are left to begin.
+  bool more() const { return begun_ < calls_; }
+
+  // The body of the next call, of which there must be one.
+  std::string_view Begin() {
+    ++begun_;
+    return bodies_.Next();
   }
 
-  // The body of the next call, until all have begun; then none.
-  std::string_view Begin() { return begun_++ < calls_ ? bodies_.Next() : std::string_view(); }
+  // In an open loop: a call was sent so long after it was due.
+  void Sent(Clock::duration lateness) { lateness_.Add(lateness); }
+
+  // A call was refused that is to be made anew.
+  void Shed() {
+    --begun_;
+    ++by_status_[kResourceExhausted];
+  }
 
   // `status`: a code of gRPC's, or kNoStatus.
-  void End(std::size_t status, TimePoint begin, TimePoint end) {
+  void End(std::size_t status, Clock::duration wait) {
     ++by_status_[status];
-    const auto wait = std::chrono::duration_cast<std::chrono::microseconds>(end - begin);
-    waits_us_.push_back(static_cast<std::uint32_t>(wait.count()));
+    waits_.Add(wait);
   }
 
-  bool over() const { return waits_us_.size() == calls_; }
+  bool over() const { return waits_.size() == calls_; }
 
   // The result as JSON, once it is over.
   nlohmann::ordered_json Report(std::chrono::duration<double> duration) {
@@ -145,24 +242,15 @@ class Load {
       const std::string name = code == kNoStatus ? "none" : std::to_string(code);
       if (by_status_[code] > 0) by_status[name] = by_status_[code];
     }
-    std::ranges::sort(waits_us_);
-    const auto percentile = [this](double share) {
-      const double rank = std::ceil(share * static_cast<double>(calls_));
-      return waits_us_[static_cast<std::size_t>(rank) - 1];
-    };
-    const auto calls = static_cast<double>(calls_);
-    return {{"calls", calls_},
-            {"ok", by_status_[0]},
-            {"by_status", by_status},
-            {"seconds", duration.count()},
-            {"calls_per_second", calls / duration.count()},
-            {"latency_us",
-             {{"mean", std::accumulate(waits_us_.begin(), waits_us_.end(), 0.0) / calls},
-              {"p50", percentile(0.5)},
-              {"p90", percentile(0.9)},
-              {"p99", percentile(0.99)},
-              {"p999", percentile(0.999)},
-              {"max", waits_us_.back()}}}};
+    nlohmann::ordered_json report{
+        {"calls", calls_},
+        {"ok", by_status_[0]},
+        {"by_status", by_status},
+        {"seconds", duration.count()},
+        {"calls_per_second", static_cast<double>(calls_) / duration.count()},
+        {"latency_us", waits_.Report()}};
+    if (lateness_.size() > 0) report["late_us"] = lateness_.Report();
+    return report;
   }
 
  private:
@@ -170,7 +258,8 @@ class Load {
   std::uint64_t calls_;
   std::uint64_t begun_ = 0;
   std::array<std::uint64_t, kStatusCodes + 1> by_status_{};
-  std::vector<std::uint32_t> waits_us_;  // Of each call that has ended.
+  Times waits_;  // Of each call that has ended.
+  Times lateness_;
 };
 
 // One connection with its calls in flight. It must stay where it is.
@@ -183,25 +272,36 @@ class Connection {
   ~Connection() { close(socket_); }
 
   int socket() const { return socket_; }
+  // Callers who wait for an answer, or until they may call anew.
+  std::size_t callers() const { return streams_.size() - free_.size() + rests_.size(); }
 
-  // Begins a call in each stream that is free, and writes what the system takes.
-  void Send();
-  // Reads all that has arrived. Streams whose answer has ended are free again.
+  // When the next of those who wait to call anew may.
+  std::optional<TimePoint> next() const {
+    return rests_.empty() ? std::nullopt : std::optional(rests_.top());
+  }
+  // Those who may call anew do not wait any more.
+  void EndRests(TimePoint now);
+
+  // Begins a call whose wait counts from `begin`. Flush sends it.
+  void Begin(std::string_view body, TimePoint begin);
+  // Writes what there is to send, as much of it as the system takes.
+  void Flush();
+  // Reads all that has arrived, and ends the calls whose answer has.
   void Receive();
 
  private:
-  // One of the calls that may be in flight at once.
+  // A call in flight, or room for one.
   struct Stream {
     std::string_view unsent;  // The rest of the body.
     TimePoint begin;
     bool http_ok = false;
     std::size_t status = kNoStatus;
+    Clock::duration retry_after{0};
   };
   struct SessionDeleter {
     void operator()(nghttp2_session* session) const { nghttp2_session_del(session); }
   };
 
-  void Begin(Stream& stream, std::string_view body, TimePoint now);
   // Gathers what the session has to send. False: nothing.
   bool Gather();
   // False: the system does not take all of it now.
@@ -221,13 +321,15 @@ class Connection {
                            void* self);
 
   Load& load_;
+  const bool retries_;
   const std::string method_;
   const std::string authority_;
   const std::array<nghttp2_nv, 6> headers_;
   int socket_;
   std::unique_ptr<nghttp2_session, SessionDeleter> session_;
-  std::vector<Stream> streams_;
+  std::deque<Stream> streams_;  // As many as have ever been in flight at once. They stay in place.
   std::vector<Stream*> free_;
+  std::priority_queue<TimePoint, std::vector<TimePoint>, std::greater<>> rests_;
   std::string output_;
   std::size_t written_ = 0;  // Of output_.
   TimePoint read_at_;        // When what is being looked at was read.
@@ -248,6 +350,20 @@ std::string_view Text(const std::uint8_t* bytes, std::size_t size) {
   return {reinterpret_cast<const char*>(bytes), size};
 }
 
+// What the details of a status say to wait, which come as base64. Zero: nothing.
+Clock::duration RetryAfter(std::string_view details) {
+  std::string bytes;
+  google::rpc::Status status;
+  google::rpc::RetryInfo retry;
+  if (!absl::Base64Unescape({details.data(), details.size()}, &bytes) || !status.ParseFromString(bytes)) return {};
+  for (const auto& detail : status.details()) {
+    if (!detail.UnpackTo(&retry)) continue;
+    return std::chrono::seconds(retry.retry_delay().seconds()) +
+           std::chrono::nanoseconds(retry.retry_delay().nanos());
+  }
+  return {};
+}
+
 int Connect(std::uint16_t port) {
   const int created = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (created < 0) ThrowErrno("socket");
@@ -266,15 +382,13 @@ int Connect(std::uint16_t port) {
 
 Connection::Connection(const Options& options, Load& load)
     : load_(load),
+      retries_(!options.rate),
       method_(options.method),
       authority_("127.0.0.1:" + std::to_string(options.port)),
       headers_{Header(":method", "POST"), Header(":scheme", "http"),
                Header(":path", method_),  Header(":authority", authority_),
                Header("te", "trailers"),  Header("content-type", "application/grpc")},
-      socket_(Connect(options.port)),
-      streams_(options.streams) {
-  for (Stream& stream : streams_) free_.push_back(&stream);
-
+      socket_(Connect(options.port)) {
   nghttp2_session_callbacks* callbacks = nullptr;
   Checked(nghttp2_session_callbacks_new(&callbacks));
   nghttp2_session_callbacks_set_on_header_callback(callbacks, OnHeader);
@@ -292,23 +406,23 @@ Connection::Connection(const Options& options, Load& load)
   Checked(nghttp2_session_set_local_window_size(session, NGHTTP2_FLAG_NONE, 0, kWindow));
 }
 
-void Connection::Send() {
-  const TimePoint now = std::chrono::steady_clock::now();
-  while (!free_.empty()) {
-    const std::string_view body = load_.Begin();
-    if (body.empty()) break;
-    Begin(*free_.back(), body, now);
-    free_.pop_back();
-  }
-  while (Write() && Gather()) {
-  }
-}
-
-void Connection::Begin(Stream& stream, std::string_view body, TimePoint now) {
-  stream = {.unsent = body, .begin = now};
+void Connection::Begin(std::string_view body, TimePoint begin) {
+  if (free_.empty()) free_.push_back(&streams_.emplace_back());
+  Stream& stream = *free_.back();
+  free_.pop_back();
+  stream = {.unsent = body, .begin = begin};
   nghttp2_data_provider provider{.source = {.ptr = &stream}, .read_callback = ReadBody};
   Checked(nghttp2_submit_request(session_.get(), nullptr, headers_.data(), headers_.size(),
                                  &provider, &stream));
+}
+
+void Connection::EndRests(TimePoint now) {
+  while (!rests_.empty() && rests_.top() <= now) rests_.pop();
+}
+
+void Connection::Flush() {
+  while (Write() && Gather()) {
+  }
 }
 
 bool Connection::Gather() {
@@ -338,7 +452,7 @@ void Connection::Receive() {
     if (size < 0 && errno == EAGAIN) return;
     if (size < 0) ThrowErrno("recv");
     if (size == 0) throw std::runtime_error("the server has closed a connection");
-    read_at_ = std::chrono::steady_clock::now();
+    read_at_ = Clock::now();
     const auto read = static_cast<std::size_t>(size);
     Checked(nghttp2_session_mem_recv(session_.get(), input.data(), read));
     if (read < input.size()) return;  // That was all: what comes later is an event of its own.
@@ -361,13 +475,15 @@ int Connection::OnHeader(nghttp2_session* /*session*/, const nghttp2_frame* fram
                          std::size_t value_size, std::uint8_t /*flags*/, void* self) {
   const std::string_view header = Text(name, name_size);
   const std::string_view text = Text(value, value_size);
+  Stream& stream = static_cast<Connection*>(self)->StreamOf(frame->hd.stream_id);
   if (header == ":status") {
-    static_cast<Connection*>(self)->StreamOf(frame->hd.stream_id).http_ok = text == "200";
+    stream.http_ok = text == "200";
   } else if (header == "grpc-status") {
     std::size_t code = kNoStatus;
     std::from_chars(text.data(), text.data() + text.size(), code);
-    static_cast<Connection*>(self)->StreamOf(frame->hd.stream_id).status =
-        std::min(code, kNoStatus);
+    stream.status = std::min(code, kNoStatus);
+  } else if (header == "grpc-status-details-bin") {
+    stream.retry_after = RetryAfter(text);
   }
   return 0;
 }
@@ -376,39 +492,139 @@ int Connection::OnStreamClose(nghttp2_session* /*session*/, std::int32_t id,
                               std::uint32_t /*error*/, void* self) {
   auto& connection = *static_cast<Connection*>(self);
   Stream& stream = connection.StreamOf(id);
-  connection.load_.End(stream.http_ok ? stream.status : kNoStatus, stream.begin,
-                       connection.read_at_);
+  const std::size_t status = stream.http_ok ? stream.status : kNoStatus;
+  if (status == kResourceExhausted && connection.retries_) {
+    connection.load_.Shed();
+    connection.rests_.push(connection.read_at_ + stream.retry_after);
+  } else {
+    connection.load_.End(status, connection.read_at_ - stream.begin);
+  }
   connection.free_.push_back(&stream);
   return 0;
 }
 
-// Sends all calls and waits for their answers. Returns how long that took.
-std::chrono::duration<double> Run(const Options& options, Load& load) {
-  const int poll = epoll_create1(EPOLL_CLOEXEC);
-  if (poll < 0) ThrowErrno("epoll_create1");
-  std::list<Connection> connections;
+// Puts the load on all connections, by one of the two loops.
+class Generator {
+ public:
+  // Connects. `load` must outlive it.
+  Generator(const Options& options, Load& load);
+  Generator(const Generator&) = delete;
+  Generator& operator=(const Generator&) = delete;
+  ~Generator() { close(poll_); }
+
+  // Sends all calls and waits for their answers. Returns how long that took.
+  std::chrono::duration<double> Run();
+
+ private:
+  // Waits until something can be read or written, and does that.
+  void Exchange();
+  // How long to wait for that: no longer than until the next call is due, of an open loop
+  // or by one who was refused.
+  timespec Timeout() const;
+  // In a closed loop: begins as many calls as there are callers for.
+  void Fill(Connection& connection);
+  // In a closed loop: sends the calls of those who have waited long enough.
+  void CallAnew();
+  // In an open loop: sends the calls that are due.
+  void SendDue();
+
+  // When the next call is due, if one is to be.
+  std::optional<TimePoint> NextDue() const;
+
+  Load& load_;
+  const std::size_t streams_;  // Of a connection, in a closed loop.
+  int poll_;
+  std::list<Connection> connections_;
+  std::list<Connection>::iterator turn_;  // Whose the next call of an open loop is.
+  std::optional<Pace> pace_;              // In an open loop.
+};
+
+Generator::Generator(const Options& options, Load& load)
+    : load_(load), streams_(options.streams), poll_(epoll_create1(EPOLL_CLOEXEC)) {
+  if (poll_ < 0) ThrowErrno("epoll_create1");
   for (std::uint32_t i = 0; i < options.connections; ++i) {
-    Connection& connection = connections.emplace_back(options, load);
+    Connection& connection = connections_.emplace_back(options, load);
     epoll_event event{.events = EPOLLIN | EPOLLOUT | EPOLLET, .data = {.ptr = &connection}};
-    if (epoll_ctl(poll, EPOLL_CTL_ADD, connection.socket(), &event) != 0) ThrowErrno("epoll_ctl");
+    if (epoll_ctl(poll_, EPOLL_CTL_ADD, connection.socket(), &event) != 0) ThrowErrno("epoll_ctl");
   }
-  const TimePoint begin = std::chrono::steady_clock::now();
-  std::array<epoll_event, 64> events{};
-  while (!load.over()) {
-    const int count = epoll_wait(poll, events.data(), events.size(), kPatience.count());
-    if (count == 0) throw std::runtime_error("nothing has arrived for half a minute");
-    if (count < 0 && errno != EINTR) ThrowErrno("epoll_wait");
-    for (int i = 0; i < count; ++i) {
-      auto& connection = *static_cast<Connection*>(events[static_cast<std::size_t>(i)].data.ptr);
-      connection.Receive();
-      connection.Send();
-    }
+  turn_ = connections_.begin();
+  if (options.rate) {
+    // Waits end when they should, not up to 50 µs later as the system has it by default.
+    if (prctl(PR_SET_TIMERSLACK, 1) != 0) ThrowErrno("prctl");
+    pace_.emplace(*options.rate, Clock::now() + kSettling);
   }
-  const TimePoint end = std::chrono::steady_clock::now();
-  close(poll);
-  return end - begin;
 }
 
+std::chrono::duration<double> Generator::Run() {
+  const TimePoint begin = pace_ ? pace_->due() : Clock::now();
+  while (!load_.over()) {
+    Exchange();
+    if (pace_) {
+      SendDue();
+    } else {
+      CallAnew();
+    }
+  }
+  return Clock::now() - begin;
+}
+
+void Generator::Exchange() {
+  std::array<epoll_event, 64> events{};
+  const timespec timeout = Timeout();
+  const int count = epoll_pwait2(poll_, events.data(), events.size(), &timeout, nullptr);
+  if (count < 0 && errno != EINTR) ThrowErrno("epoll_pwait2");
+  if (count == 0 && !NextDue()) throw std::runtime_error("nothing happens for half a minute");
+  for (int i = 0; i < count; ++i) {
+    auto& connection = *static_cast<Connection*>(events[static_cast<std::size_t>(i)].data.ptr);
+    connection.Receive();
+    if (!pace_) Fill(connection);
+    connection.Flush();
+  }
+}
+
+timespec Generator::Timeout() const {
+  Clock::duration timeout = kPatience;
+  if (const auto due = NextDue()) timeout = std::max(*due - Clock::now(), Clock::duration::zero());
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(timeout);
+  return {.tv_sec = seconds.count(),
+          .tv_nsec = std::chrono::nanoseconds(timeout - seconds).count()};
+}
+
+std::optional<TimePoint> Generator::NextDue() const {
+  if (!load_.more()) return std::nullopt;
+  if (pace_) return pace_->due();
+  std::optional<TimePoint> earliest;
+  for (const Connection& connection : connections_) {
+    const auto next = connection.next();
+    if (next && (!earliest || *next < *earliest)) earliest = next;
+  }
+  return earliest;
+}
+
+void Generator::CallAnew() {
+  const TimePoint now = Clock::now();
+  for (Connection& connection : connections_) {
+    if (!connection.next() || *connection.next() > now) continue;
+    connection.EndRests(now);
+    Fill(connection);
+    connection.Flush();
+  }
+}
+
+void Generator::Fill(Connection& connection) {
+  const TimePoint now = Clock::now();
+  while (load_.more() && connection.callers() < streams_) connection.Begin(load_.Begin(), now);
+}
+
+void Generator::SendDue() {
+  const TimePoint now = Clock::now();
+  for (; load_.more() && pace_->due() <= now; pace_->Advance()) {
+    turn_->Begin(load_.Begin(), pace_->due());
+    load_.Sent(Clock::now() - pace_->due());
+    turn_->Flush();
+    if (++turn_ == connections_.end()) turn_ = connections_.begin();
+  }
+}
 int Main(int argc, char** argv) {
   CLI::App app("Puts a load of gRPC calls on a server of this machine.");
   Options options;
@@ -417,8 +633,12 @@ int Main(int argc, char** argv) {
   app.add_option("--method", options.method, "such as /limiter.RateLimiter/AllowRequest")
       ->required();
   app.add_option("--connections", options.connections)->check(CLI::Range(1, 1'000));
-  app.add_option("--streams", options.streams, "calls in flight on each connection")
-      ->check(CLI::Range(1, 10'000));
+  CLI::Option* const streams =
+      app.add_option("--streams", options.streams, "calls in flight on each connection")
+          ->check(CLI::Range(1, 10'000));
+  app.add_option("--rate", options.rate, "calls a second, whatever the answers do")
+      ->check(CLI::Range(1, 1'000'000))
+      ->excludes(streams);
   app.add_option("--calls", options.calls)->required()->check(CLI::Range(1, 100'000'000));
   app.add_option("--bodies", options.bodies,
                  "a file of messages, each behind its length in four bytes")
@@ -428,7 +648,7 @@ int Main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
 
   Load load(options, Bodies(options.bodies, order == "random"));
-  const std::chrono::duration<double> duration = Run(options, load);
+  const std::chrono::duration<double> duration = Generator(options, load).Run();
   std::cout << load.Report(duration) << '\n';
   return 0;
 }

@@ -1,8 +1,7 @@
 """Makes load, and measures what it costs. Every turn is checked: what was not answered,
 or came out otherwise than expected, ends the run.
 
-Three generators, each on the same machine as the servers: grpc_load where calls are
-counted, for it costs least; `rlctl bench` where the time of sending matters;
+Two generators, on the same machine as the servers: grpc_load, for it costs least; and
 redis-benchmark for what Redis can do alone.
 """
 
@@ -20,7 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 import harness
 
 # Calls in flight, by connections and streams of each.
-IN_FLIGHT = {1: (1, 1), 32: (4, 8), 320: (8, 40)}
+IN_FLIGHT = {1: (1, 1), 32: (4, 8), 320: (8, 40), 3_200: (80, 40)}
 
 
 def require(holds: bool, complaint: str):
@@ -46,27 +45,57 @@ def in_turns(what: str, variants: dict, rounds: int) -> dict:
 
 
 def grpc_load(messages: list, in_flight: int, calls: int, order="random", method="AllowRequest",
-              batch=1):
+              batch=1, shed=False):
     """A load of so many calls, each of `batch` decisions, with `messages` at random, the
-    same ones in every turn, or in turns."""
+    same ones in every turn, or in turns. So many are in flight all the time (closed loop).
+    `shed`: some may be refused with RESOURCE_EXHAUSTED; who is waits as told, and calls
+    anew. The numbers are those of the others."""
     connections, streams = IN_FLIGHT[in_flight]
-    bodies = tempfile.NamedTemporaryFile(prefix="bench-")
-    for message in messages:
-        text = message.SerializeToString()
-        bodies.write(struct.pack(">I", len(text)) + text)
-    bodies.flush()
+    bodies = file_of(messages)
 
     def run(server) -> dict:
-        words = {"port": server.port, "method": f"/limiter.RateLimiter/{method}",
-                 "connections": connections, "streams": streams, "calls": calls,
-                 "bodies": bodies.name, "order": order}
-        report = json.loads(harness.output_of(
-            harness.BUILD / "bin" / "grpc_load", *(f"--{name}={word}" for name, word in words.items())))
-        require(report["ok"] == calls, f"grpc_load: of {calls} calls ended {report['by_status']}")
+        report = run_grpc_load(server, bodies, calls, method=method, order=order,
+                               connections=connections, streams=streams)
+        refused = report["by_status"].get("8", 0)
+        require(shed or refused == 0, f"grpc_load: {refused} calls were shed")
         return {"decisions": calls * batch, "rate": report["calls_per_second"] * batch,
-                **latencies(report)}
+                "shed_rate": refused / report["seconds"], **latencies(report)}
 
     return run
+
+
+def grpc_load_at(rate: int, messages: list, seconds: float):
+    """A load of AllowRequest with `messages` at random, sent at a rate whatever the answers
+    do (open loop), for about so many seconds, on the connections of 320 in flight."""
+    connections, _ = IN_FLIGHT[320]
+    bodies, calls = file_of(messages), int(rate * seconds)
+
+    def run(server) -> dict:
+        report = run_grpc_load(server, bodies, calls, connections=connections, rate=rate)
+        return {"decisions": calls, "rate": report["calls_per_second"], **latencies(report),
+                "late_p99_us": report["late_us"]["p99"], "late_max_us": report["late_us"]["max"]}
+
+    return run
+
+
+def file_of(messages: list):
+    """A file as grpc_load reads it, which is gone with what is returned."""
+    file = tempfile.NamedTemporaryFile(prefix="bench-")
+    for message in messages:
+        text = message.SerializeToString()
+        file.write(struct.pack(">I", len(text)) + text)
+    file.flush()
+    return file
+
+
+def run_grpc_load(server, bodies, calls: int, method="AllowRequest", order="random", **pace) -> dict:
+    """What grpc_load reports."""
+    words = {"port": server.port, "method": f"/limiter.RateLimiter/{method}",
+             "bodies": bodies.name, "order": order, "calls": calls, **pace}
+    report = json.loads(harness.output_of(
+        harness.BUILD / "bin" / "grpc_load", *(f"--{name}={word}" for name, word in words.items())))
+    require(report["ok"] == calls, f"grpc_load: of {calls} calls ended {report['by_status']}")
+    return report
 
 
 def latencies(report: dict) -> dict:
@@ -81,28 +110,6 @@ def request(user: str, path="/login"):
 def batch_request(users: list):
     """The message of a call of AllowRequests."""
     return harness.message("AllowRequestsRequest")(requests=[request(user) for user in users])
-
-
-def rlctl_bench(seconds: float, *flags, callers=320, rate=None, shed=False):
-    """A load for so many seconds, by callers that each wait for their answer, or at a
-    rate. `shed`: calls may be refused with RESOURCE_EXHAUSTED; decisions and rate are
-    those of the others."""
-    pace = ["--rate", rate] if rate else ["--callers", callers]
-    words = ["--duration", f"{1000 * seconds:.0f}ms", "--warmup", "500ms", "--json",
-             "--connections", max(1, callers // 40), "--path", "/login", *pace, *flags]
-
-    def run(server) -> dict:
-        report = json.loads(harness.output_of(harness.RLCTL, "bench", *map(str, words),
-                                              env=harness.clean_environment(PORT=server.port)))
-        errors = {code: count for code, count in report["errors"].items() if count}
-        require(not errors or (shed and set(errors) == {"RESOURCE_EXHAUSTED"}),
-                f"rlctl bench: calls failed: {errors}")
-        return {"decisions": report["allowed"] + report["denied"],
-                "rate": report["decisions_per_second"],
-                "shed_rate": sum(errors.values()) / report["duration_seconds"],
-                "lag_us": report["max_send_lag_us"], **latencies(report)}
-
-    return run
 
 
 def redis_benchmark(redis, requests: int, users: int, script: list) -> dict:

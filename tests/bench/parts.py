@@ -16,8 +16,8 @@ import subprocess
 import sys
 import tempfile
 
-from load import (IN_FLIGHT, batch_request, grpc_load, harness, in_turns, measure, redis_benchmark,
-                  request, require, rlctl_bench)
+from load import (IN_FLIGHT, batch_request, grpc_load, grpc_load_at, harness, in_turns, measure,
+                  redis_benchmark, request, require)
 
 # Room for all that is taken here, and a token comes back so late that no bucket is full
 # again before its next call: each finds one, pays, and writes it.
@@ -201,13 +201,14 @@ def limits(plan: Plan) -> dict:
 def latency(plan: Plan) -> dict:
     """At half the rate that saturates Redis's daemon, whatever the answers do (open loop)."""
     with bench() as b:
-        servers = {store: b.start(store, **LIMIT) for store in ("no-op", "Redis")}
-        users = ["--users", 1_000]
+        # Calls come on while the machine stands still for a moment: room for those, too.
+        servers = {store: b.start(store, MAX_IN_FLIGHT=2_000, **LIMIT) for store in ("no-op", "Redis")}
+        requests = requests_of(USERS)
         saturating = b.turns("latency, saturating",
-                             {"Redis": (servers["Redis"], rlctl_bench(plan.seconds, *users))},
+                             {"Redis": (servers["Redis"], grpc_load(requests, 320, plan.calls))},
                              plan.rounds)
         rate = int(statistics.median(turn["rate"] for turn in saturating["Redis"]) / 2)
-        load = rlctl_bench(2 * plan.seconds, *users, rate=rate)
+        load = grpc_load_at(rate, requests, 2 * plan.seconds)
         half = b.turns(f"latency at {rate} calls/s",
                        {store: (server, load) for store, server in servers.items()}, plan.rounds)
         return {"saturating": saturating, "half": half}
@@ -217,10 +218,12 @@ def overload(plan: Plan) -> dict:
     """Callers far beyond capacity, each waiting as long as it is told to when it is shed."""
     with bench() as b:
         groups = {}
+        messages = requests_of(USERS)
         for store in ("Redis", "memory"):
-            server = b.start(store, REDIS_TIMEOUT=None, **LIMIT)  # What is shed may depend on it.
-            loads = {f"{callers:,}": (server, rlctl_bench(plan.seconds, "--users", 1_000,
-                                                          callers=callers, shed=True), {"shed": True})
+            server = b.start(store, **LIMIT)
+            # Long beside the moment in which all call at once for the first time.
+            loads = {f"{callers:,}": (server, grpc_load(messages, callers, 4 * plan.calls, shed=True),
+                                      {"shed": True})
                      for callers in (320, 3_200)}
             groups[store] = b.turns(f"overload, {store}", loads, plan.rounds)
         return groups

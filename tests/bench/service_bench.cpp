@@ -16,6 +16,7 @@
 #include "ratelimiter/limiter/limiter.h"
 #include "ratelimiter/memory/memory_token_bucket.h"
 #include "ratelimiter/metrics/metrics.h"
+#include "ratelimiter/server/load_shedder.h"
 #include "ratelimiter/server/rate_limiter_service.h"
 
 namespace ratelimiter {
@@ -40,7 +41,8 @@ struct Served {
   MemoryTokenBucket store{1'000'000, clock};
   Limiter limiter;
   Metrics metrics{1'000, "bench"};
-  RateLimiterService service{limiter, metrics, 400, false};
+  LoadShedder shedder{400, [] { return std::size_t{0}; }, clock};
+  RateLimiterService service{limiter, metrics, shedder, false};
 };
 
 limiter::AllowRequestRequest RequestOf(std::int64_t user) {

@@ -15,10 +15,10 @@ CALLERS, PLACES = 8, 2
 TIMEOUT = 5.0
 
 
-def check_shed(error):
+def check_shed(error, places=PLACES):
     """That a call was refused for there was no place, and what it says of another try."""
     assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert f"{PLACES} calls are in flight already (MAX_IN_FLIGHT)" in error.details()
+    assert f"{places} calls are in flight already (MAX_IN_FLIGHT)" in error.details()
     trailers = dict(error.trailing_metadata())
     status = harness.proto("rpc/status").Status.FromString(trailers["grpc-status-details-bin"])
     assert (status.code, status.message) == (error.code().value[0], error.details())
@@ -78,6 +78,31 @@ def test_calls_beyond_those_in_flight_are_refused_at_once():
         assert counted(daemon) == {
             ("caller", "error"): CALLERS, ("user", "allowed"): 1, ("first", "error"): 1,
             ("second", "error"): 1, ("__other__", "error"): 3}
+
+
+def burst(daemon, calls) -> list:
+    """What so many calls come to that the daemon finds all at once."""
+    message = harness.message("AllowRequestRequest")(user_id="caller", cost=0).SerializeToString()
+    allow = daemon.channel.unary_unary("/limiter.RateLimiter/AllowRequest")
+    daemon.process.send_signal(signal.SIGSTOP)
+    futures = [allow.future(message, timeout=30) for _ in range(calls)]
+    daemon.process.send_signal(signal.SIGCONT)
+    return [future.exception() for future in futures]
+
+
+def test_calls_that_wait_for_a_thread_are_in_flight_as_well():
+    """Of a store that answers at once hardly a call is ever seen to be worked on."""
+    with harness.daemon(STORE="memory") as daemon:
+        def errors_of_a_burst():
+            errors = burst(daemon, 10 * 400)
+            assert None in errors, "not all are refused"
+            return [error for error in errors if error is not None]
+
+        errors = harness.wait_until(errors_of_a_burst, what="calls that are refused")
+        for error in errors:
+            check_shed(error, places=400)
+        assert shed(daemon) == len(errors)
+        assert daemon.allow("caller", cost=0)["allowed"], "that is over"
 
 
 def test_places_are_given_back():

@@ -1,23 +1,29 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <vector>
 
 #include <grpcpp/support/status.h>
 
+#include "ratelimiter/base/clock.h"
+
 namespace ratelimiter {
 
 // Bounds the calls that are worked on at once: each takes a place, and one that
 // finds none is refused at once. Beyond what the server can do, more calls at once
-// make none of them faster, and all of them late.
+// make none of them faster, and all of them late. So calls are refused as well while
+// more than that wait for a thread, before Enter: looked at every so many calls.
 //
-// Thread-safe. Neither way takes a lock or waits.
+// Thread-safe. No call waits for another, but one that looks may for gRPC.
 class LoadShedder {
  public:
-  // `max_in_flight`: places; 1 and more.
-  explicit LoadShedder(std::size_t max_in_flight);
+  // `max_in_flight`: places; 1 and more. `backlog`: calls that wait for a thread; may
+  // take a while to tell. `clock` must outlive this.
+  LoadShedder(std::size_t max_in_flight, std::function<std::size_t()> backlog, const Clock& clock);
 
   // A call's place, given back at its end. Empty: there was none. The shedder must
   // outlive it.
@@ -48,8 +54,18 @@ class LoadShedder {
   const grpc::Status& Refusal();
 
  private:
-  // Every call writes to it: in a cache line of its own, with what it is read with.
-  alignas(64) std::atomic<std::size_t> in_flight_ = 0;
+  bool IsBehind();
+  void LookAtBacklog(std::chrono::microseconds now);
+
+  const std::function<std::size_t()> backlog_;
+  const Clock& clock_;
+  std::atomic<bool> behind_ = false;  // By the latest look.
+  std::atomic<std::chrono::microseconds> looked_at_{};
+
+  // Every call writes to these: in a cache line of their own, with what they are
+  // read with.
+  alignas(64) std::atomic<std::size_t> entered_ = 0;
+  std::atomic<std::size_t> in_flight_ = 0;
   const std::size_t max_in_flight_;
   // Made beforehand, one for each wait.
   const std::vector<grpc::Status> refusals_;

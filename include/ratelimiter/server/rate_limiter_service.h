@@ -1,6 +1,5 @@
 #pragma once
 
-#include <cstddef>
 #include <string_view>
 
 #include "limiter/limiter.grpc.pb.h"
@@ -17,13 +16,10 @@ namespace ratelimiter {
 // Thread-safe. What it is given must outlive it.
 class RateLimiterService final : public limiter::RateLimiter::Service {
  public:
-  // `max_in_flight`: see LoadShedder. `headers`: whether AllowRequest's answers
-  // carry RateLimit and RateLimit-Policy as initial metadata.
-  RateLimiterService(Limiter& limiter, Metrics& metrics, std::size_t max_in_flight, bool headers)
-      : limiter_(limiter), metrics_(metrics), headers_(headers), shedder_(max_in_flight) {}
-
-  // Calls that are worked on now.
-  std::size_t in_flight() const { return shedder_.in_flight(); }
+  // `headers`: whether AllowRequest's answers carry RateLimit and RateLimit-Policy as
+  // initial metadata.
+  RateLimiterService(Limiter& limiter, Metrics& metrics, LoadShedder& shedder, bool headers)
+      : limiter_(limiter), metrics_(metrics), shedder_(shedder), headers_(headers) {}
 
   grpc::Status AllowRequest(grpc::ServerContext* context,
                             const limiter::AllowRequestRequest* message,
@@ -47,8 +43,8 @@ class RateLimiterService final : public limiter::RateLimiter::Service {
 
   Limiter& limiter_;
   Metrics& metrics_;
+  LoadShedder& shedder_;
   const bool headers_;
-  LoadShedder shedder_;
 };
 
 }  // namespace ratelimiter

@@ -7,6 +7,7 @@
 #include <absl/status/statusor.h>
 #include <spdlog/logger.h>
 
+#include "ratelimiter/base/clock.h"
 #include "ratelimiter/config/settings.h"
 #include "ratelimiter/limiter/limiter.h"
 #include "ratelimiter/limiter/token_bucket_store.h"
@@ -21,10 +22,11 @@ class Server {
   // Listens on settings.bind and settings.port. What it is given must outlive
   // it. UNAVAILABLE if it cannot listen there. Returns when the store has been
   // asked whether it is well, or is slow to answer; health says NOT_SERVING until
-  // it has. Once a process: gRPC's and protobuf's logs are led to `logger` for
-  // good.
+  // it has. `clock`: never steps back. Once a process: gRPC's and protobuf's logs are led to
+  // `logger` for good.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const Settings& settings, Limiter& limiter,
                                                        TokenBucketStore& store, Metrics& metrics,
+                                                       const Clock& clock,
                                                        std::shared_ptr<spdlog::logger> logger);
 
   virtual ~Server() = default;

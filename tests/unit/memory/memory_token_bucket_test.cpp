@@ -141,6 +141,21 @@ TEST_F(MemoryTokenBucketTest, ABucketUsedAgainIsInUseForLonger) {
   EXPECT_THAT(Decide(store, kLimit, "b", {}, Deadline::max()), Succeeds());
 }
 
+TEST_F(MemoryTokenBucketTest, AFullBucketIsFoundAmongManyUsedAgain) {
+  constexpr std::size_t kBuckets = 2'000;
+  MemoryTokenBucket store(kBuckets, clock_);
+  const auto pay = [&](std::size_t user) {
+    return Decide(store, kLimit, User(user), {}, Deadline::max());
+  };
+  for (std::size_t user = 0; user < kBuckets; ++user) ASSERT_THAT(pay(user), Succeeds());
+  clock_.Advance(1s);
+  for (std::size_t user = 1; user < kBuckets; ++user) ASSERT_THAT(pay(user), Succeeds());
+  clock_.Advance(1s);
+  EXPECT_THAT(pay(kBuckets), Succeeds());
+  EXPECT_EQ(pay(kBuckets + 1).status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(store.buckets(), kBuckets);
+}
+
 TEST_F(MemoryTokenBucketTest, AsManyNewUsersFindRoomAsBucketsAreFull) {
   constexpr std::size_t kUsers = 5'000;
   MemoryTokenBucket store(kUsers, clock_);

@@ -13,6 +13,7 @@
 
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
+#include "support/manual_clock.h"
 #include "support/threads.h"
 
 namespace ratelimiter {
@@ -35,8 +36,24 @@ milliseconds WaitOf(const grpc::Status& status) {
              std::chrono::nanoseconds(retry.retry_delay().nanos()));
 }
 
-TEST(LoadShedderTest, HasAsManyPlacesAsItIsTold) {
-  LoadShedder shedder(2);
+class LoadShedderTest : public ::testing::Test {
+ protected:
+  LoadShedder Shedder(std::size_t max_in_flight) {
+    return {max_in_flight, [this] { return Look(); }, clock_};
+  }
+
+  std::size_t Look() {
+    ++looks_;
+    return backlog_;
+  }
+
+  testing::ManualClock clock_{milliseconds(0)};
+  std::size_t backlog_ = 0;
+  int looks_ = 0;
+};
+
+TEST_F(LoadShedderTest, HasAsManyPlacesAsItIsTold) {
+  LoadShedder shedder = Shedder(2);
   const auto first = shedder.Enter();
   const auto second = shedder.Enter();
   EXPECT_TRUE(first);
@@ -44,21 +61,21 @@ TEST(LoadShedderTest, HasAsManyPlacesAsItIsTold) {
   EXPECT_FALSE(shedder.Enter());
 }
 
-TEST(LoadShedderTest, APlaceIsGivenBackAtTheEndOfItsCall) {
-  LoadShedder shedder(1);
+TEST_F(LoadShedderTest, APlaceIsGivenBackAtTheEndOfItsCall) {
+  LoadShedder shedder = Shedder(1);
   std::optional place = shedder.Enter();
   place.reset();
   EXPECT_TRUE(shedder.Enter());
 }
 
-TEST(LoadShedderTest, WhoIsRefusedGivesNoPlaceBack) {
-  LoadShedder shedder(1);
+TEST_F(LoadShedderTest, WhoIsRefusedGivesNoPlaceBack) {
+  LoadShedder shedder = Shedder(1);
   const auto place = shedder.Enter();
   for (int i = 0; i < 3; ++i) EXPECT_FALSE(shedder.Enter());
 }
 
-TEST(LoadShedderTest, APlaceMovedIsGivenBackOnce) {
-  LoadShedder shedder(2);
+TEST_F(LoadShedderTest, APlaceMovedIsGivenBackOnce) {
+  LoadShedder shedder = Shedder(2);
   const auto stays = shedder.Enter();
   {
     auto place = shedder.Enter();
@@ -68,8 +85,49 @@ TEST(LoadShedderTest, APlaceMovedIsGivenBackOnce) {
   EXPECT_TRUE(shedder.Enter());
 }
 
-TEST(LoadShedderTest, ARefusalSaysWhyAndWhenToTryAgain) {
-  LoadShedder shedder(400);
+TEST_F(LoadShedderTest, RefusesWhileTooManyWaitForAThread) {
+  LoadShedder shedder = Shedder(400);
+  backlog_ = 401;
+  for (int call = 0; call < 1'000; ++call) EXPECT_FALSE(shedder.Enter());
+}
+
+TEST_F(LoadShedderTest, RefusesNobodyWhileNotTooManyWait) {
+  LoadShedder shedder = Shedder(400);
+  backlog_ = 400;
+  for (int call = 0; call < 1'000; ++call) EXPECT_TRUE(shedder.Enter());
+}
+
+TEST_F(LoadShedderTest, FindsOutThatItIsBehindWithinSoManyCalls) {
+  LoadShedder shedder = Shedder(400);
+  EXPECT_TRUE(shedder.Enter());
+  backlog_ = 1'000;
+  int passed = 0;
+  while (shedder.Enter()) ++passed;
+  EXPECT_LE(passed, 256);
+}
+
+TEST_F(LoadShedderTest, RefusesNobodyForWhatIsOver) {
+  LoadShedder shedder = Shedder(400);
+  backlog_ = 1'000;
+  EXPECT_FALSE(shedder.Enter());
+  backlog_ = 0;
+  clock_.Advance(milliseconds(10));
+  EXPECT_FALSE(shedder.Enter());
+  clock_.Advance(std::chrono::microseconds(1));
+  EXPECT_TRUE(shedder.Enter());
+}
+
+TEST_F(LoadShedderTest, LooksRarely) {
+  LoadShedder shedder = Shedder(400);
+  for (const std::size_t backlog : {std::size_t{0}, std::size_t{1'000}}) {
+    backlog_ = backlog;
+    for (int call = 0; call < 2'560; ++call) shedder.Enter();
+  }
+  EXPECT_EQ(looks_, 20);
+}
+
+TEST_F(LoadShedderTest, ARefusalSaysWhyAndWhenToTryAgain) {
+  LoadShedder shedder = Shedder(400);
   const grpc::Status& refusal = shedder.Refusal();
   EXPECT_EQ(refusal.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_THAT(refusal.error_message(), ::testing::HasSubstr("400 calls are in flight"));
@@ -80,9 +138,9 @@ TEST(LoadShedderTest, ARefusalSaysWhyAndWhenToTryAgain) {
   EXPECT_EQ(details.details(0).type_url(), "type.googleapis.com/google.rpc.RetryInfo");
 }
 
-TEST(LoadShedderTest, WaitsAreSpreadEvenly) {
+TEST_F(LoadShedderTest, WaitsAreSpreadEvenly) {
   constexpr std::size_t kWaits = 256;
-  LoadShedder shedder(1);
+  LoadShedder shedder = Shedder(1);
   std::set<milliseconds> waits;
   for (std::size_t i = 0; i < kWaits; ++i) waits.insert(WaitOf(shedder.Refusal()));
   EXPECT_EQ(waits.size(), kWaits);
@@ -90,9 +148,9 @@ TEST(LoadShedderTest, WaitsAreSpreadEvenly) {
   EXPECT_EQ(*waits.rbegin(), milliseconds(1500));
 }
 
-TEST(LoadShedderTest, ThreadsNeverHoldMoreThanThereAre) {
+TEST_F(LoadShedderTest, ThreadsNeverHoldMoreThanThereAre) {
   constexpr int kPlaces = 3;
-  LoadShedder shedder(kPlaces);
+  LoadShedder shedder = Shedder(kPlaces);
   std::atomic<int> held = 0;
   std::atomic<int> most = 0;
   testing::OnThreads(8, [&](std::size_t /*thread*/) {

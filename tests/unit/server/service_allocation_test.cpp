@@ -1,4 +1,5 @@
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -14,6 +15,7 @@
 #include "ratelimiter/memory/memory_token_bucket.h"
 #include "ratelimiter/metrics/metrics.h"
 #include "ratelimiter/redis/redis_token_bucket.h"
+#include "ratelimiter/server/load_shedder.h"
 #include "ratelimiter/server/rate_limiter_service.h"
 #include "support/allocations.h"
 #include "support/redis_server.h"
@@ -66,7 +68,9 @@ void ExpectOnlyTheResponse(const auto& handle) {
 void ExpectThatCallsAllocateOnlyTheirResponses(TokenBucketStore& store) {
   Limiter limiter(ThreeLimits(), store);
   Metrics metrics(10, "test");
-  RateLimiterService service(limiter, metrics, 1, false);
+  const SteadyClock clock;
+  LoadShedder shedder(1, [] { return std::size_t{0}; }, clock);
+  RateLimiterService service(limiter, metrics, shedder, false);
   for (const std::string& user : {std::string(11, 'u'), std::string(kMaxUserIdBytes, 'u')}) {
     bool allowed = true;
     const auto allow = [&](bool details) {
