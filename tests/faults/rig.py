@@ -130,7 +130,7 @@ class Rig:
         settings = {"REDIS_URL": f"redis://127.0.0.1:{self.proxy.port}",
                     "REDIS_TIMEOUT": f"{TIMEOUT * 1000:.0f}ms", **LIMIT, **fault.settings}
         self.daemons = [stack.enter_context(harness.daemon(**settings)) for _ in range(DAEMONS)]
-        self.over = threading.Event()
+        self.begun, self.over = time.monotonic(), threading.Event()
         stack.callback(self.over.set)
         self.metronome = Metronome(self.over)
         self.callers = [threading.Thread(target=self._call, args=(number,))
@@ -215,12 +215,12 @@ def try_fault(fault, directory) -> dict:
     hold is an AssertionError."""
     with contextlib.ExitStack() as stack:
         rig = Rig(fault, directory, stack)
-        begun = time.monotonic()
+        begun = rig.begun
         if not fault.from_start:
             harness.wait_until(lambda: rig.answers_again(begun), what="answers before the fault")
         before = {daemon: resources(daemon) for daemon in rig.daemons}
 
-        done = time.monotonic()
+        done = begun if fault.from_start else time.monotonic()
         if not fault.from_start:
             fault.do(rig)
         time.sleep(fault.seconds)
@@ -244,6 +244,7 @@ def try_fault(fault, directory) -> dict:
                 harness.wait_until(none_grew)
             assert not any(after.values()), list(after.values())
         for daemon in rig.alive:
+            daemon.channel.close()  # Python does not hear that the server goes.
             assert daemon.terminate() == 0, daemon.log_text()
         return check(rig, done, undone, ready)
 
