@@ -1,7 +1,6 @@
 """Faults of the daemon itself, and of those who call it."""
 
 import contextlib
-import http.client
 import os
 import random
 import resource
@@ -35,37 +34,43 @@ def kill(rig):
 
 
 def exhaust_descriptors(rig):
-    """Lets no daemon open any more, and has more connections come; what is connected is
-    answered."""
+    """Leaves each daemon few descriptors, and has more connections come than those are;
+    what is connected is answered, and scrapers, who connect anew."""
     rig.waiting = []
     for daemon in rig.daemons:
-        metrics = http.client.HTTPConnection("127.0.0.1", daemon.metrics_port)
-        rig.stack.callback(metrics.close)
-        ask_metrics(metrics)
-        pid = daemon.process.pid
-        used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
-        _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(set(range(1024)) - used), hard))
+        limit_descriptors(daemon, len(os.listdir(f"/proc/{daemon.process.pid}/fd")) + 30)
+        for _ in range(100):
+            rig.waiting.append(rig.stack.enter_context(
+                socket.create_connection(("127.0.0.1", daemon.port))))
+        for _ in range(5):
+            assert daemon.health() == "SERVING"
+            assert "rate_limiter_requests_total" in daemon.metrics()
+        harness.wait_until(lambda: "gRPC connections are refused" in daemon.log_text(), what="a warning")
+
+
+def limit_descriptors(daemon, most=None):
+    """None: to as many as the system allows."""
+    _, hard = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (most or hard, hard))
+
+
+def take_all_descriptors(rig):
+    """Leaves none at all: new callers wait until there are some."""
+    rig.waiting = []
+    for daemon in rig.daemons:
+        used = {int(name) for name in os.listdir(f"/proc/{daemon.process.pid}/fd")}
+        limit_descriptors(daemon, min(set(range(1024)) - used))
         for port in (daemon.port, daemon.metrics_port) * 10:
             rig.waiting.append(rig.stack.enter_context(socket.create_connection(("127.0.0.1", port))))
         for _ in range(5):
             assert daemon.health() == "SERVING"
-            ask_metrics(metrics)
-        metrics.close()
-
-
-def ask_metrics(connection):
-    connection.request("GET", "/metrics")
-    answer = connection.getresponse()
-    assert answer.status == 200 and b"rate_limiter_requests_total" in answer.read()
 
 
 def give_descriptors(rig):
     for connection in rig.waiting:
         connection.close()
     for daemon in rig.daemons:
-        _, hard = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (hard, hard))
+        limit_descriptors(daemon)
         check_new_callers(daemon)
 
 
@@ -180,7 +185,9 @@ FAULTS = [
     Fault("one of two daemons killed (SIGKILL)", kill, seconds=1, of_one=True),
     Fault("one of two daemons stopped for 2 s (SIGSTOP, SIGCONT)", send(signal.SIGSTOP),
           send(signal.SIGCONT), 2, of_one=True, **UNNOTICED),
-    Fault("the daemons' descriptors exhausted", exhaust_descriptors, give_descriptors, 1, **UNNOTICED),
+    Fault("more connections than the daemons have descriptors", exhaust_descriptors, give_descriptors, 1,
+          **UNNOTICED),
+    Fault("not one descriptor left to the daemons", take_all_descriptors, give_descriptors, 1, **UNNOTICED),
     Fault("1,000 connections that send nothing", connect_and_be_silent, end_silence, 1, **UNNOTICED),
     Fault("HTTP/1 garbage on both ports", garbage(HTTP1), **UNNOTICED),
     Fault("HTTP/2 garbage on both ports", garbage(HTTP2), **FLOOD),
