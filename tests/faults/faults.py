@@ -32,7 +32,7 @@ def shares(gets) -> str:
 def row(result: dict) -> str:
     over = str(result["over"])
     if result["may"]:
-        over += f" of {result['may']} that may be: its data is lost"
+        over += f" of {result['may']} that may be"
     return report.row([result["fault"], shares(result["gets"]), f"{result['worst']:.2f}",
                        f"{result['worst after']:.2f}", f"{result['answered']:.1f}",
                        f"{result['ready']:.1f}", over])

@@ -1,6 +1,11 @@
 """Faults of Redis itself."""
 
+import contextlib
+import pathlib
 import signal
+import struct
+import subprocess
+import tempfile
 import time
 
 import pytest
@@ -59,6 +64,54 @@ def change_password(old, new):
         rig.redis.cli(*owner, "CLIENT", "KILL", "TYPE", "normal")
     return run
 
+# --- A disk that is full: a small one that is Redis's alone ---
+
+ON_SMALL_DISK = ("unshare", "--mount", "sh", "-c",
+                 'mount -t tmpfs -o size=1m small /mnt && exec "$@" --dir /mnt', "sh")
+
+
+def fill_disk(rig):
+    rig.filler = pathlib.Path(f"/proc/{rig.redis.process.pid}/root/mnt/filler")
+    with contextlib.suppress(OSError), rig.filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+
+
+def empty_disk(rig):
+    rig.filler.unlink()
+
+
+# --- A clock that steps ---
+
+CLOCK = tempfile.TemporaryDirectory(prefix="clock-")
+CLOCK_LIBRARY, CLOCK_FILE = (pathlib.Path(CLOCK.name) / name for name in ("clock.so", "moved"))
+ON_OTHER_CLOCK = ("env", f"LD_PRELOAD={CLOCK_LIBRARY}", f"REDIS_CLOCK_FILE={CLOCK_FILE}")
+HOUR_US = 3_600_000_000
+
+
+def step(microseconds):
+    """A step forward brings what its time brings, but a full bucket at most: no more than
+    one that was lost."""
+    def run(rig):
+        with rig.lost() if microseconds > 0 else contextlib.nullcontext():
+            move_clock(struct.unpack("q", CLOCK_FILE.read_bytes())[0] + microseconds)
+    return run
+
+
+def move_clock(microseconds):
+    with CLOCK_FILE.open("r+b" if CLOCK_FILE.exists() else "wb") as file:
+        file.write(struct.pack("q", microseconds))  # In one write, over what Redis has mapped.
+
+
+@pytest.fixture(autouse=True)
+def clock(fault):
+    """Compiles it where a fault needs it."""
+    if fault.wrapper == ON_OTHER_CLOCK:
+        subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-o", CLOCK_LIBRARY,
+                        pathlib.Path(__file__).parent / "clock.c"], check=True)
+        move_clock(0)
+
+
 FAULTS = [
     Fault("killed, and started again without persistence", with_loss(kill), start, 1),
     Fault("killed, and started again with `appendonly yes`", kill, start, 1,
@@ -77,6 +130,12 @@ FAULTS = [
           redis=("--busy-reply-threshold", "100")),
     Fault("full: `maxmemory` reached with `noeviction`", cli("CONFIG SET maxmemory 1"),
           cli("CONFIG SET maxmemory 0"), 1),
+    Fault("its disk full, with `appendonly yes`", fill_disk, empty_disk, 2,
+          redis=("--appendonly", "yes", "--aof-use-rdb-preamble", "no"), wrapper=ON_SMALL_DISK),
+    Fault("its clock steps an hour forward, and back again", step(HOUR_US), step(-HOUR_US), 1,
+          errors=(), fails=False, wrapper=ON_OTHER_CLOCK),
+    Fault("its clock steps an hour back, and forward again", step(-HOUR_US), step(HOUR_US), 1,
+          errors=(), fails=False, wrapper=ON_OTHER_CLOCK),
     Fault("made a replica (`REPLICAOF`), then a master again", cli("REPLICAOF 127.0.0.1 1"),
           cli("REPLICAOF NO ONE"), 1),
     Fault("its password changed, then changed back", change_password("", "other"),
@@ -87,4 +146,7 @@ FAULTS = [
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_fault(fault, tmp_path, record_property):
+    if fault.wrapper == ON_SMALL_DISK and subprocess.run([*ON_SMALL_DISK[:3], "mount -t tmpfs small /mnt"],
+                                                         check=False).returncode != 0:
+        pytest.skip("only root may mount a disk for the test")
     record_property("row", try_fault(fault, tmp_path))
