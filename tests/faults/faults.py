@@ -26,7 +26,7 @@ def all_faults() -> list:
 
 
 def shares(gets) -> str:
-    return ", ".join(f"{kind} {100 * count / gets.total():.0f} %" for kind, count in gets.most_common())
+    return ", ".join(f"{kind} {max(100 * count / gets.total(), 1):.0f} %" for kind, count in gets.most_common())
 
 
 def row(result: dict) -> str:

@@ -33,8 +33,7 @@ HANGS = 15
 DAEMONS, CALLERS = 2, 4  # So many callers for each daemon
 BEAT = 0.02  # each of which calls so often, in seconds.
 USERS = [f"user-{number}" for number in range(4)]  # Less than they ask for:
-CAPACITY, INTERVAL_US = 20, 20_000
-LIMIT = {"CAPACITY": CAPACITY, "REFILL_TOKENS": 1, "REFILL_INTERVAL": f"{INTERVAL_US}us"}
+CAPACITY = 20
 OK = ("allowed", "denied")
 
 # gRPC keeps a thread for each call that ever waited at the same time as others.
@@ -57,9 +56,9 @@ class Fault:
     of_one: bool = False
     worst: float = WORST  # Of one answer, in seconds.
     from_start: bool = False  # It is done before the daemons start.
+    interval_us: int = 20_000  # In which a token comes back to each user.
     redis: tuple = ()  # Words for redis-server.
     wrapper: tuple = ()  # What starts it.
-    settings: dict = dataclasses.field(default_factory=dict)  # The daemons' own.
     more_threads: int = MORE_THREADS
     more_bytes: int = MORE_BYTES
 
@@ -128,7 +127,8 @@ class Rig:
         if fault.from_start:
             fault.do(self)
         settings = {"REDIS_URL": f"redis://127.0.0.1:{self.proxy.port}",
-                    "REDIS_TIMEOUT": f"{TIMEOUT * 1000:.0f}ms", **LIMIT, **fault.settings}
+                    "REDIS_TIMEOUT": f"{TIMEOUT * 1000:.0f}ms", "CAPACITY": CAPACITY,
+                    "REFILL_TOKENS": 1, "REFILL_INTERVAL": f"{fault.interval_us // 1000}ms"}
         self.daemons = [stack.enter_context(harness.daemon(**settings)) for _ in range(DAEMONS)]
         self.begun, self.over = time.monotonic(), threading.Event()
         stack.callback(self.over.set)
@@ -172,6 +172,10 @@ class Rig:
                 return False
         return True
 
+    def all_refused(self) -> bool:
+        """Whether each user has been: no token is left over."""
+        return {a.user for a in list(self.answers) if a.kind == "denied"} == set(USERS)
+
     def stop_load(self):
         self.over.set()
         for caller in self.callers:
@@ -193,7 +197,7 @@ class Rig:
         for first, (start, _) in enumerate(windows):
             for count, end in enumerate(sorted(end for _, end in windows[first:]), 1):
                 lost = sum(start <= back and gone <= end for gone, back in self.losses)
-                bound = CAPACITY * (1 + with_losses * lost) + (end - start) // INTERVAL_US
+                bound = CAPACITY * (1 + with_losses * lost) + (end - start) // self.fault.interval_us
                 over = max(over, count - bound)
         return over
 
@@ -221,7 +225,8 @@ def try_fault(fault, directory) -> dict:
         rig = Rig(fault, directory, stack)
         done, before = rig.begun, None
         if not fault.from_start:
-            harness.wait_until(lambda: rig.answers_again(rig.begun), what="answers before the fault")
+            harness.wait_until(lambda: rig.answers_again(rig.begun) and rig.all_refused(),
+                               what="answers before the fault, and empty buckets")
             before = [resources(daemon) for daemon in rig.daemons]
             done = time.monotonic()
             fault.do(rig)
