@@ -1,7 +1,6 @@
 #include "acceptor.h"
 
 #include <poll.h>
-#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -32,21 +31,6 @@ bool IsOfReserve(int descriptor, int most) {
   return descriptor >= most - std::min(kReserve, most / 4);
 }
 
-// Wakes a thread that polls it.
-class Waker {
- public:
-  Waker() : descriptor_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
-  ~Waker() { close(descriptor_); }
-  Waker(const Waker&) = delete;
-  Waker& operator=(const Waker&) = delete;
-
-  void Wake() const { eventfd_write(descriptor_, 1); }
-  int descriptor() const { return descriptor_; }
-
- private:
-  const int descriptor_;
-};
-
 }  // namespace
 
 std::error_code Acceptor::Listen(const std::string& address, std::uint16_t port) {
@@ -67,8 +51,11 @@ void Acceptor::Start(std::shared_ptr<spdlog::logger> logger) {
 }
 
 void Acceptor::Stop() {
+  if (listener_ < 0) return;
+  thread_.request_stop();
+  shutdown(listener_, SHUT_RDWR);  // Ends a poll of it.
   thread_ = std::jthread();
-  if (listener_ >= 0) close(listener_);
+  close(listener_);
   listener_ = -1;
 }
 
@@ -84,17 +71,14 @@ void Acceptor::Run(const std::stop_token& stop, spdlog::logger& logger) {
         most, *left_out);
   };
 
-  const Waker waker;
-  const std::stop_callback wake(stop, [&] { waker.Wake(); });
   bool none_free = false;
   while (!stop.stop_requested()) {
-    pollfd polled[] = {{.fd = waker.descriptor(), .events = POLLIN, .revents = 0},
-                       {.fd = none_free ? -1 : listener_, .events = POLLIN, .revents = 0}};
-    poll(polled, std::size(polled), none_free ? kNoneFreeMilliseconds : -1);
+    pollfd polled{.fd = none_free ? -1 : listener_, .events = POLLIN, .revents = 0};
+    poll(&polled, 1, none_free ? kNoneFreeMilliseconds : -1);
     const int descriptor = accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    const int most = MostDescriptors();
     none_free = descriptor < 0 &&
                 (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM);
+    const int most = MostDescriptors();
     if (none_free) tell(most);
     if (descriptor < 0) continue;
     if (IsOfReserve(descriptor, most)) {
