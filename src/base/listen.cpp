@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -10,18 +11,39 @@
 namespace ratelimiter {
 namespace {
 
-std::error_code TryToBind(int family, const sockaddr* address, socklen_t size) {
-  const int descriptor = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (descriptor < 0) return {errno, std::generic_category()};
+// A bound socket, or -1 with errno set.
+int Bind(int family, const sockaddr* address, socklen_t size) {
+  const int descriptor = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (descriptor < 0) return -1;
   // As servers do, or a port that was in use a moment ago would count as taken;
   // and for "::" to be IPv4 as well, whatever the machine's default is.
   const int yes = 1;
   const int no = 0;
   setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
   if (family == AF_INET6) setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof no);
-  const int error = bind(descriptor, address, size) == 0 ? 0 : errno;
+  if (bind(descriptor, address, size) == 0) return descriptor;
+  const int error = errno;
   close(descriptor);
-  return {error, std::generic_category()};
+  errno = error;
+  return -1;
+}
+
+int Bind(const std::string& address, std::uint16_t port) {
+  if (address == "::" && !HasIpv6()) return Bind("0.0.0.0", port);
+  sockaddr_in v4{};
+  if (inet_pton(AF_INET, address.c_str(), &v4.sin_addr) == 1) {
+    v4.sin_family = AF_INET;
+    v4.sin_port = htons(port);
+    return Bind(AF_INET, reinterpret_cast<const sockaddr*>(&v4), sizeof v4);
+  }
+  sockaddr_in6 v6{};
+  if (inet_pton(AF_INET6, address.c_str(), &v6.sin6_addr) == 1) {
+    v6.sin6_family = AF_INET6;
+    v6.sin6_port = htons(port);
+    return Bind(AF_INET6, reinterpret_cast<const sockaddr*>(&v6), sizeof v6);
+  }
+  errno = EINVAL;
+  return -1;
 }
 
 }  // namespace
@@ -29,24 +51,39 @@ std::error_code TryToBind(int family, const sockaddr* address, socklen_t size) {
 bool HasIpv6() {
   sockaddr_in6 any{};
   any.sin6_family = AF_INET6;
-  return !TryToBind(AF_INET6, reinterpret_cast<const sockaddr*>(&any), sizeof any);
+  const int descriptor = Bind(AF_INET6, reinterpret_cast<const sockaddr*>(&any), sizeof any);
+  if (descriptor < 0) return false;
+  close(descriptor);
+  return true;
 }
 
 std::error_code CheckListen(const std::string& address, std::uint16_t port) {
-  if (address == "::" && !HasIpv6()) return CheckListen("0.0.0.0", port);
-  sockaddr_in v4{};
-  if (inet_pton(AF_INET, address.c_str(), &v4.sin_addr) == 1) {
-    v4.sin_family = AF_INET;
-    v4.sin_port = htons(port);
-    return TryToBind(AF_INET, reinterpret_cast<const sockaddr*>(&v4), sizeof v4);
-  }
-  sockaddr_in6 v6{};
-  if (inet_pton(AF_INET6, address.c_str(), &v6.sin6_addr) == 1) {
-    v6.sin6_family = AF_INET6;
-    v6.sin6_port = htons(port);
-    return TryToBind(AF_INET6, reinterpret_cast<const sockaddr*>(&v6), sizeof v6);
-  }
-  return std::make_error_code(std::errc::invalid_argument);
+  const int descriptor = Bind(address, port);
+  if (descriptor < 0) return {errno, std::generic_category()};
+  close(descriptor);
+  return {};
+}
+
+std::error_code Listen(const std::string& address, std::uint16_t port, int& listener) {
+  listener = Bind(address, port);
+  if (listener < 0) return {errno, std::generic_category()};
+  // Connections inherit it: answers are small, and wait for no more to come.
+  const int yes = 1;
+  setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+  // As long a queue as the system allows.
+  if (listen(listener, SOMAXCONN) == 0) return {};
+  const std::error_code error(errno, std::generic_category());
+  close(listener);
+  listener = -1;
+  return error;
+}
+
+std::uint16_t PortOf(int listener) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  if (getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size) != 0) return 0;
+  return ntohs(address.ss_family == AF_INET ? reinterpret_cast<sockaddr_in&>(address).sin_port
+                                            : reinterpret_cast<sockaddr_in6&>(address).sin6_port);
 }
 
 }  // namespace ratelimiter

@@ -10,9 +10,9 @@
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
+#include "acceptor.h"
 #include "grpc/health/v1/health.pb.h"
 #include "grpc_logging.h"
-#include "ratelimiter/base/listen.h"
 #include "ratelimiter/server/rate_limiter_service.h"
 #include "readiness.h"
 #include "reflection_service.h"
@@ -61,8 +61,7 @@ class GrpcServer final : public Server {
       return absl::UnavailableError(fmt::format("cannot listen on {} port {} for gRPC: {}",
                                                 settings.bind, settings.port, why));
     };
-    // gRPC says why it cannot in its own log alone, and in many lines.
-    if (const auto error = CheckListen(settings.bind, settings.port); error) {
+    if (const auto error = acceptor_.Listen(settings.bind, settings.port); error) {
       return failure(error.message());
     }
 
@@ -73,13 +72,7 @@ class GrpcServer final : public Server {
     grpc::health::v1::HealthCheckRequest::descriptor();
 
     grpc::ServerBuilder builder;
-    const std::string host =
-        settings.bind.find(':') == std::string::npos ? settings.bind : "[" + settings.bind + "]";
-    int selected_port = 0;
-    builder.AddListeningPort(fmt::format("{}:{}", host, settings.port),
-                             grpc::InsecureServerCredentials(), &selected_port);
-    // Else a second server on a taken port would silently share it.
-    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    acceptor_.Prepare(builder);
     // Handlers block while Redis answers. A thread that finishes a call while
     // enough others poll ends itself: so as many may poll as calls may be in flight,
     // and some more that refuse calls or serve reflection.
@@ -91,8 +84,8 @@ class GrpcServer final : public Server {
     builder.RegisterService(&service_);
     builder.RegisterService(&reflection_);
     server_ = builder.BuildAndStart();
-    if (server_ == nullptr || selected_port == 0) return failure("gRPC's log says why");
-    port_ = static_cast<std::uint16_t>(selected_port);
+    if (server_ == nullptr) return failure("gRPC's log says why");
+    acceptor_.Start(logger);
     // A new one each time, for it has an age as others do.
     reflection_.Attach([this] { return server_->InProcessChannel({}); });
     readiness_ =
@@ -101,7 +94,7 @@ class GrpcServer final : public Server {
     return absl::OkStatus();
   }
 
-  std::uint16_t port() const override { return port_; }
+  std::uint16_t port() const override { return acceptor_.port(); }
 
   bool ready() const override { return readiness_->ready(); }
 
@@ -111,6 +104,7 @@ class GrpcServer final : public Server {
 
   void Shutdown(std::chrono::milliseconds grace) override {
     if (server_ == nullptr) return;
+    acceptor_.Stop();
     server_->Shutdown(std::chrono::system_clock::now() + grace);
     server_->Wait();
     // Only now, for its thread may be waiting for the store, as calls may.
@@ -119,11 +113,11 @@ class GrpcServer final : public Server {
   }
 
  private:
+  Acceptor acceptor_;
   RateLimiterService service_;
   ReflectionService reflection_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<Readiness> readiness_;  // Uses server_'s health service.
-  std::uint16_t port_ = 0;
 };
 
 }  // namespace

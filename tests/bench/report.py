@@ -198,15 +198,15 @@ def summary(result: dict) -> list:
 # --- Pages ---
 
 
-def block(page: pathlib.Path, name: str) -> re.Match:
-    found = re.search(rf"(?<=<!-- bench: {name} -->\n).*?(?=<!-- /bench -->)", page.read_text(), re.DOTALL)
+def block(page: pathlib.Path, name: str, door="bench") -> re.Match:
+    found = re.search(rf"(?<=<!-- {door}: {name} -->\n).*?(?=<!-- /{door} -->)", page.read_text(), re.DOTALL)
     if found is None:
-        raise SystemExit(f"bench: {page} has no place <!-- bench: {name} --> … <!-- /bench -->")
+        raise SystemExit(f"{door}: {page} has no place <!-- {door}: {name} --> … <!-- /{door} -->")
     return found
 
 
-def fill(page: pathlib.Path, name: str, lines: list):
-    place, text = block(page, name), page.read_text()
+def fill(page: pathlib.Path, name: str, lines: list, door="bench"):
+    place, text = block(page, name, door), page.read_text()
     page.write_text(text[:place.start()] + "\n" + "\n".join(lines) + "\n\n" + text[place.end():])
 
 

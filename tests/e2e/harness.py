@@ -84,14 +84,15 @@ def output_of(*command, **options) -> str:
 
 
 class Redis:
-    def __init__(self, *args, port=None):
+    def __init__(self, *args, port=None, wrapper=()):
+        """`wrapper` is a command that runs redis-server's."""
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
-        self.args = args
+        self.args, self.wrapper = args, wrapper
         self.process = None
 
     def start(self):
-        command = ["redis-server", "--port", self.port, "--bind", "127.0.0.1", "--save", "",
+        command = [*self.wrapper, "redis-server", "--port", self.port, "--bind", "127.0.0.1", "--save", "",
                    "--appendonly", "no", *self.args]
         self.process = start(command, subprocess.DEVNULL)
         wait_until(lambda: "PONG" in self.cli("PING", check=False) or

@@ -1,0 +1,31 @@
+"""Faults of the way between daemons and Redis, in each direction."""
+
+import pytest
+
+import proxy
+from rig import TIMEOUT, Fault, try_fault
+
+
+def spoilt(name, mode, **more) -> list:
+    """The fault in each direction."""
+    def fault(direction):
+        return Fault(f"{name}, {direction}", lambda rig: rig.proxy.switch(direction, mode),
+                     lambda rig: rig.proxy.switch(direction, proxy.forward), 1, **more)
+    return [fault(proxy.TO_REDIS), fault(proxy.FROM_REDIS)]
+
+
+FAULTS = [
+    *spoilt(f"bytes come {TIMEOUT * 250:.0f} ms late", proxy.delay(TIMEOUT / 4), fails=False, errors=()),
+    *spoilt(f"bytes come {TIMEOUT * 2000:.0f} ms late", proxy.delay(TIMEOUT * 2)),
+    *spoilt("bytes are dropped", proxy.drop),
+    *spoilt("the connection ends amid what is said", proxy.cut),
+    *spoilt("the connection is reset", proxy.reset),
+    *spoilt("half-open: nothing comes until later", proxy.hold),
+    *spoilt("100 bytes come a second", proxy.throttle(100)),
+    *spoilt("bytes come one by one", proxy.single_bytes, fails=False, errors=()),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_fault(fault, tmp_path, record_property):
+    record_property("row", try_fault(fault, tmp_path))
