@@ -43,10 +43,6 @@ std::string_view FieldOf(const RedisReply& reply, std::string_view field) {
 absl::Status CheckVersion(const RedisReply& hello) {
   const std::string_view server = FieldOf(hello, "server");
   const std::string_view version = FieldOf(hello, "version");
-  if (FieldOf(hello, "mode") == "cluster") {
-    return absl::UnavailableError(
-        "it is a node of a Redis Cluster; REDIS_URL must lead to a Redis that is none");
-  }
   int major = 0;
   std::from_chars(version.data(), version.data() + version.size(), major);
   if (server == "valkey" || (server == "redis" && major >= 7)) return absl::OkStatus();
@@ -156,6 +152,7 @@ absl::Status Connection::Introduce(const RedisServer& server, Deadline deadline)
   if (absl::Status came = Receive(reply, deadline); !came.ok()) return came;
   if (reply.type() == RedisReply::Type::kError) return IntroductionRefused(reply, "HELLO");
   if (absl::Status version = CheckVersion(reply); !version.ok()) return version;
+  of_cluster_ = FieldOf(reply, "mode") == "cluster";
   if (!server.sentinels.empty()) {
     if (absl::Status master = CheckMaster(reply); !master.ok()) return master;
   }

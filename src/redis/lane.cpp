@@ -134,7 +134,15 @@ absl::Status Lane::Connect(Deadline deadline) {
 
 void Lane::Gather(const Errand& own, TurnQueue<Errand>::Turn& turn) {
   const auto add = [this](const Errand& errand) {
-    for (ScriptCall& call : errand.calls) pipeline_.Add(call);
+    for (ScriptCall& call : errand.calls) {
+      // A Cluster runs no script over the slots of several users, though one node has
+      // them all.
+      if (connection_->of_cluster()) {
+        pipeline_.AddAlone(call);
+      } else {
+        pipeline_.Add(call);
+      }
+    }
     observed_ = observed_ || errand.purpose == Purpose::kCall;
   };
   pipeline_.Clear();

@@ -287,6 +287,10 @@ limits:
             slots = {redis.cli("CLUSTER", "KEYSLOT", key)
                      for key in redis.cli("KEYS", "rl:*").splitlines()}
             assert (len(slots) == 1) == (hash_by == "global")
+            # What goes in one round trip is of several slots.
+            requests = [{"user_id": user, "path": "/"} for user in ("one", "other", "third")]
+            results = daemon.call("AllowRequests", requests=requests)["results"]
+            assert [result["code"] for result in results] == [0, 0, 0]
 
 
 def test_limits_that_clash_on_a_cluster_are_refused(tmp_path):

@@ -13,7 +13,11 @@ class ManualClock final : public Clock {
   explicit ManualClock(std::chrono::microseconds now) : now_(now) {}
   std::chrono::microseconds Now() const override { return now_.load(); }
   void Set(std::chrono::microseconds now) { now_.store(now); }
-  void Advance(std::chrono::microseconds by) { Set(Now() + by); }
+  void Advance(std::chrono::microseconds by) {
+    std::chrono::microseconds now = Now();
+    while (!now_.compare_exchange_weak(now, now + by)) {
+    }
+  }
 
  private:
   std::atomic<std::chrono::microseconds> now_;

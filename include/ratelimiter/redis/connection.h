@@ -71,6 +71,9 @@ class Connection {
   bool broken() const { return broken_; }
   void MarkBroken() { broken_ = true; }
 
+  // Whether the server is a node of a Redis Cluster.
+  bool of_cluster() const { return of_cluster_; }
+
   // Whether an idle connection is of no use any more: broken, closed by the
   // server, or sent what nobody asked for. A look at the socket; never blocks.
   bool IsStale() const;
@@ -91,6 +94,7 @@ class Connection {
 
   std::unique_ptr<redisContext, ContextDeleter> context_;
   bool broken_ = false;
+  bool of_cluster_ = false;
 };
 
 }  // namespace ratelimiter

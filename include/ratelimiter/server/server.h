@@ -22,8 +22,8 @@ class Server {
   // Listens on settings.bind and settings.port. What it is given must outlive
   // it. UNAVAILABLE if it cannot listen there. Returns when the store has been
   // asked whether it is well, or is slow to answer; health says NOT_SERVING until
-  // it has. Once a process: gRPC's and protobuf's logs are led to
-  // `logger` for good.
+  // it has. Once a process: gRPC's and protobuf's logs are led to `logger` for
+  // good.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const Settings& settings, Limiter& limiter,
                                                        TokenBucketStore& store, Metrics& metrics,
                                                        std::shared_ptr<spdlog::logger> logger);

@@ -230,7 +230,7 @@ TEST_F(BreakerTest, ManyThreadsUseItAtOnce) {
       } else {
         breaker_.Failed("lost");
       }
-      clock_.Set(clock_.Now() + 100us);
+      clock_.Advance(100us);
     }
     --working;
   });

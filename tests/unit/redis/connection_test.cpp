@@ -350,8 +350,6 @@ TEST(ConnectionToFakeTest, AnotherServerIsToldWithWhatIsNeeded) {
        "the server is redis 6.2.14; needed: Redis 7.0 or later, or Valkey"},
       {Hello("keydb\n", "9\x1B"),
        "the server is keydb\uFFFD 9\uFFFD; needed: Redis 7.0 or later, or Valkey"},
-      {FormatCommand({"server", "redis", "version", "7.0.0", "mode", "cluster"}),
-       "it is a node of a Redis Cluster; REDIS_URL must lead to a Redis that is none"},
       {"-ERR unknown command `HELLO`, with args beginning with: `2`\r\n",
        "the server does not know HELLO; needed: Redis 7.0 or later"},
       {"+OK\r\n", "the server is  ; needed: Redis 7.0 or later, or Valkey"},
