@@ -15,8 +15,8 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr int kWaits = 256;
-constexpr milliseconds kLeastWait{500};
-constexpr milliseconds kMostWait{1500};
+constexpr milliseconds kLeastWait{1000};
+constexpr milliseconds kMostWait{3000};
 // Without a factor in common with kWaits: taken in such steps, each wait has its
 // turn, and those of neighbours in time lie far apart.
 constexpr std::size_t kStep = 99;
@@ -37,7 +37,7 @@ grpc::Status MakeRefusal(const std::string& message, milliseconds wait) {
 std::vector<grpc::Status> MakeRefusals(std::size_t max_in_flight) {
   const std::string message = fmt::format(
       "{} calls are in flight already (MAX_IN_FLIGHT); of this one nothing was done; try again in "
-      "about a second",
+      "about two seconds",
       max_in_flight);
   std::vector<grpc::Status> refusals;
   refusals.reserve(kWaits);

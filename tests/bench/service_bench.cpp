@@ -9,6 +9,7 @@
 
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
+#include <google/protobuf/arena.h>
 #include <grpcpp/server_context.h>
 
 #include "ratelimiter/base/clock.h"
@@ -20,6 +21,8 @@
 
 namespace ratelimiter {
 namespace {
+
+using google::protobuf::Arena;
 
 std::shared_ptr<const LimitSet> Limits(std::int64_t count) {
   std::vector<Limit> limits;
@@ -69,10 +72,12 @@ void HandlesAHundred(benchmark::State& state) {
   for (std::int64_t i = 0; i < 100; ++i) *requests.add_requests() = RequestOf(i);
   const std::string message = requests.SerializeAsString();
   for (auto _ : state) {
-    limiter::AllowRequestsRequest parsed;
+    // On arenas, as gRPC's handler has them.
+    Arena arena;
+    auto& parsed = *Arena::CreateMessage<limiter::AllowRequestsRequest>(&arena);
     if (!parsed.ParseFromString(message)) state.SkipWithError("it does not parse");
     grpc::ServerContext context;
-    limiter::AllowRequestsResponse response;
+    auto& response = *Arena::CreateMessage<limiter::AllowRequestsResponse>(&arena);
     benchmark::DoNotOptimize(served.service.AllowRequests(&context, &parsed, &response));
     benchmark::DoNotOptimize(response.SerializeAsString());
   }

@@ -25,7 +25,7 @@ def check_shed(error):
     (detail,) = status.details
     retry = harness.proto("rpc/error_details").RetryInfo()
     assert detail.Unpack(retry)
-    assert 0.5 <= retry.retry_delay.ToTimedelta().total_seconds() <= 1.5
+    assert 1 <= retry.retry_delay.ToTimedelta().total_seconds() <= 3
 
 
 def counted(daemon) -> dict:

@@ -42,9 +42,9 @@ class LoadShedder {
   std::size_t in_flight() const { return in_flight_.load(std::memory_order_relaxed); }
 
   // What a call is answered that found no place: RESOURCE_EXHAUSTED, and in the
-  // details a google.rpc.RetryInfo. What it says to wait is spread evenly over half
-  // a second to one and a half, so that callers do not come back together, and so
-  // that those who wait cost little beside those who are served.
+  // details a google.rpc.RetryInfo. What it says to wait is spread evenly over one
+  // second to three, so that callers do not come back together, and so that those who
+  // wait cost little beside those who are served.
   const grpc::Status& Refusal();
 
  private:

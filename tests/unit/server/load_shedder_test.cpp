@@ -86,8 +86,8 @@ TEST(LoadShedderTest, WaitsAreSpreadEvenly) {
   std::set<milliseconds> waits;
   for (std::size_t i = 0; i < kWaits; ++i) waits.insert(WaitOf(shedder.Refusal()));
   EXPECT_EQ(waits.size(), kWaits);
-  EXPECT_EQ(*waits.begin(), milliseconds(500));
-  EXPECT_EQ(*waits.rbegin(), milliseconds(1500));
+  EXPECT_EQ(*waits.begin(), milliseconds(1000));
+  EXPECT_EQ(*waits.rbegin(), milliseconds(3000));
 }
 
 TEST(LoadShedderTest, ThreadsNeverHoldMoreThanThereAre) {
