@@ -132,14 +132,14 @@ std::string Introduction(const RedisServer& server, std::string_view password) {
   return commands;
 }
 
-// What server_check.lua found to be lacking. Its reply's first string is another
-// matter.
+// What server_check.lua found to be lacking, which it says behind its first string.
 absl::Status CheckRights(const RedisReply& found, const RedisServer& server) {
+  if (found.type() != RedisReply::Type::kArray || found.size() < 2) {
+    return absl::UnavailableError("what the server answers is not to what it was asked");
+  }
   std::string rights;
   for (std::size_t i = 2; i < found.size(); ++i) {
-    if (found.type(i) != RedisReply::Type::kString) break;
-    if (!rights.empty()) rights += ' ';
-    rights += found.text(i);
+    rights += fmt::format("{}{}", i == 2 ? "" : " ", found.text(i));
   }
   return rights.empty() ? absl::OkStatus() : LacksRights(server, rights);
 }
@@ -221,7 +221,7 @@ absl::Status Connection::Introduce(const RedisServer& server, Deadline deadline)
   accepted = ReceiveAcceptance("SCRIPT LOAD", server, reply, deadline);
   if (accepted.ok()) accepted = ReceiveAcceptance("EVALSHA", server, reply, deadline);
   if (accepted.ok()) accepted = CheckRights(reply, server);
-  if (accepted.ok() && reply.size() > 1) evicts_by_ = Printable(reply.text(1), kMaxMessageBytes);
+  if (accepted.ok()) evicts_by_ = Printable(reply.text(1), kMaxMessageBytes);
   return accepted;
 }
 

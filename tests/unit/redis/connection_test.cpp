@@ -495,6 +495,14 @@ TEST(ConnectionToFakeTest, AnotherServerIsToldWithWhatIsNeeded) {
   }
 }
 
+TEST(ConnectionToFakeTest, RightsAreNotTakenFromAReplyToSomethingElse) {
+  for (const char* reply : {"+OK\r\n", "*0\r\n", "$-1\r\n"}) {
+    const TcpServer server(Answer(Hello("redis", "7.0.0") + "+OK\r\n" + reply));
+    EXPECT_THAT(Open(RedisServer{.port = server.port(), .key_prefix = "rl:1:"}),
+                FailsWith(kUnavailable, "what the server answers is not to what it was asked"));
+  }
+}
+
 TEST(ConnectionToFakeTest, ARefusalIsToldAsRedisSaysIt) {
   const std::vector<std::pair<std::string, std::string>> cases = {
       {"-LOADING Redis is loading the dataset in memory\r\n",
