@@ -108,7 +108,7 @@ RedisServer ServerOf(const Settings& settings) {
 
 std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings, const Clock& clock,
                                             Metrics& metrics,
-                                            std::shared_ptr<spdlog::logger> logger) {
+                                            const std::shared_ptr<spdlog::logger>& logger) {
   if (settings.store == StoreKind::kMemory) {
     auto memory = std::make_unique<MemoryTokenBucket>(settings.memory_max_buckets, clock);
     metrics.PublishMemoryStore([&store = *memory] { return store.buckets(); },
@@ -116,17 +116,18 @@ std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings, const Cloc
     return memory;
   }
   auto redis = std::make_unique<RedisTokenBucket>(
-      RedisOptions{.server = ServerOf(settings),
-                   .timeout = settings.redis_timeout,
-                   .pool_size = settings.redis_pool_size,
-                   .key_prefix = settings.key_prefix,
-                   .deny_cache_max_age = settings.deny_cache_max_age,
-                   .deny_cache_size = settings.deny_cache_size,
-                   .on_breaker =
-                       [logger = std::move(logger)](bool open, const std::string& message) {
-                         logger->log(open ? spdlog::level::warn : spdlog::level::info, "{}",
-                                     message);
-                       }},
+      RedisOptions{
+          .server = ServerOf(settings),
+          .timeout = settings.redis_timeout,
+          .pool_size = settings.redis_pool_size,
+          .key_prefix = settings.key_prefix,
+          .deny_cache_max_age = settings.deny_cache_max_age,
+          .deny_cache_size = settings.deny_cache_size,
+          .on_breaker =
+              [logger](bool open, const std::string& message) {
+                logger->log(open ? spdlog::level::warn : spdlog::level::info, "{}", message);
+              },
+          .on_evicting = [logger](const std::string& message) { logger->warn("{}", message); }},
       metrics, clock);
   metrics.PublishBreaker([&store = *redis] { return store.breaker_open(); },
                          [&store = *redis] { return store.breaker_openings(); });

@@ -1,5 +1,7 @@
 #include "ratelimiter/redis/connection.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -17,6 +19,7 @@
 #include "error_treatment.h"
 #include "ratelimiter/base/secret_file.h"
 #include "ratelimiter/base/text.h"
+#include "ratelimiter/redis/script.h"
 
 namespace ratelimiter {
 namespace {
@@ -24,6 +27,20 @@ namespace {
 constexpr std::size_t kMaxMessageBytes = 200;
 
 std::string SystemMessage(int error) { return std::generic_category().message(error); }
+
+// Has the system find an idle connection whose other end is gone without a word, in
+// 30 s, so that no call has to. One that is waited on is found by its deadline.
+void KeepAlive(int socket) {
+  constexpr int kOn = 1;
+  constexpr int kIdleSeconds = 15;
+  constexpr int kSecondsBetweenProbes = 5;
+  constexpr int kProbes = 3;
+  setsockopt(socket, SOL_SOCKET, SO_KEEPALIVE, &kOn, sizeof kOn);
+  setsockopt(socket, IPPROTO_TCP, TCP_KEEPIDLE, &kIdleSeconds, sizeof kIdleSeconds);
+  setsockopt(socket, IPPROTO_TCP, TCP_KEEPINTVL, &kSecondsBetweenProbes,
+             sizeof kSecondsBetweenProbes);
+  setsockopt(socket, IPPROTO_TCP, TCP_KEEPCNT, &kProbes, sizeof kProbes);
+}
 
 absl::Status NotInTime() { return absl::DeadlineExceededError("no answer in time"); }
 
@@ -68,15 +85,63 @@ absl::StatusOr<std::string> PasswordOf(const RedisServer& server) {
       fmt::format("{} (REDIS_PASSWORD_FILE)", std::string(password.status().message())));
 }
 
-absl::Status IntroductionRefused(const RedisReply& reply, std::string_view command) {
+std::string_view UserOf(const RedisServer& server) {
+  return server.user.empty() ? "default" : std::string_view(server.user);
+}
+
+absl::Status LacksRights(const RedisServer& server, std::string_view rights) {
+  return absl::UnavailableError(fmt::format(
+      "Redis's user \"{}\", who is named in REDIS_URL, lacks rights, which ACL SETUSER gives: {}",
+      Printable(UserOf(server), kMaxMessageBytes), Printable(rights, kMaxMessageBytes)));
+}
+
+// What gives the right to run a command: "+script|load".
+std::string RightTo(std::string_view command) {
+  std::string right = "+";
+  for (const char letter : command) {
+    right += letter == ' ' ? '|' : static_cast<char>(letter | 0x20);  // To lower case.
+  }
+  return right;
+}
+
+absl::Status IntroductionRefused(const RedisReply& reply, std::string_view command,
+                                 const RedisServer& server) {
   const std::string_view text = reply.text();
   if (command == "HELLO" && text.find("unknown command") != std::string_view::npos) {
     return absl::UnavailableError("the server does not know HELLO; needed: Redis 7.0 or later");
   }
+  if (reply.IsError("NOPERM")) return LacksRights(server, RightTo(command));
   const std::string_view advice = TreatmentOf(text).advice;
   return absl::UnavailableError(fmt::format("Redis refused {}: {}{}{}", command,
                                             Printable(text, kMaxMessageBytes),
                                             advice.empty() ? "" : "; ", advice));
+}
+
+std::string Introduction(const RedisServer& server, std::string_view password) {
+  std::string commands = password.empty() ? FormatCommand({"HELLO", "2", "SETNAME", "ratelimiterd"})
+                                          : FormatCommand({"HELLO", "2", "AUTH", UserOf(server),
+                                                           password, "SETNAME", "ratelimiterd"});
+  if (server.database != 0) {
+    commands += FormatCommand({"SELECT", std::to_string(server.database)});
+  }
+  if (!server.key_prefix.empty()) {
+    const Script check = ServerCheckScript();
+    commands += FormatCommand({"SCRIPT", "LOAD", check.source});
+    commands += FormatCommand({"EVALSHA", check.sha1, "0", server.key_prefix});
+  }
+  return commands;
+}
+
+// What server_check.lua found to be lacking, which it says behind its first string.
+absl::Status CheckRights(const RedisReply& found, const RedisServer& server) {
+  if (found.type() != RedisReply::Type::kArray || found.size() < 2) {
+    return absl::UnavailableError("what the server answers is not to what it was asked");
+  }
+  std::string rights;
+  for (std::size_t i = 2; i < found.size(); ++i) {
+    rights += fmt::format("{}{}", i == 2 ? "" : " ", found.text(i));
+  }
+  return rights.empty() ? absl::OkStatus() : LacksRights(server, rights);
 }
 
 }  // namespace
@@ -121,8 +186,9 @@ absl::StatusOr<Connection> Connection::Open(const RedisServer& server,
 
 absl::StatusOr<Connection> Connection::Connect(const std::string& address, std::uint16_t port,
                                                Deadline deadline) {
-  Connection connection(address.starts_with('/') ? redisConnectUnixNonBlock(address.c_str())
-                                                 : redisConnectNonBlock(address.c_str(), port));
+  const bool by_tcp = !address.starts_with('/');
+  Connection connection(by_tcp ? redisConnectNonBlock(address.c_str(), port)
+                               : redisConnectUnixNonBlock(address.c_str()));
   redisContext* context = connection.context_.get();
   if (context == nullptr) return absl::UnavailableError("no memory for a connection");
   if (context->err != 0) return absl::UnavailableError(std::string(context->errstr));
@@ -132,36 +198,38 @@ absl::StatusOr<Connection> Connection::Connect(const std::string& address, std::
   socklen_t size = sizeof error;
   if (getsockopt(context->fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
   if (error != 0) return absl::UnavailableError(SystemMessage(error));
+  if (by_tcp) KeepAlive(context->fd);
   return connection;
 }
 
 absl::Status Connection::Introduce(const RedisServer& server, Deadline deadline) {
-  const std::string_view user = server.user.empty() ? "default" : std::string_view(server.user);
   const absl::StatusOr<std::string> password = PasswordOf(server);
   if (!password.ok()) return password.status();
-  std::string commands =
-      password->empty()
-          ? FormatCommand({"HELLO", "2", "SETNAME", "ratelimiterd"})
-          : FormatCommand({"HELLO", "2", "AUTH", user, *password, "SETNAME", "ratelimiterd"});
-  if (server.database != 0) {
-    commands += FormatCommand({"SELECT", std::to_string(server.database)});
-  }
+  const std::string commands = Introduction(server, *password);
   if (absl::Status sent = Send(commands, deadline); !sent.ok()) return sent;
 
   RedisReply reply;
-  if (absl::Status came = Receive(reply, deadline); !came.ok()) return came;
-  if (reply.type() == RedisReply::Type::kError) return IntroductionRefused(reply, "HELLO");
-  if (absl::Status version = CheckVersion(reply); !version.ok()) return version;
+  absl::Status accepted = ReceiveAcceptance("HELLO", server, reply, deadline);
+  if (accepted.ok()) accepted = CheckVersion(reply);
+  if (accepted.ok() && !server.sentinels.empty()) accepted = CheckMaster(reply);
+  if (!accepted.ok()) return accepted;
   of_cluster_ = FieldOf(reply, "mode") == "cluster";
-  if (!server.sentinels.empty()) {
-    if (absl::Status master = CheckMaster(reply); !master.ok()) return master;
-  }
 
-  if (server.database != 0) {
-    if (absl::Status came = Receive(reply, deadline); !came.ok()) return came;
-    if (reply.type() == RedisReply::Type::kError) return IntroductionRefused(reply, "SELECT");
-  }
-  return absl::OkStatus();
+  if (server.database != 0) accepted = ReceiveAcceptance("SELECT", server, reply, deadline);
+  if (!accepted.ok() || server.key_prefix.empty()) return accepted;
+
+  accepted = ReceiveAcceptance("SCRIPT LOAD", server, reply, deadline);
+  if (accepted.ok()) accepted = ReceiveAcceptance("EVALSHA", server, reply, deadline);
+  if (accepted.ok()) accepted = CheckRights(reply, server);
+  if (accepted.ok()) evicts_by_ = Printable(reply.text(1), kMaxMessageBytes);
+  return accepted;
+}
+
+absl::Status Connection::ReceiveAcceptance(std::string_view command, const RedisServer& server,
+                                           RedisReply& reply, Deadline deadline) {
+  if (absl::Status came = Receive(reply, deadline); !came.ok()) return came;
+  return reply.type() == RedisReply::Type::kError ? IntroductionRefused(reply, command, server)
+                                                  : absl::OkStatus();
 }
 
 // By itself: hiredis would copy the commands into a buffer that it allocates.

@@ -13,6 +13,11 @@ namespace {
 constexpr Charge kCheck = {
     .limit = "check", .subject = "", .quota = {1, 1, std::chrono::seconds(1)}, .cost = 0};
 
+RedisServer WithKeys(RedisServer server, std::string_view key_prefix) {
+  server.key_prefix = key_prefix;
+  return server;
+}
+
 // Whether Redis answers, be it that the bucket looked at is none.
 bool Answers(const absl::Status& check) { return check.ok() || absl::IsInternal(check); }
 
@@ -22,13 +27,16 @@ ConnectionPool::ConnectionPool(const RedisOptions& options, std::string_view key
                                const Script& script, Metrics& metrics, const Clock& clock,
                                std::unique_ptr<Locator> locator)
     : key_prefix_(key_prefix),
+      server_(WithKeys(options.server, key_prefix)),
+      on_evicting_(options.on_evicting),
       breaker_(clock, std::random_device{}()),
       locator_(std::move(locator)),
       lanes_([&] {
         std::vector<std::unique_ptr<Lane>> lanes(options.pool_size);
         for (auto& lane : lanes) {
-          lane = std::make_unique<Lane>(options.server, options.timeout, script, *locator_,
-                                        breaker_, metrics);
+          lane = std::make_unique<Lane>(
+              server_, options.timeout, script, *locator_, breaker_, metrics,
+              [this](const Connection& connection) { WarnOfEviction(connection); });
         }
         return lanes;
       }()),
@@ -50,6 +58,16 @@ absl::Status ConnectionPool::Check(Deadline deadline, Purpose purpose) {
   calls.Write(key_prefix_);
   Run(calls.calls, deadline, purpose);
   return look.status;
+}
+
+void ConnectionPool::WarnOfEviction(const Connection& connection) {
+  if (connection.evicts_by().empty()) return;
+  std::call_once(warned_, [&] {
+    on_evicting_(fmt::format(
+        "Redis at {} may evict buckets, which are full when they come back: its maxmemory-policy "
+        "is {}; set it to noeviction",
+        server_.Address(), connection.evicts_by()));
+  });
 }
 
 }  // namespace ratelimiter

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -13,6 +16,7 @@
 #include "prober.h"
 #include "ratelimiter/base/clock.h"
 #include "ratelimiter/metrics/metrics.h"
+#include "ratelimiter/redis/connection.h"
 #include "ratelimiter/redis/redis_token_bucket.h"
 #include "ratelimiter/redis/script.h"
 #include "script_call.h"
@@ -40,7 +44,12 @@ class ConnectionPool {
   const Breaker& breaker() const { return breaker_; }
 
  private:
+  void WarnOfEviction(const Connection& connection);
+
   const std::string_view key_prefix_;
+  const RedisServer server_;
+  const std::function<void(const std::string& message)> on_evicting_;
+  std::once_flag warned_;
   Breaker breaker_;
   const std::unique_ptr<Locator> locator_;
   std::vector<std::unique_ptr<Lane>> lanes_;

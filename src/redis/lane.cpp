@@ -52,7 +52,8 @@ std::vector<ScriptCall*> Unanswered(const Pipeline& pipeline) {
 }  // namespace
 
 Lane::Lane(const RedisServer& server, std::chrono::milliseconds timeout, const Script& script,
-           Locator& locator, Breaker& breaker, Metrics& metrics)
+           Locator& locator, Breaker& breaker, Metrics& metrics,
+           std::function<void(const Connection&)> on_connected)
     : queue_(kMaxWaiting),
       locator_(locator),
       breaker_(breaker),
@@ -60,7 +61,8 @@ Lane::Lane(const RedisServer& server, std::chrono::milliseconds timeout, const S
       server_(server),
       timeout_(timeout),
       script_(script),
-      load_script_(FormatCommand({"SCRIPT", "LOAD", script.source})) {}
+      load_script_(FormatCommand({"SCRIPT", "LOAD", script.source})),
+      on_connected_(std::move(on_connected)) {}
 
 void Lane::Run(std::span<ScriptCall> calls, Deadline deadline, Purpose purpose) {
   const auto now = std::chrono::steady_clock::now();
@@ -129,6 +131,7 @@ absl::Status Lane::Connect(Deadline deadline) {
   }
   connection_ = std::make_unique<Connection>(*std::move(opened));
   epoch_ = location->epoch;
+  on_connected_(*connection_);
   return absl::OkStatus();
 }
 

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -39,9 +40,12 @@ enum class Purpose : std::uint8_t {
 class Lane {
  public:
   // What they are given must outlive it. `timeout`: how long a caller waits until
-  // its calls are sent, and a write for its replies.
-  Lane(const RedisServer& server, std::chrono::milliseconds timeout, const Script& script,
-       Locator& locator, Breaker& breaker, Metrics& metrics);
+  // its calls are sent, and a write for its replies. `on_connected` is told of each new
+  // connection, on a caller's thread.
+  Lane(
+      const RedisServer& server, std::chrono::milliseconds timeout, const Script& script,
+      Locator& locator, Breaker& breaker, Metrics& metrics,
+      std::function<void(const Connection&)> on_connected = [](const Connection&) {});
 
   // Has Redis run the calls, and gives each its answer or error. Waits for min(
   // `deadline`, timeout) until they are sent, and then for timeout. Precondition: the
@@ -93,6 +97,7 @@ class Lane {
   const std::chrono::milliseconds timeout_;
   const Script& script_;
   const std::string load_script_;  // SCRIPT LOAD, formatted.
+  const std::function<void(const Connection&)> on_connected_;
 
   // Of the one who leads.
   std::unique_ptr<Connection> connection_;

@@ -114,10 +114,10 @@ local function write(key, bucket)
   end
   call('HSET', key, 'tokens', bucket.tokens, 'time', now, bucket.limit.numbers, bucket.part)
   if bucket.stored and not bucket.other_numbers then
-    call('PEXPIREAT', key, expires, 'GT')
-  else
-    call('PEXPIREAT', key, expires)
+    -- Where it was not set, the key lives long enough, or for ever (somebody's PERSIST).
+    if call('PEXPIREAT', key, expires, 'GT') == 1 or call('PEXPIRETIME', key) > 0 then return end
   end
+  call('PEXPIREAT', key, expires)
 end
 
 local buckets = {}   -- By key, as they are after the transactions so far.

@@ -142,6 +142,65 @@ def rights() -> list:
     return found.split()
 
 
+def test_each_right_that_is_missing_is_told_and_takes_nothing():
+    with harness.redis_server() as redis, contextlib.ExitStack() as stack:
+        daemons = {}
+        for number, missing in enumerate(rights()):
+            user = f"user-{number}"
+            redis.cli("ACL", "SETUSER", user, "on", f">{OLD}",
+                      *(right for right in rights() if right != missing))
+            daemons[missing] = user, stack.enter_context(harness.daemon(
+                REDIS_URL=f"redis://{user}:{OLD}@127.0.0.1:{redis.port}/1", **SHORT))
+        for missing, (user, daemon) in daemons.items():
+            error = harness.error_of(daemon.allow, "user")
+            assert error.code() == grpc.StatusCode.UNAVAILABLE
+            told = "~rl:1:*" if missing.startswith("~") else missing
+            assert (f'Redis\'s user "{user}", who is named in REDIS_URL, lacks rights, which ACL SETUSER '
+                    f"gives: {told}" in error.details()), missing
+            assert daemon.health() == "NOT_SERVING", missing
+        # Not one has looked at a bucket, let alone taken from it.
+        assert runs(redis, "hmget") == runs(redis, "hset") == 0
+        for missing, (user, _) in daemons.items():
+            redis.cli("ACL", "SETUSER", user, missing)
+        for missing, (_, daemon) in daemons.items():
+            wait_until_serving(daemon)
+            assert daemon.allow(missing)["remaining"] == 4
+            assert daemon.terminate() == 0
+
+
+def test_a_right_taken_away_costs_one_call_its_tokens_at_most():
+    with harness.redis_server() as redis:
+        redis.cli("ACL", "SETUSER", "me", "on", f">{OLD}", *rights())
+        with harness.daemon(REDIS_URL=f"redis://me:{OLD}@127.0.0.1:{redis.port}", **SLOW_REFILL,
+                            **SHORT) as daemon:
+            wait_until_serving(daemon)
+            assert daemon.allow("user")["remaining"] == 4
+            redis.cli("ACL", "SETUSER", "me", "-pexpireat")
+            for _ in range(10):
+                assert harness.error_of(daemon.allow, "user").code() == grpc.StatusCode.UNAVAILABLE
+            assert int(redis.cli("HGET", "rl:1:default:{user}", "tokens")) >= 3
+            harness.wait_until(lambda: daemon.health() == "NOT_SERVING", what="NOT_SERVING")
+            redis.cli("ACL", "SETUSER", "me", "+pexpireat")
+            wait_until_serving(daemon)
+            assert daemon.allow("user")["allowed"]
+
+
+def test_a_redis_that_may_evict_buckets_is_warned_of_where_that_can_be_known():
+    with harness.redis_server("--maxmemory", "1gb", "--maxmemory-policy", "allkeys-lru") as redis:
+        redis.cli("ACL", "SETUSER", "me", "on", f">{OLD}", *rights())
+        with harness.daemon(REDIS_URL=redis.url) as daemon, harness.daemon(
+                REDIS_URL=f"redis://me:{OLD}@127.0.0.1:{redis.port}") as unaware:
+            for _ in range(3):
+                for one in (daemon, unaware):
+                    harness.wait_until(lambda: allowed(one) is not None, what="an answer")
+                redis.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            warning = (f"Redis at 127.0.0.1:{redis.port} may evict buckets, which are full when they come "
+                       "back: its maxmemory-policy is allkeys-lru; set it to noeviction")
+            assert daemon.log_text().count(warning) == 1
+            assert "evict" not in unaware.log_text()
+            assert redis.cli("ACL", "LOG") == ""
+
+
 def test_a_user_whose_password_is_in_a_file(tmp_path):
     file = tmp_path / "password"
     file.write_text(OLD)
@@ -221,7 +280,7 @@ def test_a_replica_that_is_announced_gets_nothing(tmp_path):
             assert error.code() == grpc.StatusCode.UNAVAILABLE
             assert (f"at 127.0.0.1:{replica.port}, as sentinel 127.0.0.1:{port} says: the server "
                     'is no master but "replica"' in error.details())
-            assert runs(replica, "evalsha") == 0
+            assert runs(replica, "hmget") == 0  # No bucket was looked at.
             sentinel.redis = master
             wait_until_serving(daemon)
             assert daemon.allow("user")["allowed"]

@@ -35,6 +35,9 @@ struct RedisServer {
   std::string password{};
   std::string password_file{};
   std::uint32_t database = 0;
+  // Not empty: what the keys of buckets there begin with, on which we must be allowed
+  // all that the token bucket script does.
+  std::string key_prefix{};
 
   // For messages: "host:port", a path, or the master's name and the sentinels.
   std::string Address() const;
@@ -53,9 +56,9 @@ class Connection {
  public:
   // Connects to the first of `addresses` (numeric, or a socket's path) that accepts,
   // authenticates, selects the database, and checks that the server is Redis 7.0 or
-  // later, or Valkey, and where sentinels led to it, that it is a master. Each has an
-  // equal share of the time that is left. Errors: UNAVAILABLE, with the reason;
-  // DEADLINE_EXCEEDED.
+  // later, or Valkey, that it gives us our rights, and where sentinels led to it, that
+  // it is a master; all in one round trip. Each has an equal share of the time that is
+  // left. Errors: UNAVAILABLE, with the reason; DEADLINE_EXCEEDED.
   static absl::StatusOr<Connection> Open(const RedisServer& server,
                                          const std::vector<std::string>& addresses,
                                          Deadline deadline);
@@ -74,6 +77,10 @@ class Connection {
   // Whether the server is a node of a Redis Cluster.
   bool of_cluster() const { return of_cluster_; }
 
+  // The maxmemory-policy by which the server may evict buckets. Empty: it does not, or
+  // did not tell; it is asked where there is a key prefix.
+  const std::string& evicts_by() const { return evicts_by_; }
+
   // Whether an idle connection is of no use any more: broken, closed by the
   // server, or sent what nobody asked for. A look at the socket; never blocks.
   bool IsStale() const;
@@ -88,6 +95,9 @@ class Connection {
   static absl::StatusOr<Connection> Connect(const std::string& address, std::uint16_t port,
                                             Deadline deadline);
   absl::Status Introduce(const RedisServer& server, Deadline deadline);
+  // Receives the reply to a command of the introduction, which must be no error.
+  absl::Status ReceiveAcceptance(std::string_view command, const RedisServer& server,
+                                 RedisReply& reply, Deadline deadline);
 
   absl::Status Wait(short events, Deadline deadline);
   absl::Status Broken(absl::Status error);
@@ -95,6 +105,7 @@ class Connection {
   std::unique_ptr<redisContext, ContextDeleter> context_;
   bool broken_ = false;
   bool of_cluster_ = false;
+  std::string evicts_by_;
 };
 
 }  // namespace ratelimiter

@@ -40,6 +40,9 @@ struct RedisOptions {
   // asked again, with the reason.
   std::function<void(bool open, const std::string& message)> on_breaker =
       [](bool /*open*/, const std::string& /*message*/) {};
+  // Is told once, on a caller's thread, if Redis may evict buckets.
+  std::function<void(const std::string& message)> on_evicting = [](const std::string& /*message*/) {
+  };
 };
 
 // Token buckets in Redis, shared by every instance that uses the same server,

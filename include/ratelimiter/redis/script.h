@@ -14,4 +14,7 @@ struct Script {
 // token_bucket.lua, whose header states KEYS, ARGV and the reply.
 Script TokenBucketScript();
 
+// server_check.lua, likewise.
+Script ServerCheckScript();
+
 }  // namespace ratelimiter

@@ -369,7 +369,7 @@ TEST_F(LaneTest, AKeyOfAnotherTypeConcernsItsOwnCallsAlone) {
 TEST_F(LaneTest, WhatFailsAfterTheFirstWriteIsNotRunAgain) {
   // Reads and writes, but may set no expiry.
   server().Run({"ACL", "SETUSER", "limited", "on", ">right", "~rl:*", "+evalsha", "+script|load",
-                "+hmget", "+hset", "+time", "+hello"});
+                "+hmget", "+hset", "+time"});
   RedisServer address = address_;
   address.user = "limited";
   address.password = "right";

@@ -31,6 +31,7 @@ using std::chrono::microseconds;
 
 using ::testing::_;
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -40,6 +41,9 @@ using enum absl::StatusCode;
 
 const NamedQuota kLimit = {"default", 5, 1, 24h};
 const NamedQuota kLargeLimit = {"large", 10'000, 1, 24h};
+
+// A new connection loads a script, and runs it, that tells what we may do there.
+constexpr int kOfConnecting = 1;
 
 class RedisTokenBucketTest : public RedisTest {
  protected:
@@ -84,6 +88,37 @@ TEST_F(RedisTokenBucketTest, ABucketIsReadableUnderItsKey) {
   EXPECT_EQ(Text(server().Run({"HGET", "rl:1:default:{user}", "tokens"})), "3");
   EXPECT_EQ(Text(server().Run({"HGET", "rl:1:default:{user}", "time"})).size(), 16U);
   EXPECT_GT(server().Run({"PTTL", "rl:1:default:{user}"}).integer(), 0);
+}
+
+TEST_F(RedisTokenBucketTest, AKeyWithoutAnExpiryGetsOne) {
+  RedisTokenBucket store(Options(), metrics_, clock_);
+  ASSERT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()), Succeeds());
+  ASSERT_EQ(server().Run({"PERSIST", "rl:1:default:{user}"}).integer(), 1);
+  EXPECT_EQ(Decide(store, kLimit, "user", {}, Deadline::max())->remaining, 3U);
+  EXPECT_GT(server().Run({"PTTL", "rl:1:default:{user}"}).integer(), 0);
+}
+
+TEST_F(RedisTokenBucketTest, WarnsOnceIfBucketsMayBeEvicted) {
+  RedisOptions options = Options();
+  options.pool_size = 2;
+  std::vector<std::string> warnings;
+  options.on_evicting = [&](const std::string& message) { warnings.push_back(message); };
+  RedisTokenBucket store(options, metrics_, clock_);
+  const auto on_all_connections = [&] {
+    CloseAll();
+    for (int user = 0; user < 20; ++user) {
+      ASSERT_THAT(Decide(store, kLimit, fmt::format("{}", user), {}, Deadline::max()), Succeeds());
+    }
+  };
+  on_all_connections();
+  EXPECT_TRUE(warnings.empty());
+  server().Run({"CONFIG", "SET", "maxmemory", "1gb"});
+  server().Run({"CONFIG", "SET", "maxmemory-policy", "allkeys-lru"});
+  for (int time = 0; time < 2; ++time) on_all_connections();
+  server().Run({"CONFIG", "SET", "maxmemory-policy", "noeviction"});
+  server().Run({"CONFIG", "SET", "maxmemory", "0"});
+  EXPECT_THAT(warnings, ElementsAre(AllOf(StartsWith("Redis at 127.0.0.1:"),
+                                          HasSubstr("allkeys-lru; set it to noeviction"))));
 }
 
 TEST_F(RedisTokenBucketTest, AKeyHoldsTheSubjectWithinOneHashTag) {
@@ -131,7 +166,7 @@ TEST_F(RedisTokenBucketTest, AsksOnceWhereRedisKnowsTheScript) {
   for (int i = 0; i < 3; ++i) {
     ASSERT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()), Succeeds());
   }
-  EXPECT_EQ(Runs("evalsha"), 3);
+  EXPECT_EQ(Runs("evalsha"), kOfConnecting + 3);
 }
 
 TEST_F(RedisTokenBucketTest, RunsAScriptOnceMoreAndNoMore) {
@@ -139,7 +174,7 @@ TEST_F(RedisTokenBucketTest, RunsAScriptOnceMoreAndNoMore) {
                          {.source = "#!lua\nreturn 1", .sha1 = std::string(40, '0')});
   EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()),
               FailsWith(kUnavailable, StartsWith("Redis answered \"NOSCRIPT")));
-  EXPECT_EQ(Runs("evalsha"), 2);
+  EXPECT_EQ(Runs("evalsha"), kOfConnecting + 2);
 }
 
 TEST_F(RedisTokenBucketTest, TellsWhyAScriptCannotBeLoaded) {
@@ -193,14 +228,24 @@ TEST_F(RedisTokenBucketTest, RightsThatTheScriptLacksAreAFailedStore) {
   options.server.user = "limited";
   options.server.password = "right";
   RedisTokenBucket store(options, metrics_, clock_);
+  const auto fails =
+      FailsWith(kUnavailable, AllOf(HasSubstr("user \"limited\""), EndsWith(": +pexpireat")));
   server().Run({"ACL", "SETUSER", "limited", "on", ">right", "~rl:*", "+evalsha", "+script|load",
-                "+hmget", "+del", "+pexpireat", "+pexpiretime", "+time", "+hello", "+select"});
+                "+hmget", "+hset", "+del", "+pexpiretime", "+time"});
+  EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()), fails);
+  EXPECT_THAT(store.Check(Deadline::max()), fails);
+  EXPECT_EQ(server().Run({"DBSIZE"}).integer(), 0);
+  server().Run({"ACL", "SETUSER", "limited", "+pexpireat"});
+  EXPECT_EQ(Decide(store, kLimit, "user", {}, Deadline::max())->remaining, 4U);
+
+  // One that is taken away is found by the script, and at once after that by who connects.
+  server().Run({"ACL", "SETUSER", "limited", "-pexpireat"});
   EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()),
               FailsWith(kUnavailable, HasSubstr("; the user in REDIS_URL lacks rights")));
-  // All that docs/failures.md lists.
-  server().Run({"ACL", "SETUSER", "limited", "+hset"});
-  EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()), Succeeds());
-  EXPECT_THAT(Decide(store, kLimit, "user", {.cost = 2}, Deadline::max()), Succeeds());
+  for (int call = 0; call < 3; ++call) {
+    EXPECT_THAT(Decide(store, kLimit, "other", {}, Deadline::max()), Not(Succeeds()));
+  }
+  EXPECT_EQ(server().Run({"EXISTS", "rl:1:default:{other}"}).integer(), 0);
   server().Run({"ACL", "DELUSER", "limited"});
 }
 
@@ -355,9 +400,9 @@ TEST_F(RedisTokenBucketTest, ACheckFailsWhileRedisRefusesDecisions) {
 TEST_F(RedisTokenBucketTest, ACheckLoadsTheScriptAndChangesNothing) {
   RedisTokenBucket store(Options(), metrics_, clock_);
   ASSERT_THAT(store.Check(Deadline::max()), Succeeds());
-  EXPECT_EQ(Runs("script|load"), 1);
+  EXPECT_EQ(Runs("script|load"), kOfConnecting + 1);
   ASSERT_THAT(store.Check(Deadline::max()), Succeeds());
-  EXPECT_EQ(Runs("script|load"), 1);
+  EXPECT_EQ(Runs("script|load"), kOfConnecting + 1);
   EXPECT_EQ(server().Run({"DBSIZE"}).integer(), 0);
 }
 
