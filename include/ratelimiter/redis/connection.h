@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +16,7 @@
 #include "ratelimiter/base/clock.h"
 #include "ratelimiter/base/host_port.h"
 #include "ratelimiter/redis/redis_reply.h"
+#include "ratelimiter/redis/tls.h"
 
 namespace ratelimiter {
 
@@ -35,6 +38,8 @@ struct RedisServer {
   std::string password{};
   std::string password_file{};
   std::uint32_t database = 0;
+  // None: what is said to host and port, or the master, goes unencrypted.
+  std::optional<TlsOptions> tls{};
 
   // For messages: "host:port", a path, or the master's name and the sentinels.
   std::string Address() const;
@@ -43,8 +48,8 @@ struct RedisServer {
 // One command as Redis's protocol has it.
 std::string FormatCommand(std::initializer_list<std::string_view> arguments);
 
-// One connection to Redis: a hiredis context that never blocks for longer than
-// the deadline it is given, whatever the server sends or does not.
+// One connection to Redis: a hiredis context, with TLS or without, that never blocks
+// for longer than the deadline it is given, whatever the server sends or does not.
 //
 // After any error it is broken and must be discarded: a late reply would answer
 // the next command. An error that Redis replies is not such an error, but a
@@ -52,9 +57,9 @@ std::string FormatCommand(std::initializer_list<std::string_view> arguments);
 class Connection {
  public:
   // Connects to the first of `addresses` (numeric, or a socket's path) that accepts,
-  // authenticates, selects the database, and checks that the server is Redis 7.0 or
-  // later, or Valkey, and where sentinels led to it, that it is a master. Each has an
-  // equal share of the time that is left. Errors: UNAVAILABLE, with the reason;
+  // starts TLS if the server has it, authenticates, selects the database, and checks that the
+  // server is Redis 7.0 or later, or Valkey, and where sentinels led to it, that it is a master.
+  // Each has an equal share of the time that is left. Errors: UNAVAILABLE, with the reason;
   // DEADLINE_EXCEEDED.
   static absl::StatusOr<Connection> Open(const RedisServer& server,
                                          const std::vector<std::string>& addresses,
@@ -85,14 +90,19 @@ class Connection {
 
   explicit Connection(redisContext* context) : context_(context) {}
 
-  static absl::StatusOr<Connection> Connect(const std::string& address, std::uint16_t port,
+  static absl::StatusOr<Connection> Connect(const RedisServer& server, const std::string& address,
                                             Deadline deadline);
+  absl::Status StartTls(const RedisServer& server, Deadline deadline);
   absl::Status Introduce(const RedisServer& server, Deadline deadline);
 
+  // One try each, which does not block.
+  IoResult Write(std::string_view bytes);
+  IoResult Read(std::span<char> buffer);
   absl::Status Wait(short events, Deadline deadline);
   absl::Status Broken(absl::Status error);
 
   std::unique_ptr<redisContext, ContextDeleter> context_;
+  std::optional<TlsSession> tls_;  // Over the context's socket.
   bool broken_ = false;
   bool of_cluster_ = false;
 };
