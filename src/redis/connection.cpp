@@ -73,6 +73,14 @@ absl::StatusOr<std::string> PasswordOf(const RedisServer& server) {
       fmt::format("{} (REDIS_PASSWORD_FILE)", std::string(password.status().message())));
 }
 
+// Of a server that breaks off, or says something else, instead of introducing itself.
+absl::Status NotIntroduced(const absl::Status& error, const RedisServer& server) {
+  if (!absl::IsUnavailable(error) || server.tls.has_value() || !server.socket.empty()) return error;
+  return absl::UnavailableError(
+      fmt::format("{}; if the server speaks TLS, REDIS_URL must begin with rediss://",
+                  std::string(error.message())));
+}
+
 absl::Status IntroductionRefused(const RedisReply& reply, std::string_view command) {
   const std::string_view text = reply.text();
   if (command == "HELLO" && text.find("unknown command") != std::string_view::npos) {
@@ -155,7 +163,8 @@ absl::Status Connection::StartTls(const RedisServer& server, Deadline deadline) 
     const absl::Status waited = Wait(tried.wait_for, deadline);
     if (absl::IsDeadlineExceeded(waited)) {
       return absl::DeadlineExceededError(
-          "no answer in time to TLS, which the server may not speak");
+          "no answer in time to TLS, which the server may not speak: without it, REDIS_URL begins "
+          "with redis://");
     }
     if (!waited.ok()) return waited;
   }
@@ -175,7 +184,7 @@ absl::Status Connection::Introduce(const RedisServer& server, Deadline deadline)
   if (absl::Status sent = Send(commands, deadline); !sent.ok()) return sent;
 
   RedisReply reply;
-  if (absl::Status came = Receive(reply, deadline); !came.ok()) return came;
+  if (absl::Status came = Receive(reply, deadline); !came.ok()) return NotIntroduced(came, server);
   if (reply.type() == RedisReply::Type::kError) return IntroductionRefused(reply, "HELLO");
   if (absl::Status version = CheckVersion(reply); !version.ok()) return version;
   of_cluster_ = FieldOf(reply, "mode") == "cluster";

@@ -197,14 +197,22 @@ IoResult TlsSession::Read(std::span<char> buffer) {
 IoResult TlsSession::Write(std::string_view bytes) {
   ERR_clear_error();
   const std::size_t size = std::min(bytes.size(), kBufferBytes);
-  return Result(SSL_write(session_.get(), bytes.data(), static_cast<int>(size)));
+  IoResult written = Result(SSL_write(session_.get(), bytes.data(), static_cast<int>(size)));
+  if (written.status.ok()) return written;
+  // A server that ends the session says why before it does, and that is still to be read.
+  IoResult said = Peek();
+  return said.status.ok() ? written : said;
 }
 
 bool TlsSession::IsIdle() const {
+  const IoResult peeked = Peek();
+  return peeked.status.ok() && peeked.bytes == 0;
+}
+
+IoResult TlsSession::Peek() const {
   char byte = 0;
   ERR_clear_error();
-  const IoResult peeked = Result(SSL_peek(session_.get(), &byte, 1));
-  return peeked.status.ok() && peeked.bytes == 0;
+  return Result(SSL_peek(session_.get(), &byte, 1));
 }
 
 IoResult TlsSession::Result(int returned) const {

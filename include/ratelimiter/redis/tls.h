@@ -70,6 +70,7 @@ class TlsSession {
 
   TlsSession(std::unique_ptr<SSL, SessionDeleter> session, bool has_certificate);
 
+  IoResult Peek() const;
   IoResult Result(int returned) const;
   std::string Reason(unsigned long error) const;
 

@@ -43,7 +43,7 @@ struct Setting {
 std::string Shown(const RedisUrl& url) {
   if (!url.socket.empty()) return "unix://" + url.socket;
   const std::string database = url.database == 0 ? "" : fmt::format("/{}", url.database);
-  return fmt::format("redis://{}:{}{}", url.host, url.port, database);
+  return fmt::format("{}://{}:{}{}", url.tls ? "rediss" : "redis", url.host, url.port, database);
 }
 
 const std::vector<Setting>& AllSettings() {
@@ -98,7 +98,7 @@ const std::vector<Setting>& AllSettings() {
        "redis://cache:1/2",
        "unix:///run/redis.sock",
        [](const Settings& settings) { return Shown(settings.redis_url); },
-       {"cache:6379", "rediss://cache", "redis-cluster://a,b", "redis://cache:0", "unix://redis",
+       {"cache:6379", "rediss://", "redis-cluster://a,b", "redis://cache:0", "unix://redis",
         "unix:///" + std::string(107, 'x'), "redis-sentinel://a"}},
       {"REDIS_PASSWORD_FILE",
        "--redis-password-file",
