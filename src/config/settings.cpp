@@ -436,21 +436,20 @@ std::string_view PasswordConflict(const Settings& settings) {
   return {};
 }
 
-// Why there is no TLS as the settings have it; empty: there is.
+// What is set for TLS though there is none; empty: nothing.
 std::string TlsConflict(const Settings& settings) {
+  if (settings.redis_url.tls) return {};
   const std::array<std::pair<std::string_view, const std::string&>, 4> all = {
       {{"REDIS_TLS_CA", settings.redis_tls_ca},
        {"REDIS_TLS_CERT", settings.redis_tls_cert},
        {"REDIS_TLS_KEY", settings.redis_tls_key},
        {"REDIS_TLS_SERVER_NAME", settings.redis_tls_server_name}}};
-  for (const auto& [name, value] : all) {
-    if (settings.redis_url.tls || value.empty()) continue;
-    return fmt::format(
-        "{}: is set, and REDIS_URL has no TLS; accepted: rediss:// there, or no REDIS_TLS_…\n",
-        name);
-  }
-  if (settings.redis_tls_cert.empty() == settings.redis_tls_key.empty()) return {};
-  return "REDIS_TLS_CERT, REDIS_TLS_KEY: one is set without the other; accepted: both, or none\n";
+  const auto* const set =
+      std::ranges::find_if(all, [](const auto& setting) { return !setting.second.empty(); });
+  if (set == all.end()) return {};
+  return fmt::format(
+      "{}: is set beside a REDIS_URL without TLS; accepted: rediss:// there, or no REDIS_TLS_…\n",
+      set->first);
 }
 
 }  // namespace

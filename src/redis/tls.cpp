@@ -66,6 +66,10 @@ absl::Status Use(const File& file, Load load) {
 }
 
 absl::Status UseFiles(const TlsOptions& options, SSL_CTX* context) {
+  if (options.certificate_file.empty() != options.key_file.empty()) {
+    return absl::UnavailableError(
+        "REDIS_TLS_CERT, REDIS_TLS_KEY: one is set without the other; accepted: both, or none");
+  }
   // Otherwise OpenSSL would ask for a passphrase on the terminal.
   SSL_CTX_set_default_passwd_cb(context, [](char*, int, int, void*) { return -1; });
   absl::Status used =

@@ -349,6 +349,16 @@ TEST(TlsFilesTest, OneThatCannotBeUsedIsToldWithTheSettingAndWhatIsAccepted) {
   }
 }
 
+TEST(TlsFilesTest, ACertificateAndItsKeyComeTogether) {
+  for (const TlsOptions& options : {TlsOptions{.certificate_file = Certificate("client")},
+                                    TlsOptions{.key_file = KeyOf("client")}}) {
+    EXPECT_THAT(CheckTlsFiles(options),
+                FailsWith(kUnavailable,
+                          "REDIS_TLS_CERT, REDIS_TLS_KEY: one is set without the other; accepted: "
+                          "both, or none"));
+  }
+}
+
 TEST(TlsFilesTest, TheyAreReadAtEachConnection) {
   const FakeTlsRedis server([](const TlsPeer& /*peer*/) {});
   const std::string path = ::testing::TempDir() + "ca." + std::to_string(getpid());
