@@ -12,6 +12,7 @@
 #include <functional>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -92,6 +93,15 @@ class EndSignals {
   sigset_t with_hangup_{};
 };
 
+// None: Redis is spoken to without TLS.
+std::optional<TlsOptions> TlsOf(const Settings& settings) {
+  if (!settings.redis_url.tls) return std::nullopt;
+  return TlsOptions{.ca_file = settings.redis_tls_ca,
+                    .certificate_file = settings.redis_tls_cert,
+                    .key_file = settings.redis_tls_key,
+                    .server_name = settings.redis_tls_server_name};
+}
+
 RedisServer ServerOf(const Settings& settings) {
   const RedisUrl& url = settings.redis_url;
   return {.host = url.host,
@@ -103,7 +113,8 @@ RedisServer ServerOf(const Settings& settings) {
           .user = url.user,
           .password = url.password,
           .password_file = settings.redis_password_file,
-          .database = url.database};
+          .database = url.database,
+          .tls = TlsOf(settings)};
 }
 
 std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings, const Clock& clock,
@@ -138,8 +149,8 @@ std::string DescribeStore(const Settings& settings) {
   if (settings.store == StoreKind::kMemory) return "memory";
   const RedisServer server = ServerOf(settings);
   const bool by_host = server.socket.empty() && server.sentinels.empty();
-  return fmt::format("redis at {}{}{}", server.Address(), by_host ? "/" : " database ",
-                     server.database);
+  return fmt::format("redis at {}{}{}{}", server.Address(), by_host ? "/" : " database ",
+                     server.database, server.tls.has_value() ? " over TLS" : "");
 }
 
 std::string DescribeLimits(const Settings& settings, const LimitSet& limits) {
@@ -220,8 +231,11 @@ void RunUnlessSignalled(const EndSignals& signals, const std::function<void()>& 
   work();
 }
 
-// What can be told of the password at once; who connects reads it anew.
-absl::Status CheckPasswordFile(const Settings& settings) {
+// What can be told at once of the files for Redis; who connects reads them anew.
+absl::Status CheckRedisFiles(const Settings& settings) {
+  if (const auto tls = TlsOf(settings); tls.has_value()) {
+    if (absl::Status usable = CheckTlsFiles(*tls); !usable.ok()) return usable;
+  }
   if (settings.redis_password_file.empty()) return absl::OkStatus();
   const auto password = ReadSecretFile(settings.redis_password_file);
   if (password.ok()) return absl::OkStatus();
@@ -236,8 +250,8 @@ int Run(const Settings& settings) {
   std::signal(SIGPIPE, SIG_IGN);
 
   const auto logger = MakeLogger(settings.log_level, settings.log_format);
-  if (const absl::Status password = CheckPasswordFile(settings); !password.ok()) {
-    std::cerr << password.message() << '\n';
+  if (const absl::Status files = CheckRedisFiles(settings); !files.ok()) {
+    std::cerr << files.message() << '\n';
     return kExitConfig;
   }
   LimitsFile file = settings.limits_file.empty()

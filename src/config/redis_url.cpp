@@ -101,6 +101,11 @@ bool ParseServer(std::string_view text, RedisUrl& url) {
   return database.empty() || ParseDatabase(database, url);
 }
 
+bool ParseTlsServer(std::string_view text, RedisUrl& url) {
+  url.tls = true;
+  return ParseServer(text, url);
+}
+
 // /path[?db=database]
 bool ParseSocket(std::string_view text, RedisUrl& url) {
   constexpr std::size_t kMaxPathBytes = sizeof(sockaddr_un::sun_path) - 1;
@@ -153,8 +158,10 @@ struct Scheme {
   bool (*parse)(std::string_view text, RedisUrl& url);
 };
 
-constexpr std::array<Scheme, 3> kSchemes = {
-    {{"redis://", ParseServer}, {"unix://", ParseSocket}, {"redis-sentinel://", ParseSentinels}}};
+constexpr std::array<Scheme, 4> kSchemes = {{{"redis://", ParseServer},
+                                             {"rediss://", ParseTlsServer},
+                                             {"unix://", ParseSocket},
+                                             {"redis-sentinel://", ParseSentinels}}};
 
 }  // namespace
 
@@ -169,7 +176,6 @@ std::optional<RedisUrl> ParseRedisUrl(std::string_view text) {
 }
 
 std::string_view WhyNotSupported(std::string_view text) {
-  if (text.starts_with("rediss://")) return "rediss:// (TLS) is not supported yet";
   if (text.starts_with("redis-cluster://")) return "Redis Cluster is not supported yet";
   return {};
 }

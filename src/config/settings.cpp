@@ -11,6 +11,7 @@
 #include <limits>
 #include <sstream>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -167,10 +168,11 @@ constexpr Setting kSettings[] = {
               return ReadChoice(value, kStores, settings.store);
             }},
     Setting{"REDIS_URL", "redis://127.0.0.1:6379",
-            "redis://[user:password@]host[:port][/database], "
+            "redis://[user:password@]host[:port][/database], rediss:// with the same, "
             "unix://[user:password@]/path[?db=database] with a path of 107 bytes at most, "
             "redis-sentinel://[user:password@]host[:port],.../master[/database]",
-            "the Redis that all instances share; %XX in user, password and path",
+            "the Redis that all instances share; rediss:// is over TLS; %XX in user, password and "
+            "path",
             [](const std::string& value, Settings& settings) {
               return ReadRedisUrl(value, settings.redis_url);
             }},
@@ -186,6 +188,32 @@ constexpr Setting kSettings[] = {
             "the sentinels' own password, if they ask for one",
             [](const std::string& value, Settings& settings) {
               settings.redis_sentinel_password = value;
+              return true;
+            }},
+    Setting{"REDIS_TLS_CA", "", "a file's path; empty: those of the system",
+            "the CAs that are trusted to say who Redis is, in PEM; read, like those below, at each "
+            "new connection",
+            [](const std::string& value, Settings& settings) {
+              settings.redis_tls_ca = value;
+              return true;
+            }},
+    Setting{"REDIS_TLS_CERT", "", "a file's path; empty: none",
+            "the daemon's own certificate, where Redis asks for one, in PEM, with those between it "
+            "and its CA's",
+            [](const std::string& value, Settings& settings) {
+              settings.redis_tls_cert = value;
+              return true;
+            }},
+    Setting{"REDIS_TLS_KEY", "", "a file's path; empty: none",
+            "the key to REDIS_TLS_CERT, in PEM, without a passphrase",
+            [](const std::string& value, Settings& settings) {
+              settings.redis_tls_key = value;
+              return true;
+            }},
+    Setting{"REDIS_TLS_SERVER_NAME", "", "any; empty: the host in REDIS_URL",
+            "the name, or IP address, that Redis's certificate must have",
+            [](const std::string& value, Settings& settings) {
+              settings.redis_tls_server_name = value;
               return true;
             }},
     Setting{"REDIS_TIMEOUT", "100ms", "1ms to 1m", "how long a call waits for Redis",
@@ -408,6 +436,22 @@ std::string_view PasswordConflict(const Settings& settings) {
   return {};
 }
 
+// What is set for TLS though there is none; empty: nothing.
+std::string TlsConflict(const Settings& settings) {
+  if (settings.redis_url.tls) return {};
+  const std::array<std::pair<std::string_view, const std::string&>, 4> all = {
+      {{"REDIS_TLS_CA", settings.redis_tls_ca},
+       {"REDIS_TLS_CERT", settings.redis_tls_cert},
+       {"REDIS_TLS_KEY", settings.redis_tls_key},
+       {"REDIS_TLS_SERVER_NAME", settings.redis_tls_server_name}}};
+  const auto* const set =
+      std::ranges::find_if(all, [](const auto& setting) { return !setting.second.empty(); });
+  if (set == all.end()) return {};
+  return fmt::format(
+      "{}: is set beside a REDIS_URL without TLS; accepted: rediss:// there, or no REDIS_TLS_…\n",
+      set->first);
+}
+
 }  // namespace
 
 SettingsResult ReadSettings(int argc, const char* const* argv) {
@@ -456,8 +500,11 @@ SettingsResult ReadSettings(int argc, const char* const* argv) {
         kSettings[i].name);
   }
   // Between values that are accepted by themselves.
-  if (rejections.empty())
-    rejections.append(PortConflict(settings)).append(PasswordConflict(settings));
+  if (rejections.empty()) {
+    rejections.append(PortConflict(settings))
+        .append(PasswordConflict(settings))
+        .append(TlsConflict(settings));
+  }
   const Quota& quota = settings.quota;
   // A number that was not accepted is still zero, and told already.
   if (quota.capacity > 0 && quota.refill_tokens > 0 && quota.refill_interval > 0us) {

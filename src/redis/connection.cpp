@@ -42,6 +42,11 @@ void KeepAlive(int socket) {
   setsockopt(socket, IPPROTO_TCP, TCP_KEEPCNT, &kProbes, sizeof kProbes);
 }
 
+IoResult Failed(int error, short wait_for) {
+  if (error == EAGAIN || error == EWOULDBLOCK || error == EINTR) return {.wait_for = wait_for};
+  return {.status = absl::UnavailableError(SystemMessage(error))};
+}
+
 absl::Status NotInTime() { return absl::DeadlineExceededError("no answer in time"); }
 
 // The text behind `field` in a reply that lists fields and values in turn.
@@ -102,6 +107,14 @@ std::string RightTo(std::string_view command) {
     right += letter == ' ' ? '|' : static_cast<char>(letter | 0x20);  // To lower case.
   }
   return right;
+}
+
+// Of a server that breaks off, or says something else, instead of introducing itself.
+absl::Status NotIntroduced(const absl::Status& error, const RedisServer& server) {
+  if (!absl::IsUnavailable(error) || server.tls.has_value() || !server.socket.empty()) return error;
+  return absl::UnavailableError(
+      fmt::format("{}; if the server speaks TLS, REDIS_URL must begin with rediss://",
+                  std::string(error.message())));
 }
 
 absl::Status IntroductionRefused(const RedisReply& reply, std::string_view command,
@@ -173,7 +186,7 @@ absl::StatusOr<Connection> Connection::Open(const RedisServer& server,
     // One that does not answer must not take the time of those behind it.
     const auto now = std::chrono::steady_clock::now();
     const Deadline share = now + (deadline - now) / untried--;
-    absl::StatusOr<Connection> connection = Connect(address, server.port, share);
+    absl::StatusOr<Connection> connection = Connect(server, address, share);
     if (connection.ok()) {
       error = connection->Introduce(server, share);
       if (error.ok()) return connection;
@@ -184,10 +197,10 @@ absl::StatusOr<Connection> Connection::Open(const RedisServer& server,
   return error;
 }
 
-absl::StatusOr<Connection> Connection::Connect(const std::string& address, std::uint16_t port,
-                                               Deadline deadline) {
+absl::StatusOr<Connection> Connection::Connect(const RedisServer& server,
+                                                const std::string& address, Deadline deadline) {
   const bool by_tcp = !address.starts_with('/');
-  Connection connection(by_tcp ? redisConnectNonBlock(address.c_str(), port)
+  Connection connection(by_tcp ? redisConnectNonBlock(address.c_str(), server.port)
                                : redisConnectUnixNonBlock(address.c_str()));
   redisContext* context = connection.context_.get();
   if (context == nullptr) return absl::UnavailableError("no memory for a connection");
@@ -199,7 +212,28 @@ absl::StatusOr<Connection> Connection::Connect(const std::string& address, std::
   if (getsockopt(context->fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
   if (error != 0) return absl::UnavailableError(SystemMessage(error));
   if (by_tcp) KeepAlive(context->fd);
+  if (server.tls.has_value()) {
+    if (absl::Status tls = connection.StartTls(server, deadline); !tls.ok()) return tls;
+  }
   return connection;
+}
+
+absl::Status Connection::StartTls(const RedisServer& server, Deadline deadline) {
+  absl::StatusOr<TlsSession> session = TlsSession::Create(*server.tls, server.host, context_->fd);
+  if (!session.ok()) return session.status();
+  tls_ = *std::move(session);
+  while (true) {
+    IoResult tried = tls_->Handshake();
+    if (!tried.status.ok()) return tried.status;
+    if (tried.wait_for == 0) return absl::OkStatus();
+    const absl::Status waited = Wait(tried.wait_for, deadline);
+    if (absl::IsDeadlineExceeded(waited)) {
+      return absl::DeadlineExceededError(
+          "no answer in time to TLS, which the server may not speak: without it, REDIS_URL begins "
+          "with redis://");
+    }
+    if (!waited.ok()) return waited;
+  }
 }
 
 absl::Status Connection::Introduce(const RedisServer& server, Deadline deadline) {
@@ -227,7 +261,9 @@ absl::Status Connection::Introduce(const RedisServer& server, Deadline deadline)
 
 absl::Status Connection::ReceiveAcceptance(std::string_view command, const RedisServer& server,
                                            RedisReply& reply, Deadline deadline) {
-  if (absl::Status came = Receive(reply, deadline); !came.ok()) return came;
+  if (absl::Status came = Receive(reply, deadline); !came.ok()) {
+    return command == "HELLO" ? NotIntroduced(came, server) : came;
+  }
   return reply.type() == RedisReply::Type::kError ? IntroductionRefused(reply, command, server)
                                                   : absl::OkStatus();
 }
@@ -235,15 +271,11 @@ absl::Status Connection::ReceiveAcceptance(std::string_view command, const Redis
 // By itself: hiredis would copy the commands into a buffer that it allocates.
 absl::Status Connection::Send(std::string_view commands, Deadline deadline) {
   while (!commands.empty()) {
-    const ssize_t sent =
-        send(context_->fd, commands.data(), commands.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent >= 0) {
-      commands.remove_prefix(static_cast<std::size_t>(sent));
-    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-      if (absl::Status waited = Wait(POLLOUT, deadline); !waited.ok()) return waited;
-    } else if (errno != EINTR) {
-      return Broken(absl::UnavailableError(SystemMessage(errno)));
-    }
+    const IoResult sent = Write(commands);
+    if (!sent.status.ok()) return Broken(sent.status);
+    commands.remove_prefix(sent.bytes);
+    if (sent.wait_for == 0) continue;
+    if (absl::Status waited = Wait(sent.wait_for, deadline); !waited.ok()) return waited;
   }
   return absl::OkStatus();
 }
@@ -251,7 +283,8 @@ absl::Status Connection::Send(std::string_view commands, Deadline deadline) {
 absl::Status Connection::Receive(RedisReply& reply, Deadline deadline) {
   reply.Clear();
   reply.ReadFrom(*context_->reader);
-  bool read = false;
+  bool tried = false;
+  short wait_for = POLLIN;
   while (true) {
     void* complete = nullptr;
     if (redisGetReplyFromReader(context_.get(), &complete) != REDIS_OK) {
@@ -261,17 +294,37 @@ absl::Status Connection::Receive(RedisReply& reply, Deadline deadline) {
     if (complete != nullptr) return absl::OkStatus();
     // What is there is taken however late it is, but a server that always has
     // more to send must not keep us.
-    if (read && deadline <= std::chrono::steady_clock::now()) return Broken(NotInTime());
-    if (absl::Status waited = Wait(POLLIN, deadline); !waited.ok()) return waited;
-    if (redisBufferRead(context_.get()) != REDIS_OK) {
-      return Broken(absl::UnavailableError(std::string(context_->errstr)));
+    if (tried && deadline <= std::chrono::steady_clock::now()) return Broken(NotInTime());
+    if (absl::Status waited = Wait(wait_for, deadline); !waited.ok()) return waited;
+    std::array<char, TlsSession::kBufferBytes> buffer;
+    const IoResult read = Read(buffer);
+    if (!read.status.ok()) return Broken(read.status);
+    if (redisReaderFeed(context_->reader, buffer.data(), read.bytes) != REDIS_OK) {
+      return Broken(absl::UnavailableError("no memory for a reply"));
     }
-    read = true;
+    tried = true;
+    wait_for = read.wait_for == 0 ? short{POLLIN} : read.wait_for;
   }
+}
+
+IoResult Connection::Write(std::string_view bytes) {
+  if (tls_.has_value()) return tls_->Write(bytes);
+  const ssize_t sent = send(context_->fd, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (sent < 0) return Failed(errno, POLLOUT);
+  return {.bytes = static_cast<std::size_t>(sent)};
+}
+
+IoResult Connection::Read(std::span<char> buffer) {
+  if (tls_.has_value()) return tls_->Read(buffer);
+  const ssize_t read = recv(context_->fd, buffer.data(), buffer.size(), MSG_DONTWAIT);
+  if (read < 0) return Failed(errno, POLLIN);
+  if (read == 0) return {.status = absl::UnavailableError("Server closed the connection")};
+  return {.bytes = static_cast<std::size_t>(read)};
 }
 
 bool Connection::IsStale() const {
   if (broken_ || context_->reader->pos < context_->reader->len) return true;
+  if (tls_.has_value()) return !tls_->IsIdle();
   char byte = 0;
   const ssize_t peeked = recv(context_->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
   return peeked >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK);

@@ -1,10 +1,12 @@
-"""Where Redis is: behind a Unix socket, behind sentinels, with its password in a file."""
+"""Where Redis is: behind a Unix socket, TLS, sentinels, with its password in a file."""
 
 import collections
 import contextlib
 import itertools
 import re
+import shutil
 import signal
+import ssl
 import subprocess
 import threading
 import time
@@ -88,12 +90,144 @@ def test_a_path_too_long_is_refused_at_start():
     assert "REDIS_URL" in done.stderr and "107 bytes" in done.stderr
 
 
-@pytest.mark.parametrize("url, says", [
-    ("rediss://localhost", "TLS"), ("redis-cluster://a,b", "Redis Cluster")])
-def test_what_is_not_supported_is_said_at_start(url, says):
-    done = harness.run_to_end(REDIS_URL=url)
+def test_what_is_not_supported_is_said_at_start():
+    done = harness.run_to_end(REDIS_URL="redis-cluster://a,b")
     assert (done.returncode, done.stdout) == (78, "")
-    assert says in done.stderr and "not supported" in done.stderr
+    assert "Redis Cluster" in done.stderr and "not supported" in done.stderr
+
+
+# --- TLS ---
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("certificates")
+    subprocess.run([harness.ROOT / "tests/support/make_certificates.sh", directory], check=True,
+                   capture_output=True)
+    return directory
+
+
+@pytest.fixture
+def tls(certificates):
+    """A server with TLS, on `tls_port`, that asks for certificates."""
+    port = harness.free_port()
+    with harness.redis_server(
+            "--tls-port", str(port), "--tls-ca-cert-file", str(certificates / "ca.crt"),
+            "--tls-cert-file", str(certificates / "localhost.crt"),
+            "--tls-key-file", str(certificates / "localhost.key")) as redis:
+        redis.tls_port = port
+        yield redis
+
+
+def as_client(certificates) -> dict:
+    return {"REDIS_TLS_CA": certificates / "ca.crt", "REDIS_TLS_CERT": certificates / "client.crt",
+            "REDIS_TLS_KEY": certificates / "client.key"}
+
+
+def test_over_tls(tls, certificates):
+    tls.cli("ACL", "SETUSER", "me", "on", ">p@ss", "~*", "+@all")
+    with harness.daemon(REDIS_URL=f"rediss://me:p@ss@localhost:{tls.tls_port}/2", LOG_FORMAT="text",
+                        LOG_LEVEL="debug", **as_client(certificates), **SLOW_REFILL,
+                        **PATIENT) as daemon:
+        assert f", store redis at localhost:{tls.tls_port}/2 over TLS, " in daemon.start_line
+        wait_until_serving(daemon)
+        answers = [daemon.allow("user").get("allowed", False) for _ in range(6)]
+        assert answers == [True] * 5 + [False]
+        assert tls.cli("-n", "2", "HGET", "rl:1:default:{user}", "tokens") == "0"
+        (client,) = [line for line in tls.cli("CLIENT", "LIST").split("\n") if "user=me" in line]
+        assert f":{tls.tls_port} " in client
+        # Each closed connection is replaced before anything is sent on it.
+        for number in range(20):
+            tls.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            assert daemon.allow(f"user-{number}")["allowed"]
+        tls.kill()
+        error = harness.error_of(daemon.allow, "other")
+        assert error.code() == grpc.StatusCode.UNAVAILABLE
+        tls.start()
+        wait_until_serving(daemon)
+        assert daemon.allow("user")["remaining"] == 4
+        assert daemon.terminate() == 0
+        key = (certificates / "client.key").read_text(encoding="ascii").split("\n")[1]
+        assert not any(secret in daemon.log_text() for secret in ("p@ss", key))
+
+
+@pytest.mark.parametrize("host, settings, says", [
+    ("localhost", {"REDIS_TLS_CERT": "", "REDIS_TLS_KEY": ""}, "REDIS_TLS_CERT and REDIS_TLS_KEY"),
+    ("localhost", {"REDIS_TLS_CA": ""}, "its CA is not trusted; REDIS_TLS_CA"),
+    ("127.0.0.2", {}, "it is for another name; REDIS_TLS_SERVER_NAME"),
+    ("localhost", {"REDIS_TLS_SERVER_NAME": "elsewhere.test"}, "it is for another name"),
+], ids=["no certificate", "unknown CA", "another host", "another name"])
+def test_what_tls_lacks_is_told_with_the_setting(host, settings, says, tls, certificates):
+    if host == "127.0.0.2":
+        tls.cli("CONFIG", "SET", "bind", "127.0.0.1 127.0.0.2")
+    with harness.daemon(REDIS_URL=f"rediss://{host}:{tls.tls_port}",
+                        **as_client(certificates) | settings, **PATIENT) as daemon:
+        error = harness.error_of(daemon.allow, "user")
+        assert error.code() == grpc.StatusCode.UNAVAILABLE
+        assert f"Redis at {host}:{tls.tls_port} is not available: " in error.details()
+        assert says in error.details()
+        assert daemon.terminate() == 0
+
+
+def test_one_side_without_tls_is_told(tls, certificates):
+    with harness.daemon(REDIS_URL=f"redis://localhost:{tls.tls_port}", **SHORT) as daemon:
+        assert "must begin with rediss://" in harness.error_of(daemon.allow, "user").details()
+    with harness.daemon(REDIS_URL=f"rediss://localhost:{tls.port}", **as_client(certificates),
+                        **SHORT) as daemon:
+        assert "REDIS_URL begins with redis://" in harness.error_of(daemon.allow, "user").details()
+
+
+def test_a_certificate_of_ours_that_is_renewed(tls, certificates, tmp_path):
+    ours = {"REDIS_TLS_CERT": tmp_path / "our.crt", "REDIS_TLS_KEY": tmp_path / "our.key"}
+
+    def become(name):
+        for file in ours.values():
+            shutil.copy(certificates / f"{name}{file.suffix}", file)
+
+    become("client")
+    with harness.daemon(REDIS_URL=f"rediss://localhost:{tls.tls_port}",
+                        **as_client(certificates) | ours, **SHORT) as daemon:
+        wait_until_serving(daemon)
+        become("expired")
+        assert daemon.allow("user")["allowed"]  # What is connected stays so.
+        tls.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        error = harness.error_of(daemon.allow, "user")
+        assert "the server refuses the certificate of REDIS_TLS_CERT" in error.details()
+        become("client")
+        wait_until_serving(daemon)
+        assert daemon.allow("user")["allowed"]
+
+
+@pytest.mark.parametrize("name, sent", [("", "localhost"), ("cache.test", "cache.test"),
+                                        ("127.0.0.1", None)])
+def test_the_server_is_told_the_name(name, sent, certificates):
+    told = []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / "localhost.crt", certificates / "localhost.key")
+    context.sni_callback = lambda _, server_name, __: told.append(server_name)
+
+    def speak(connection):
+        with contextlib.suppress(ssl.SSLError):
+            context.wrap_socket(connection, server_side=True)
+
+    with harness.fake_server(speak) as port, harness.daemon(
+            REDIS_URL=f"rediss://localhost:{port}", REDIS_TLS_CA=certificates / "ca.crt",
+            REDIS_TLS_SERVER_NAME=name):
+        harness.wait_until(lambda: told, what="a handshake")
+        assert set(told) == {sent}
+
+
+def test_what_cannot_be_used_for_tls_is_told_at_start(certificates, tmp_path):
+    files = as_client(certificates)
+    for settings, says in (
+            ({"REDIS_TLS_CA": tmp_path / "no"}, f"REDIS_TLS_CA: {tmp_path / 'no'}: No such file"),
+            ({"REDIS_TLS_CERT": files["REDIS_TLS_KEY"]}, "REDIS_TLS_CERT: "),
+            ({"REDIS_TLS_KEY": certificates / "localhost.key"}, "key values mismatch; accepted: "),
+            ({"REDIS_TLS_KEY": ""}, "REDIS_TLS_CERT, REDIS_TLS_KEY: one is set without the other"),
+            ({"REDIS_URL": "redis://localhost"}, "REDIS_TLS_CA: is set beside a REDIS_URL without")):
+        done = harness.run_to_end(**{"REDIS_URL": "rediss://localhost"} | files | settings)
+        assert (done.returncode, done.stdout) == (78, "")
+        assert says in done.stderr and "accepted: " in done.stderr
 
 
 # --- The password in a file ---

@@ -21,9 +21,13 @@ BAD = {
     "STORE": ["disk", "Redis"],
     "REDIS_URL": ["127.0.0.1:6379", "http://127.0.0.1", "redis://", "redis://h:0",
                   "redis://h:65536", "redis://h/x", "unix://h", "unix:///", "redis-sentinel://h"],
-    # Any path or password may be one.
+    # Any path, password or name may be one.
     "REDIS_PASSWORD_FILE": [],
     "REDIS_SENTINEL_PASSWORD": [],
+    "REDIS_TLS_CA": [],
+    "REDIS_TLS_CERT": [],
+    "REDIS_TLS_KEY": [],
+    "REDIS_TLS_SERVER_NAME": [],
     "REDIS_TIMEOUT": ["0", "100", "1.5s", "61s", "999us", "-1s", "1 s"],
     "REDIS_POOL_SIZE": ["0", "65", "few"],
     "DENY_CACHE_MAX_AGE": ["100", "61s", "-1s"],

@@ -30,6 +30,7 @@ class Socket {
   Socket(Socket&& other) noexcept;
   Socket& operator=(Socket&&) = delete;
 
+  int descriptor() const { return descriptor_; }
   // Its own.
   std::uint16_t port() const;
 

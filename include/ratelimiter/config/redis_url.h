@@ -14,6 +14,7 @@ namespace ratelimiter {
 struct RedisUrl {
   std::string host{};
   std::uint16_t port = 6379;
+  bool tls = false;
   // Of a Unix socket, instead of host and port.
   std::string socket{};
   // Instead of these: who knows where the master of this name is.
@@ -29,6 +30,7 @@ struct RedisUrl {
 
 // Reads
 //   redis://[user:password@]host[:port][/database]
+//   rediss://…, the same over TLS
 //   unix://[user:password@]/path[?db=database]
 //   redis-sentinel://[user:password@]host[:port],…/master[/database]
 // User, password and path may hold any byte as %XX; an IPv6 address stands in

@@ -31,6 +31,12 @@ struct Settings {
   std::string redis_password_file;
   // Of the sentinels of redis_url. Empty: none.
   std::string redis_sentinel_password;
+  // Of a redis_url with TLS. Empty: the system's CAs, no certificate of our own, the
+  // host's name.
+  std::string redis_tls_ca;
+  std::string redis_tls_cert;
+  std::string redis_tls_key;
+  std::string redis_tls_server_name;
   std::chrono::milliseconds redis_timeout{0};
   std::size_t redis_pool_size = 0;
   std::chrono::microseconds deny_cache_max_age{0};

@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +16,7 @@
 #include "ratelimiter/base/clock.h"
 #include "ratelimiter/base/host_port.h"
 #include "ratelimiter/redis/redis_reply.h"
+#include "ratelimiter/redis/tls.h"
 
 namespace ratelimiter {
 
@@ -38,6 +41,8 @@ struct RedisServer {
   // Not empty: what the keys of buckets there begin with, on which we must be allowed
   // all that the token bucket script does.
   std::string key_prefix{};
+  // None: what is said to host and port, or the master, goes unencrypted.
+  std::optional<TlsOptions> tls{};
 
   // For messages: "host:port", a path, or the master's name and the sentinels.
   std::string Address() const;
@@ -46,8 +51,8 @@ struct RedisServer {
 // One command as Redis's protocol has it.
 std::string FormatCommand(std::initializer_list<std::string_view> arguments);
 
-// One connection to Redis: a hiredis context that never blocks for longer than
-// the deadline it is given, whatever the server sends or does not.
+// One connection to Redis: a hiredis context, with TLS or without, that never blocks
+// for longer than the deadline it is given, whatever the server sends or does not.
 //
 // After any error it is broken and must be discarded: a late reply would answer
 // the next command. An error that Redis replies is not such an error, but a
@@ -55,10 +60,11 @@ std::string FormatCommand(std::initializer_list<std::string_view> arguments);
 class Connection {
  public:
   // Connects to the first of `addresses` (numeric, or a socket's path) that accepts,
-  // authenticates, selects the database, and checks that the server is Redis 7.0 or
-  // later, or Valkey, that it gives us our rights, and where sentinels led to it, that
-  // it is a master; all in one round trip. Each has an equal share of the time that is
-  // left. Errors: UNAVAILABLE, with the reason; DEADLINE_EXCEEDED.
+  // starts TLS if the server has it, authenticates, selects the database, and checks
+  // that the server is Redis 7.0 or later, or Valkey, that it gives us our rights, and
+  // where sentinels led to it, that it is a master; all behind TLS in one round trip.
+  // Each has an equal share of the time that is left. Errors: UNAVAILABLE, with the
+  // reason; DEADLINE_EXCEEDED.
   static absl::StatusOr<Connection> Open(const RedisServer& server,
                                          const std::vector<std::string>& addresses,
                                          Deadline deadline);
@@ -92,17 +98,22 @@ class Connection {
 
   explicit Connection(redisContext* context) : context_(context) {}
 
-  static absl::StatusOr<Connection> Connect(const std::string& address, std::uint16_t port,
+  static absl::StatusOr<Connection> Connect(const RedisServer& server, const std::string& address,
                                             Deadline deadline);
+  absl::Status StartTls(const RedisServer& server, Deadline deadline);
   absl::Status Introduce(const RedisServer& server, Deadline deadline);
   // Receives the reply to a command of the introduction, which must be no error.
   absl::Status ReceiveAcceptance(std::string_view command, const RedisServer& server,
                                  RedisReply& reply, Deadline deadline);
 
+  // One try each, which does not block.
+  IoResult Write(std::string_view bytes);
+  IoResult Read(std::span<char> buffer);
   absl::Status Wait(short events, Deadline deadline);
   absl::Status Broken(absl::Status error);
 
   std::unique_ptr<redisContext, ContextDeleter> context_;
+  std::optional<TlsSession> tls_;  // Over the context's socket.
   bool broken_ = false;
   bool of_cluster_ = false;
   std::string evicts_by_;

@@ -26,6 +26,9 @@ TEST(RedisUrlTest, ReadsEveryForm) {
       {"redis://me:secret@[::1]:1/2",
        {.host = "::1", .port = 1, .user = "me", .password = "secret", .database = 2}},
       {"redis://me@cache", {.host = "cache", .user = "me"}},
+      {"rediss://cache", {.host = "cache", .tls = true}},
+      {"rediss://me:secret@[::1]:1/2",
+       {.host = "::1", .port = 1, .tls = true, .user = "me", .password = "secret", .database = 2}},
       {"unix:///run/redis.sock", {.socket = "/run/redis.sock"}},
       {"unix:///run/redis.sock?db=3", {.socket = "/run/redis.sock", .database = 3}},
       {"unix:///run/a%20b%3Fc.sock", {.socket = "/run/a b?c.sock"}},
@@ -79,7 +82,8 @@ TEST(RedisUrlTest, RefusesAnythingElse) {
                            "redis:cache",
                            "redis:/cache",
                            "REDIS://cache",
-                           "rediss://cache",
+                           "rediss://",
+                           "redisss://cache",
                            "http://cache",
                            " redis://cache",
                            "redis://",
@@ -157,7 +161,6 @@ TEST(RedisUrlTest, RefusesAPathThatNoSocketCanHave) {
 }
 
 TEST(RedisUrlTest, WhatOthersKnowIsSaidNotToBeSupported) {
-  EXPECT_EQ(WhyNotSupported("rediss://cache"), "rediss:// (TLS) is not supported yet");
   EXPECT_EQ(WhyNotSupported("redis-cluster://a,b"), "Redis Cluster is not supported yet");
   for (const char* text : {"", "cache", "redis://cache", "http://cache"}) {
     EXPECT_EQ(WhyNotSupported(text), "") << text;

@@ -43,7 +43,7 @@ struct Setting {
 std::string Shown(const RedisUrl& url) {
   if (!url.socket.empty()) return "unix://" + url.socket;
   const std::string database = url.database == 0 ? "" : fmt::format("/{}", url.database);
-  return fmt::format("redis://{}:{}{}", url.host, url.port, database);
+  return fmt::format("{}://{}:{}{}", url.tls ? "rediss" : "redis", url.host, url.port, database);
 }
 
 const std::vector<Setting>& AllSettings() {
@@ -98,7 +98,7 @@ const std::vector<Setting>& AllSettings() {
        "redis://cache:1/2",
        "unix:///run/redis.sock",
        [](const Settings& settings) { return Shown(settings.redis_url); },
-       {"cache:6379", "rediss://cache", "redis-cluster://a,b", "redis://cache:0", "unix://redis",
+       {"cache:6379", "rediss://", "redis-cluster://a,b", "redis://cache:0", "unix://redis",
         "unix:///" + std::string(107, 'x'), "redis-sentinel://a"}},
       {"REDIS_PASSWORD_FILE",
        "--redis-password-file",
@@ -113,6 +113,34 @@ const std::vector<Setting>& AllSettings() {
        "hunter2",
        "p@ss word",
        [](const Settings& settings) { return settings.redis_sentinel_password; },
+       {}},
+      {"REDIS_TLS_CA",
+       "--redis-tls-ca",
+       "",
+       "ca.crt",
+       "/etc/a b.crt",
+       [](const Settings& settings) { return settings.redis_tls_ca; },
+       {}},
+      {"REDIS_TLS_CERT",
+       "--redis-tls-cert",
+       "",
+       "client.crt",
+       "/etc/a b.crt",
+       [](const Settings& settings) { return settings.redis_tls_cert; },
+       {}},
+      {"REDIS_TLS_KEY",
+       "--redis-tls-key",
+       "",
+       "client.key",
+       "/etc/a b.key",
+       [](const Settings& settings) { return settings.redis_tls_key; },
+       {}},
+      {"REDIS_TLS_SERVER_NAME",
+       "--redis-tls-server-name",
+       "",
+       "cache.example",
+       "10.0.0.7",
+       [](const Settings& settings) { return settings.redis_tls_server_name; },
        {}},
       {"REDIS_TIMEOUT",
        "--redis-timeout",
@@ -314,6 +342,13 @@ SettingsResult Read(const std::vector<std::string>& flags = {}) {
 
 class EverySettingTest : public ::testing::TestWithParam<Setting> {
  protected:
+  // Those of TLS are accepted beside it alone.
+  void SetUp() override {
+    if (GetParam().variable.starts_with("REDIS_TLS_")) {
+      environment_.Set("REDIS_URL", "rediss://cache");
+    }
+  }
+
   // The setting as it was read.
   std::string Value(const SettingsResult& result) const {
     return result.settings.has_value() ? GetParam().shown(*result.settings) : result.message;
@@ -469,8 +504,8 @@ TEST_F(SettingsTest, WhatIsNoSecretIsToldOfABadRedisUrl) {
 }
 
 TEST_F(SettingsTest, AFormThatIsNotSupportedIsToldAsSuch) {
-  EXPECT_THAT(Read({"--redis-url", "rediss://cache"}).message,
-              StartsWith("REDIS_URL: \"rediss://cache\" is not accepted; rediss:// (TLS) is not "
+  EXPECT_THAT(Read({"--redis-url", "redis-cluster://a,b"}).message,
+              StartsWith("REDIS_URL: \"redis-cluster://a,b\" is not accepted; Redis Cluster is not "
                          "supported yet; accepted: redis://"));
 }
 
@@ -490,6 +525,16 @@ TEST_F(SettingsTest, APasswordIsInTheUrlOrInAFile) {
                 .settings.value_or(Settings{})
                 .redis_url,
             (RedisUrl{.host = "cache", .user = "me"}));
+}
+
+TEST_F(SettingsTest, WhatIsForTlsIsRefusedWithoutIt) {
+  for (const char* url : {"redis://cache", "unix:///redis", "redis-sentinel://a/m"}) {
+    const SettingsResult result = Read({"--redis-url", url, "--redis-tls-key", "client.key"});
+    EXPECT_EQ(result.exit_code, 78);
+    EXPECT_EQ(result.message,
+              "REDIS_TLS_KEY: is set beside a REDIS_URL without TLS; accepted: rediss:// there, or "
+              "no REDIS_TLS_…\n");
+  }
 }
 
 TEST_F(SettingsTest, NoSecretIsInTheHelp) {
