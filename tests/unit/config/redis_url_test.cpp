@@ -46,7 +46,7 @@ TEST(RedisUrlTest, ReadsEveryForm) {
         .user = "me",
         .password = "secret"}},
       {"redis-cluster://a", {.cluster = {{"a", 6379}}}},
-      {"redis-cluster://a:1,10.0.0.2,[::1]:3/", 
+      {"redis-cluster://a:1,10.0.0.2,[::1]:3/",
        {.cluster = {{"a", 1}, {"10.0.0.2", 6379}, {"::1", 3}}}},
       {"redis-cluster://me:secret@a,b/0",
        {.cluster = {{"a", 6379}, {"b", 6379}}, .user = "me", .password = "secret"}}};

@@ -8,6 +8,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <hiredis/hiredis.h>
 
 #include "ratelimiter/redis/redis_reply.h"
 #include "support/status.h"
