@@ -186,9 +186,10 @@ std::optional<RedisUrl> ParseRedisUrl(std::string_view text) {
 
 std::string_view WhyNotSupported(std::string_view text) {
   if (text.starts_with("rediss://")) return "rediss:// (TLS) is not supported yet";
-  if (text.starts_with("redis-cluster://") && !text.ends_with("/0")) {
+  if (text.starts_with("redis-cluster://")) {
     const std::size_t slash = text.rfind('/');
-    if (ParseRedisUrl(text.substr(0, slash)).has_value()) {
+    const auto database = ParseNumber<std::uint32_t>(text.substr(slash + 1));
+    if (database.value_or(0) != 0 && ParseRedisUrl(text.substr(0, slash)).has_value()) {
       return "a Redis Cluster has database 0 alone";
     }
   }

@@ -140,9 +140,9 @@ class Cluster::NodeLocator final : public Locator {
 struct Cluster::Node {
   Node(Cluster& cluster, const HostPort& where)
       : Node(cluster, where, std::make_unique<NodeLocator>(where.host, cluster)) {}
-  Node(Cluster& cluster, const HostPort& where, std::unique_ptr<NodeLocator> found)
-      : address(where),
-        options(OptionsOf(cluster.options_, where)),
+  Node(Cluster& cluster, HostPort where, std::unique_ptr<NodeLocator> found)
+      : address(std::move(where)),
+        options(OptionsOf(cluster.options_, address)),
         locator(*found),
         pool(options, cluster.key_prefix_, cluster.script_, cluster.metrics_, cluster.clock_,
              std::move(found)) {}
@@ -166,6 +166,7 @@ Cluster::Cluster(const RedisOptions& options, std::string_view key_prefix, const
       table_(std::make_shared<const Table>()),
       seeds_([this] {
         std::vector<Seed> seeds;
+        seeds.reserve(options_.server.cluster.size());
         for (const HostPort& address : options_.server.cluster) {
           seeds.push_back(
               {.address = address, .locator = std::make_unique<Resolver>(address.host)});

@@ -67,7 +67,7 @@ class Reader {
   std::optional<std::uint16_t> Integer(std::uint16_t most) {
     if (at_ >= reply_.size() || reply_.type(at_) != RedisReply::Type::kInteger) return std::nullopt;
     const std::int64_t number = reply_.integer(at_++);
-    if (number < 0 || number > most) return std::nullopt;
+    if (number < 0 || std::cmp_greater(number, most)) return std::nullopt;
     return static_cast<std::uint16_t>(number);
   }
 
