@@ -185,7 +185,7 @@ void Cluster::Run(std::span<ScriptCall> calls, Deadline deadline, Purpose purpos
     call.limits_hash = absl::HashOf(call.limits_hash, call.slot);
   }
   const auto owner = [&](const ScriptCall& call) { return (*table)->owners[call.slot]; };
-  std::ranges::stable_sort(calls, {}, owner);
+  if (calls.size() > 1) std::ranges::stable_sort(calls, {}, owner);
   while (!calls.empty()) {
     const std::uint16_t place = owner(calls.front());
     const std::span<ScriptCall> of_one =
@@ -291,6 +291,7 @@ void Cluster::FollowAlike(Node& from, std::span<ScriptCall> calls, int hops, Dea
   for (ScriptCall& call : calls) {
     call.redirection.clear();
     call.asking = next->asking;
+    call.answered = false;
   }
   if (next->asking) {
     RunAsking(*next->node, calls, until);

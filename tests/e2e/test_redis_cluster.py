@@ -180,6 +180,8 @@ def test_a_slot_that_stays_half_moved_fails_no_call(cluster, limits):
         assert one.allow("user", "/x/before")["remaining"] == 3
         assert set(source.cli("HKEYS", bucket).splitlines()) == {"tokens", "time", numbers}
         assert keys(target) == set()
+        for node in (source, target):
+            node.cli("SCRIPT", "FLUSH")
         with Callers([one, other], ["user"], ["/x/before"] + [f"/x/{n}" for n in range(6)]) as calls:
             time.sleep(5)
         assert not calls.errors
