@@ -155,9 +155,9 @@ struct Cluster::Node {
   std::chrono::steady_clock::time_point named_at;
 };
 
-Cluster::Cluster(const RedisOptions& options, std::string_view key_prefix, const Script& script,
+Cluster::Cluster(RedisOptions options, std::string_view key_prefix, const Script& script,
                  Metrics& metrics, const Clock& clock, std::chrono::milliseconds interval)
-    : options_(options),
+    : options_(std::move(options)),
       key_prefix_(key_prefix),
       script_(script),
       interval_(interval),

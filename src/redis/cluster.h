@@ -45,10 +45,9 @@ namespace ratelimiter {
 // Thread-safe. Destroying it waits for a question or a probe that is under way.
 class Cluster final : public ScriptRunner {
  public:
-  // What it is given must outlive it.
-  Cluster(const RedisOptions& options, std::string_view key_prefix, const Script& script,
-          Metrics& metrics, const Clock& clock,
-          std::chrono::milliseconds interval = std::chrono::seconds(1));
+  // What it is given by reference must outlive it, and the prefix.
+  Cluster(RedisOptions options, std::string_view key_prefix, const Script& script, Metrics& metrics,
+          const Clock& clock, std::chrono::milliseconds interval = std::chrono::seconds(1));
   ~Cluster() override;
 
   // A call is sent on until the timeout after it came, and no longer.
