@@ -110,6 +110,7 @@ RedisServer ServerOf(const Settings& settings) {
           .sentinels = url.sentinels,
           .master = url.master,
           .sentinel_password = settings.redis_sentinel_password,
+          .cluster = url.cluster,
           .user = url.user,
           .password = url.password,
           .password_file = settings.redis_password_file,
@@ -140,14 +141,15 @@ std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings, const Cloc
               },
           .on_evicting = [logger](const std::string& message) { logger->warn("{}", message); }},
       metrics, clock);
-  metrics.PublishBreaker([&store = *redis] { return store.breaker_open(); },
-                         [&store = *redis] { return store.breaker_openings(); });
+  metrics.PublishBreakers([&store = *redis] { return store.open_breakers(); },
+                          [&store = *redis] { return store.breaker_openings(); });
   return redis;
 }
 
 std::string DescribeStore(const Settings& settings) {
   if (settings.store == StoreKind::kMemory) return "memory";
   const RedisServer server = ServerOf(settings);
+  if (!server.cluster.empty()) return fmt::format("redis at {}", server.Address());
   const bool by_host = server.socket.empty() && server.sentinels.empty();
   return fmt::format("redis at {}{}{}{}", server.Address(), by_host ? "/" : " database ",
                      server.database, server.tls.has_value() ? " over TLS" : "");

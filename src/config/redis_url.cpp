@@ -128,21 +128,26 @@ bool ParseSocket(std::string_view text, RedisUrl& url) {
   return true;
 }
 
+// host[:port],host[:port],…
+bool ParseServers(std::string_view text, std::uint16_t default_port,
+                  std::vector<HostPort>& servers) {
+  while (true) {
+    const std::size_t comma = std::min(text.find(','), text.size());
+    const auto server = ParseHostAndPort(text.substr(0, comma), default_port);
+    if (!server.has_value()) return false;
+    servers.push_back(*server);
+    if (comma == text.size()) return true;
+    text.remove_prefix(comma + 1);
+  }
+}
+
 // host[:port],host[:port],…/master[/database]
 bool ParseSentinels(std::string_view text, RedisUrl& url) {
   constexpr std::uint16_t kSentinelPort = 26379;
   if (!TakeUserInfo(text, url)) return false;
   const std::size_t slash = text.find('/');
   if (slash == std::string_view::npos) return false;
-  std::string_view hosts = text.substr(0, slash);
-  while (true) {
-    const std::size_t comma = std::min(hosts.find(','), hosts.size());
-    const auto sentinel = ParseHostAndPort(hosts.substr(0, comma), kSentinelPort);
-    if (!sentinel.has_value()) return false;
-    url.sentinels.push_back(*sentinel);
-    if (comma == hosts.size()) break;
-    hosts.remove_prefix(comma + 1);
-  }
+  if (!ParseServers(text.substr(0, slash), kSentinelPort, url.sentinels)) return false;
   text.remove_prefix(slash + 1);
   const std::size_t end = std::min(text.find('/'), text.size());
   url.master = text.substr(0, end);
@@ -153,15 +158,25 @@ bool ParseSentinels(std::string_view text, RedisUrl& url) {
   return named && (end == text.size() || ParseDatabase(text.substr(end + 1), url));
 }
 
+// host[:port],host[:port],…[/0]
+bool ParseCluster(std::string_view text, RedisUrl& url) {
+  if (!TakeUserInfo(text, url)) return false;
+  const std::size_t slash = std::min(text.find('/'), text.size());
+  const std::string_view database = text.substr(std::min(slash + 1, text.size()));
+  if (!ParseServers(text.substr(0, slash), url.port, url.cluster)) return false;
+  return database.empty() || (ParseDatabase(database, url) && url.database == 0);
+}
+
 struct Scheme {
   std::string_view begin;
   bool (*parse)(std::string_view text, RedisUrl& url);
 };
 
-constexpr std::array<Scheme, 4> kSchemes = {{{"redis://", ParseServer},
+constexpr std::array<Scheme, 5> kSchemes = {{{"redis://", ParseServer},
                                              {"rediss://", ParseTlsServer},
                                              {"unix://", ParseSocket},
-                                             {"redis-sentinel://", ParseSentinels}}};
+                                             {"redis-sentinel://", ParseSentinels},
+                                             {"redis-cluster://", ParseCluster}}};
 
 }  // namespace
 
@@ -176,7 +191,13 @@ std::optional<RedisUrl> ParseRedisUrl(std::string_view text) {
 }
 
 std::string_view WhyNotSupported(std::string_view text) {
-  if (text.starts_with("redis-cluster://")) return "Redis Cluster is not supported yet";
+  if (text.starts_with("redis-cluster://")) {
+    const std::size_t slash = text.rfind('/');
+    const auto database = ParseNumber<std::uint32_t>(text.substr(slash + 1));
+    if (database.value_or(0) != 0 && ParseRedisUrl(text.substr(0, slash)).has_value()) {
+      return "a Redis Cluster has database 0 alone";
+    }
+  }
   return {};
 }
 

@@ -170,7 +170,8 @@ constexpr Setting kSettings[] = {
     Setting{"REDIS_URL", "redis://127.0.0.1:6379",
             "redis://[user:password@]host[:port][/database], rediss:// with the same, "
             "unix://[user:password@]/path[?db=database] with a path of 107 bytes at most, "
-            "redis-sentinel://[user:password@]host[:port],.../master[/database]",
+            "redis-sentinel://[user:password@]host[:port],.../master[/database], "
+            "redis-cluster://[user:password@]host[:port],...",
             "the Redis that all instances share; rediss:// is over TLS; %XX in user, password and "
             "path",
             [](const std::string& value, Settings& settings) {
@@ -220,11 +221,13 @@ constexpr Setting kSettings[] = {
             [](const std::string& value, Settings& settings) {
               return ReadDuration(value, 1ms, 1min, settings.redis_timeout);
             }},
-    Setting{"REDIS_POOL_SIZE", "1", "1 to 64",
-            "connections to Redis, over which the buckets are spread; callers share them",
-            [](const std::string& value, Settings& settings) {
-              return ReadNumber(value, 1, 64, settings.redis_pool_size);
-            }},
+    Setting{
+        "REDIS_POOL_SIZE", "1", "1 to 64",
+        "connections to Redis, or to each master of a Cluster, over which the buckets are spread; "
+        "callers share them",
+        [](const std::string& value, Settings& settings) {
+          return ReadNumber(value, 1, 64, settings.redis_pool_size);
+        }},
     Setting{"DENY_CACHE_MAX_AGE", "100ms", "0 to 1m",
             "how long a bucket that refused is known to refuse without asking Redis, at most; 0 "
             "asks always",

@@ -152,10 +152,13 @@ void Metrics::PublishMemoryStore(std::function<std::size_t()> buckets,
       [read = std::move(rejected)] { return static_cast<double>(read()); }));
 }
 
-void Metrics::PublishBreaker(std::function<bool()> open, std::function<std::uint64_t()> openings) {
+void Metrics::PublishBreakers(std::function<std::size_t()> open,
+                              std::function<std::uint64_t()> openings) {
   collectables_.push_back(std::make_shared<ReadAtScrape>(
-      "rate_limiter_breaker_open", "1 while calls are answered without asking Redis, for it fails",
-      prometheus::MetricType::Gauge, [read = std::move(open)] { return read() ? 1 : 0; }));
+      "rate_limiter_breaker_open",
+      "Redis servers that are not asked now, for they fail; in a Cluster each master counts",
+      prometheus::MetricType::Gauge,
+      [read = std::move(open)] { return static_cast<double>(read()); }));
   collectables_.push_back(std::make_shared<ReadAtScrape>(
       "rate_limiter_breaker_opened_total", "How often Redis was given up because it failed",
       prometheus::MetricType::Counter,

@@ -82,14 +82,6 @@ absl::Status CheckMaster(const RedisReply& hello) {
       Printable(role, 32)));
 }
 
-absl::StatusOr<std::string> PasswordOf(const RedisServer& server) {
-  if (server.password_file.empty()) return server.password;
-  absl::StatusOr<std::string> password = ReadSecretFile(server.password_file);
-  if (password.ok()) return password;
-  return absl::UnavailableError(
-      fmt::format("{} (REDIS_PASSWORD_FILE)", std::string(password.status().message())));
-}
-
 std::string_view UserOf(const RedisServer& server) {
   return server.user.empty() ? "default" : std::string_view(server.user);
 }
@@ -157,19 +149,36 @@ absl::Status CheckRights(const RedisReply& found, const RedisServer& server) {
   return rights.empty() ? absl::OkStatus() : LacksRights(server, rights);
 }
 
+std::string Listed(const std::vector<HostPort>& servers) {
+  std::string list;
+  for (const HostPort& server : servers) {
+    list += fmt::format("{}{}", list.empty() ? "" : ",", server.Text());
+  }
+  return list;
+}
+
 }  // namespace
 
 std::string RedisServer::Address() const {
   if (!socket.empty()) return Printable(socket, kMaxMessageBytes);
-  if (sentinels.empty()) return HostPort{host, port}.Text();
-  std::string asked;
-  for (const HostPort& sentinel : sentinels) {
-    asked += fmt::format("{}{}", asked.empty() ? "" : ",", sentinel.Text());
-  }
-  return fmt::format("{} (sentinels {})", master, asked);
+  if (!cluster.empty()) return fmt::format("Cluster {}", Listed(cluster));
+  if (!sentinels.empty()) return fmt::format("{} (sentinels {})", master, Listed(sentinels));
+  return HostPort{host, port}.Text();
+}
+
+absl::StatusOr<std::string> PasswordOf(const RedisServer& server) {
+  if (server.password_file.empty()) return server.password;
+  absl::StatusOr<std::string> password = ReadSecretFile(server.password_file);
+  if (password.ok()) return password;
+  return absl::UnavailableError(
+      fmt::format("{} (REDIS_PASSWORD_FILE)", std::string(password.status().message())));
 }
 
 std::string FormatCommand(std::initializer_list<std::string_view> arguments) {
+  return FormatCommand(std::span(arguments.begin(), arguments.size()));
+}
+
+std::string FormatCommand(std::span<const std::string_view> arguments) {
   CommandText text;
   CommandWriter command(text);
   command.Begin(arguments.size());

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <random>
+#include <string>
 #include <utility>
 
 #include <fmt/format.h>
@@ -42,22 +43,25 @@ ConnectionPool::ConnectionPool(const RedisOptions& options, std::string_view key
       }()),
       prober_(
           fmt::format("Redis at {}", options.server.Address()), breaker_,
-          [this] { return Answers(Check(Deadline::max(), Purpose::kProbe)); }, options.on_breaker) {
-}
+          [this] { return Answers(Look(Deadline::max(), Purpose::kProbe)); }, options.on_breaker) {}
 
 void ConnectionPool::Run(std::span<ScriptCall> calls, Deadline deadline, Purpose purpose) {
   lanes_[calls.front().buckets.front() % lanes_.size()]->Run(calls, deadline, purpose);
 }
 
-absl::Status ConnectionPool::Check(Deadline deadline, Purpose purpose) {
+absl::Status ConnectionPool::Look(Deadline deadline, Purpose purpose) {
+  Charge charge = kCheck;
+  const std::string subject = fmt::format("{{{}}}", check_tag_.load(std::memory_order_relaxed));
+  if (server_.cluster_node) charge.subject = subject;
   Decision decision;
   Transaction look = {
-      .charges = {&kCheck, 1}, .action = Action::kLook, .decisions = {&decision, 1}};
+      .charges = {&charge, 1}, .action = Action::kLook, .decisions = {&decision, 1}};
   ScriptCalls calls;
   calls.calls.push_back(ScriptCall::Of(look));
   calls.Write(key_prefix_);
   Run(calls.calls, deadline, purpose);
-  return look.status;
+  // A node that has lost the slot answers, too.
+  return calls.calls.front().redirection.empty() ? look.status : absl::OkStatus();
 }
 
 void ConnectionPool::WarnOfEviction(const Connection& connection) {

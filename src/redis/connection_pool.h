@@ -1,5 +1,8 @@
 #pragma once
 
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -20,6 +23,7 @@
 #include "ratelimiter/redis/redis_token_bucket.h"
 #include "ratelimiter/redis/script.h"
 #include "script_call.h"
+#include "script_runner.h"
 
 namespace ratelimiter {
 
@@ -27,29 +31,35 @@ namespace ratelimiter {
 // serves, and its breaker, which is probed by a look as Check does it.
 //
 // Thread-safe. Destroying it waits for a probe, if one is under way.
-class ConnectionPool {
+class ConnectionPool final : public ScriptRunner {
  public:
   // `key_prefix`: what keys begin with, the layout's version included. What it is
   // given must outlive it.
   ConnectionPool(const RedisOptions& options, std::string_view key_prefix, const Script& script,
                  Metrics& metrics, const Clock& clock, std::unique_ptr<Locator> locator);
 
-  // Has Redis run the calls, as Lane::Run does. Calls of one bucket go the same
-  // way, so that they can be folded.
-  void Run(std::span<ScriptCall> calls, Deadline deadline, Purpose purpose);
+  // As Lane::Run does. Calls of one bucket go the same way, so that they can be folded.
+  void Run(std::span<ScriptCall> calls, Deadline deadline, Purpose purpose) override;
 
-  // Whether Redis can decide now. See TokenBucketStore::Check.
-  absl::Status Check(Deadline deadline, Purpose purpose = Purpose::kCheck);
+  absl::Status Check(Deadline deadline) override { return Look(deadline, Purpose::kCheck); }
 
-  const Breaker& breaker() const { return breaker_; }
+  // For a node of a Cluster: has Check look at a bucket whose hash tag is this number,
+  // for a node answers for its own slots alone.
+  void SetCheckTag(std::uint32_t tag) { check_tag_.store(tag, std::memory_order_relaxed); }
+
+  std::size_t open_breakers() const override { return breaker_.open() ? 1 : 0; }
+  std::uint64_t breaker_openings() const override { return breaker_.openings(); }
 
  private:
+  // What Check does, also as a probe.
+  absl::Status Look(Deadline deadline, Purpose purpose);
   void WarnOfEviction(const Connection& connection);
 
   const std::string_view key_prefix_;
   const RedisServer server_;
   const std::function<void(const std::string& message)> on_evicting_;
   std::once_flag warned_;
+  std::atomic<std::uint32_t> check_tag_ = 0;
   Breaker breaker_;
   const std::unique_ptr<Locator> locator_;
   std::vector<std::unique_ptr<Lane>> lanes_;

@@ -8,41 +8,48 @@ namespace {
 
 constexpr bool kOfTheCommand = true;
 constexpr bool kOfTheStore = false;
+constexpr bool kRedirects = true;
+constexpr bool kFinal = false;
 constexpr bool kReconnect = true;
 constexpr bool kStay = false;
 
-constexpr std::string_view kCluster = "REDIS_URL leads to a node of a Redis Cluster";
+constexpr std::string_view kCluster =
+    "REDIS_URL leads to a node of a Redis Cluster: name it by redis-cluster://";
 constexpr std::string_view kRights =
     "the user in REDIS_URL lacks rights, which docs/failures.md lists";
 
 constexpr auto kTreatments = std::to_array<ErrorTreatment>({
-    {"READONLY", kOfTheStore, kReconnect, "REDIS_URL leads to a replica"},
-    {"LOADING", kOfTheStore, kReconnect, "Redis still reads its data from disk"},
-    {"MASTERDOWN", kOfTheStore, kReconnect, "REDIS_URL leads to a replica without its master"},
-    {"CLUSTERDOWN", kOfTheStore, kReconnect, "REDIS_URL leads to a Redis Cluster that lacks slots"},
-    {"NOREPLICAS", kOfTheStore, kReconnect,
+    {"READONLY", kOfTheStore, kFinal, kReconnect, "REDIS_URL leads to a replica"},
+    {"LOADING", kOfTheStore, kFinal, kReconnect, "Redis still reads its data from disk"},
+    {"MASTERDOWN", kOfTheStore, kFinal, kReconnect,
+     "REDIS_URL leads to a replica without its master"},
+    {"CLUSTERDOWN", kOfTheStore, kFinal, kReconnect,
+     "the Redis Cluster lacks slots, or most of its masters"},
+    {"NOREPLICAS", kOfTheStore, kFinal, kReconnect,
      "Redis has fewer replicas than its min-replicas-to-write"},
-    {"MOVED", kOfTheStore, kStay, kCluster},
-    {"ASK", kOfTheStore, kStay, kCluster},
-    {"TRYAGAIN", kOfTheStore, kStay, kCluster},
-    {"CROSSSLOT", kOfTheStore, kStay, kCluster},
-    {"OOM", kOfTheStore, kStay, "Redis is full: raise its maxmemory"},
-    {"MISCONF", kOfTheStore, kStay,
+    {"MOVED", kOfTheStore, kRedirects, kStay, kCluster},
+    {"ASK", kOfTheStore, kRedirects, kStay, kCluster},
+    {"TRYAGAIN", kOfTheStore, kRedirects, kStay, kCluster},
+    {"CROSSSLOT", kOfTheStore, kFinal, kStay, kCluster},
+    {"ERR Script attempted to access a non local key", kOfTheStore, kRedirects, kStay, kCluster},
+    {"OOM", kOfTheStore, kFinal, kStay, "Redis is full: raise its maxmemory"},
+    {"MISCONF", kOfTheStore, kFinal, kStay,
      "Redis cannot save to its disk: make room there, or turn saving off"},
-    {"NOAUTH", kOfTheStore, kReconnect,
+    {"NOAUTH", kOfTheStore, kFinal, kReconnect,
      "Redis asks for a password: set it in REDIS_URL or REDIS_PASSWORD_FILE"},
-    {"WRONGPASS", kOfTheStore, kReconnect,
+    {"WRONGPASS", kOfTheStore, kFinal, kReconnect,
      "Redis refuses the user or password of REDIS_URL or REDIS_PASSWORD_FILE"},
-    {"NOPERM", kOfTheStore, kReconnect, kRights},
-    {"ERR The user executing the script can't", kOfTheStore, kReconnect, kRights},
-    {"ERR ACL failure in script:", kOfTheStore, kReconnect, kRights},
-    {"ERR max number of clients reached", kOfTheStore, kReconnect, "raise Redis's maxclients"},
-    {"BUSY", kOfTheStore, kStay, "somebody's script holds Redis up: SCRIPT KILL ends it"},
-    {"NOSCRIPT", kOfTheStore, kStay, "Redis lost the script as soon as it was loaded"},
-    {"WRONGTYPE", kOfTheCommand, kStay,
+    {"NOPERM", kOfTheStore, kFinal, kReconnect, kRights},
+    {"ERR The user executing the script can't", kOfTheStore, kFinal, kReconnect, kRights},
+    {"ERR ACL failure in script:", kOfTheStore, kFinal, kReconnect, kRights},
+    {"ERR max number of clients reached", kOfTheStore, kFinal, kReconnect,
+     "raise Redis's maxclients"},
+    {"BUSY", kOfTheStore, kFinal, kStay, "somebody's script holds Redis up: SCRIPT KILL ends it"},
+    {"NOSCRIPT", kOfTheStore, kFinal, kStay, "Redis lost the script as soon as it was loaded"},
+    {"WRONGTYPE", kOfTheCommand, kFinal, kStay,
      "the key is no bucket: delete it, or choose another KEY_PREFIX"},
-    {"ERR", kOfTheCommand, kStay, ""},
-    {"", kOfTheStore, kReconnect, ""},
+    {"ERR", kOfTheCommand, kFinal, kStay, ""},
+    {"", kOfTheStore, kFinal, kReconnect, ""},
 });
 
 bool BeginsWith(std::string_view error, std::string_view code) {

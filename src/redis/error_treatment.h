@@ -13,6 +13,10 @@ struct ErrorTreatment {
   // INTERNAL. Any other error is a failed store: UNAVAILABLE, and a failure to the
   // breaker.
   bool of_the_command = false;
+  // Whether a node of a Cluster says so of a call that another is to run, and that it
+  // has changed nothing for. Where REDIS_URL names a Cluster that is followed, and no
+  // error.
+  bool redirects = false;
   // Whether the next call connects anew, to what the host name then leads to.
   bool reconnect = false;
   // What it means for whoever runs the daemon. May be empty.

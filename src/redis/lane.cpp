@@ -31,6 +31,10 @@ bool IsOfABucket(const RedisReply& reply) {
   return reply.IsError("WRONGTYPE ") || reply.IsError("ERR user_script:");
 }
 
+bool IsRedirection(const RedisReply& reply) {
+  return reply.type() == RedisReply::Type::kError && TreatmentOf(reply.text()).redirects;
+}
+
 absl::StatusOr<Connection> OpenAt(RedisServer server, const Location& location, Deadline deadline) {
   if (location.port != 0) server.port = location.port;
   absl::StatusOr<Connection> opened = Connection::Open(server, location.addresses, deadline);
@@ -138,9 +142,9 @@ absl::Status Lane::Connect(Deadline deadline) {
 void Lane::Gather(const Errand& own, TurnQueue<Errand>::Turn& turn) {
   const auto add = [this](const Errand& errand) {
     for (ScriptCall& call : errand.calls) {
-      // A Cluster runs no script over the slots of several users, though one node has
-      // them all.
-      if (connection_->of_cluster()) {
+      // A Cluster runs no script over several slots, though one node has them all, and
+      // only those who know it as a Cluster know the slots.
+      if (connection_->of_cluster() && !server_.cluster_node) {
         pipeline_.AddAlone(call);
       } else {
         pipeline_.Add(call);
@@ -186,13 +190,21 @@ absl::Status Lane::Exchange() {
   return status;
 }
 
+absl::Status Lane::Receive(const Pipeline::Command& command, Deadline deadline) {
+  // ASKING's own answer says nothing: the script's does.
+  if (command.first->asking) {
+    if (absl::Status came = connection_->Receive(reply_, deadline); !came.ok()) return came;
+  }
+  return connection_->Receive(reply_, deadline);
+}
+
 absl::Status Lane::ReceiveAll(Deadline deadline, bool& again) {
   script_missing_ = false;
   for (const Pipeline::Command& command : pipeline_.commands()) {
-    if (absl::Status came = connection_->Receive(reply_, deadline); !came.ok()) return came;
+    if (absl::Status came = Receive(command, deadline); !came.ok()) return came;
     const bool unknown = reply_.IsError("NOSCRIPT");
     script_missing_ = script_missing_ || unknown;
-    if (unknown || (command.calls > 1 && IsOfABucket(reply_))) {
+    if (unknown || (command.calls > 1 && (IsOfABucket(reply_) || IsRedirection(reply_)))) {
       again = true;
     } else if (absl::Status taken = Take(command); !taken.ok()) {
       return taken;
@@ -210,6 +222,10 @@ absl::Status Lane::Take(const Pipeline::Command& command) {
     return status;
   }
   const ErrorTreatment& treatment = TreatmentOf(reply_.text());
+  if (treatment.redirects && server_.cluster_node) {
+    command.first->redirection = reply_.text();
+    return absl::OkStatus();
+  }
   // It may be the wrong server by now (a demoted master): the next turn looks anew.
   if (treatment.reconnect) connection_->MarkBroken();
   if (!treatment.of_the_command) refused_ = command.first->transaction->status;
@@ -230,7 +246,7 @@ absl::Status Lane::Repeat(Deadline deadline) {
     if (absl::Status came = connection_->Receive(loaded, deadline); !came.ok()) return came;
   }
   for (const Pipeline::Command& command : pipeline_.commands()) {
-    if (absl::Status came = connection_->Receive(reply_, deadline); !came.ok()) return came;
+    if (absl::Status came = Receive(command, deadline); !came.ok()) return came;
     // Why the script could not be loaded says more than that it is not there.
     if (loaded.type() == RedisReply::Type::kError) reply_ = loaded;
     if (absl::Status taken = Take(command); !taken.ok()) return taken;

@@ -18,18 +18,10 @@
 #include "ratelimiter/redis/redis_reply.h"
 #include "ratelimiter/redis/script.h"
 #include "script_call.h"
+#include "script_runner.h"
 #include "turn_queue.h"
 
 namespace ratelimiter {
-
-// What a round trip is for.
-enum class Purpose : std::uint8_t {
-  kCall,  // The metrics are told what it took.
-  // Whether Redis can decide. Not observed: the latency is that of calls, of which
-  // there may be few.
-  kCheck,
-  kProbe,  // The same, while the breaker is open.
-};
 
 // One connection to Redis that callers share: what they ask at the same time goes
 // in one write, and one of them waits for the replies of all. It is opened when
@@ -47,9 +39,10 @@ class Lane {
       Locator& locator, Breaker& breaker, Metrics& metrics,
       std::function<void(const Connection&)> on_connected = [](const Connection&) {});
 
-  // Has Redis run the calls, and gives each its answer or error. Waits for min(
-  // `deadline`, timeout) until they are sent, and then for timeout. Precondition: the
-  // calls have at most Pipeline::kMaxBuckets / 2 buckets.
+  // Has Redis run the calls, and gives each its answer or error, or, where the server
+  // is one of a Cluster's, a redirection. Waits for min(`deadline`, timeout) until they
+  // are sent, and then for timeout. Precondition: the calls have at most
+  // Pipeline::kMaxBuckets / 2 buckets.
   void Run(std::span<ScriptCall> calls, Deadline deadline, Purpose purpose);
 
  private:
@@ -70,6 +63,8 @@ class Lane {
   void Gather(const Errand& own, TurnQueue<Errand>::Turn& turn);
   // Has Redis run the pipeline, and tells the breaker of it.
   absl::Status Exchange();
+  // Waits for the reply to a command.
+  absl::Status Receive(const Pipeline::Command& command, Deadline deadline);
   // Takes the replies to it. `again`: whether some calls are to be run once more,
   // which are left unanswered.
   absl::Status ReceiveAll(Deadline deadline, bool& again);

@@ -61,6 +61,11 @@ std::size_t Pipeline::PlaceOf(std::size_t hash) const {
 
 void Pipeline::Write(std::string_view sha1) {
   for (const Command& command : commands_) {
+    if (command.first->asking) {
+      CommandWriter asking(text_);
+      asking.Begin(1);
+      asking.Add({"ASKING"});
+    }
     AppendEvalsha(*command.first, command.calls, sha1, text_);
   }
 }

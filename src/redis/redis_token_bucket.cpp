@@ -6,11 +6,13 @@
 
 #include <fmt/format.h>
 
+#include "cluster.h"
 #include "connection_pool.h"
 #include "deny_cache.h"
 #include "locator.h"
 #include "pipeline.h"
 #include "script_call.h"
+#include "script_runner.h"
 
 namespace ratelimiter {
 namespace {
@@ -45,8 +47,13 @@ RedisTokenBucket::RedisTokenBucket(RedisOptions options, Metrics& metrics, const
       script_(std::move(script)),
       clock_(clock),
       denied_(std::make_unique<DenyCache>(options_.deny_cache_size, options_.deny_cache_max_age)),
-      pool_(std::make_unique<ConnectionPool>(options_, key_prefix_, script_, metrics, clock_,
-                                             MakeLocator(options_.server, options_.timeout))) {}
+      runner_([&]() -> std::unique_ptr<ScriptRunner> {
+        if (!options_.server.cluster.empty()) {
+          return std::make_unique<Cluster>(options_, key_prefix_, script_, metrics, clock_);
+        }
+        return std::make_unique<ConnectionPool>(options_, key_prefix_, script_, metrics, clock_,
+                                                MakeLocator(options_.server, options_.timeout));
+      }()) {}
 
 RedisTokenBucket::~RedisTokenBucket() = default;
 
@@ -68,7 +75,7 @@ void RedisTokenBucket::DecideTogether(std::span<Transaction> transactions, Deadl
   }
   if (calls.calls.empty()) return;
   calls.Write(key_prefix_);
-  pool_->Run(calls.calls, deadline, Purpose::kCall);
+  runner_->Run(calls.calls, deadline, Purpose::kCall);
   for (const ScriptCall& call : calls.calls) {
     if (call.transaction->action == Action::kGive) {
       Forget(call);  // Whatever came of it: it may have been carried out.
@@ -119,11 +126,11 @@ void RedisTokenBucket::Forget(const ScriptCall& call) {
   for (std::size_t i = 0; i < charges.size(); ++i) denied_->Forget(charges[i], call.buckets[i]);
 }
 
-absl::Status RedisTokenBucket::Check(Deadline deadline) { return pool_->Check(deadline); }
+absl::Status RedisTokenBucket::Check(Deadline deadline) { return runner_->Check(deadline); }
 
-bool RedisTokenBucket::breaker_open() const { return pool_->breaker().open(); }
+std::size_t RedisTokenBucket::open_breakers() const { return runner_->open_breakers(); }
 
-std::uint64_t RedisTokenBucket::breaker_openings() const { return pool_->breaker().openings(); }
+std::uint64_t RedisTokenBucket::breaker_openings() const { return runner_->breaker_openings(); }
 
 std::string RedisTokenBucket::Key(std::string_view limit, std::string_view subject) const {
   return fmt::format("{}{}:{}", key_prefix_, limit, subject);

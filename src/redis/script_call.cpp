@@ -39,10 +39,10 @@ void AppendKeys(const Transaction& transaction, std::string_view key_prefix, Com
   }
 }
 
-void AppendLimits(const Transaction& transaction, CommandText& out) {
+void AppendLimits(const ScriptCall& call, CommandText& out) {
   CommandWriter limits(out);
-  limits.Add({NameOf(transaction.action)});
-  for (const Charge& charge : transaction.charges) {
+  limits.Add({call.keeps ? "keep" : NameOf(call.transaction->action)});
+  for (const Charge& charge : call.transaction->charges) {
     limits.Add(charge.quota.capacity);
     limits.Add(charge.quota.refill_tokens);
     limits.Add(static_cast<std::uint64_t>(charge.quota.refill_interval.count()));
@@ -140,7 +140,7 @@ void ScriptCalls::Write(std::string_view key_prefix) {
   for (const ScriptCall& call : calls) {
     AppendKeys(*call.transaction, key_prefix, text);
     const std::size_t keys_end = text.size();
-    AppendLimits(*call.transaction, text);
+    AppendLimits(call, text);
     ends.push_back({.keys = keys_end, .limits = text.size()});
   }
   std::size_t begin = 0;
@@ -154,7 +154,8 @@ void ScriptCalls::Write(std::string_view key_prefix) {
 }
 
 bool GoTogether(const ScriptCall& one, const ScriptCall& other) {
-  return one.limits == other.limits &&
+  const bool plain = !one.asking && !one.keeps && !other.asking && !other.keeps;
+  return plain && one.slot == other.slot && one.limits == other.limits &&
          std::ranges::equal(one.transaction->charges, other.transaction->charges, {},
                             &Charge::limit, &Charge::limit);
 }

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <string>
 #include <string_view>
 
 #include <absl/container/inlined_vector.h>
@@ -23,6 +25,15 @@ struct ScriptCall {
   std::string_view keys{};
   std::string_view limits{};
 
+  // Of a Redis Cluster: the slot of its keys. Elsewhere 0.
+  std::uint16_t slot = 0;
+  // Whether it is sent to a node that is only about to be given the slot.
+  bool asking = false;
+  // Whether, instead of deciding, it has its buckets' keys be there for a while.
+  bool keeps = false;
+  // The error of a Cluster's node that did not run it, for another is to. Empty: none.
+  std::string redirection{};
+
   // The next call that the same run of the script answers.
   ScriptCall* next = nullptr;
   bool answered = false;
@@ -42,7 +53,7 @@ struct ScriptCalls {
 };
 
 // Whether one run of the script can answer both: they ask the same of the same
-// limits, maybe of other buckets.
+// limits, maybe of other buckets of the same slot, and neither in a special way.
 bool GoTogether(const ScriptCall& one, const ScriptCall& other);
 
 // Appends the EVALSHA that answers `first` and those behind it, `calls` in all.

@@ -30,6 +30,8 @@ for _, command in ipairs({
   {'TIME'},
   {'HMGET', key, 'tokens'},
   {'HSET', key, 'tokens', '1'},
+  {'HKEYS', key},
+  {'HDEL', key, 'tokens'},
   {'PEXPIREAT', key, '1'},
   {'PEXPIRETIME', key},
   {'DEL', key},

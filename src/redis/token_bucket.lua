@@ -14,7 +14,8 @@
 --                       wrong unit.
 --          A missing bucket is a full one.
 -- ARGV[1]  take: take the costs if all is allowed; look: change nothing;
---          give: put the costs back, up to the capacity
+--          give: put the costs back, up to the capacity; keep: change no bucket,
+--          but have its key be there for the next 10 seconds, full or not
 -- ARGV     then five for each bucket of a transaction, the same for all of them:
 --            capacity, in tokens
 --            refill tokens: so many come in every refill interval
@@ -39,7 +40,7 @@
 -- before them.
 
 local call, ceil, floor, max = redis.call, math.ceil, math.floor, math.max
-local gives, takes = ARGV[1] == 'give', ARGV[1] == 'take'
+local gives, takes, keeps = ARGV[1] == 'give', ARGV[1] == 'take', ARGV[1] == 'keep'
 local clock = call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 
@@ -109,15 +110,32 @@ local function write(key, bucket)
     -- Nor does it expire before it would be full under the numbers that wrote it
     -- before: it may hold more under them.
     expires = max(expires, call('PEXPIRETIME', key))
-    -- A field left from other numbers must not be found again later.
-    call('DEL', key)
   end
   call('HSET', key, 'tokens', bucket.tokens, 'time', now, bucket.limit.numbers, bucket.part)
+  if bucket.other_numbers then
+    -- A field left from other numbers must not be found again later. The key stays:
+    -- of a slot that a Cluster's node gives away it could not be made again.
+    for _, field in ipairs(call('HKEYS', key)) do
+      if field ~= 'tokens' and field ~= 'time' and field ~= bucket.limit.numbers then
+        call('HDEL', key, field)
+      end
+    end
+  end
   if bucket.stored and not bucket.other_numbers then
     -- Where it was not set, the key lives long enough, or for ever (somebody's PERSIST).
     if call('PEXPIREAT', key, expires, 'GT') == 1 or call('PEXPIRETIME', key) > 0 then return end
   end
   call('PEXPIREAT', key, expires)
+end
+
+local function keep(key, bucket)
+  local expires = ceil(now / 1000) + 10000
+  if bucket.stored then
+    call('PEXPIREAT', key, expires, 'GT')
+  else
+    call('HSET', key, 'tokens', bucket.tokens, 'time', now, bucket.limit.numbers, 0)
+    call('PEXPIREAT', key, expires)
+  end
 end
 
 local buckets = {}   -- By key, as they are after the transactions so far.
@@ -159,7 +177,9 @@ for before = 0, #KEYS - 1, #limits do
 end
 
 for key, bucket in pairs(buckets) do
-  if bucket.changed and gives and bucket.until_full == 0 then
+  if keeps then
+    keep(key, bucket)
+  elseif bucket.changed and gives and bucket.until_full == 0 then
     call('DEL', key)
   elseif bucket.changed then
     write(key, bucket)

@@ -117,6 +117,62 @@ def redis_server(*args, port=None):
         end(redis.process)
 
 
+class RedisCluster:
+    """A Redis Cluster of three masters with a replica each, in folders of their own."""
+
+    def __init__(self, stack, directory, *args):
+        self.nodes = []
+        for number in range(6):
+            home = directory / f"node-{number}"
+            home.mkdir()
+            self.nodes.append(stack.enter_context(redis_server(
+                "--dir", str(home), "--cluster-enabled", "yes", "--cluster-port", str(free_port()),
+                "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0", *args)))
+        output_of("redis-cli", "--cluster", "create", *map(self.address, self.nodes),
+                  "--cluster-replicas", "1", "--cluster-yes")
+        self.masters = self.nodes[:3]
+        self.ids = {node: node.cli("CLUSTER", "MYID") for node in self.nodes}
+        for node in self.nodes:
+            wait_until(lambda: "cluster_state:ok" in node.cli("CLUSTER", "INFO"), 30, "the Cluster")
+        for node in self.nodes[3:]:
+            wait_until(lambda: "master_link_status:up" in node.cli("INFO", "replication"), 30,
+                       "the replicas")
+        self.url = "redis-cluster://" + ",".join(map(self.address, self.masters))
+
+    @staticmethod
+    def address(node) -> str:
+        return f"127.0.0.1:{node.port}"
+
+    def slot(self, key) -> int:
+        return int(self.nodes[-1].cli("CLUSTER", "KEYSLOT", key))
+
+    def owner(self, slot) -> Redis:
+        """The master that has a slot, as most nodes say."""
+        said = collections.Counter()
+        for node in self.nodes:
+            for line in node.cli("CLUSTER", "NODES", check=False).splitlines():
+                identity, *_ = words = line.split()
+                ranges = [word.split("-") for word in words[8:] if not word.startswith("[")]
+                said[identity] += any(int(ends[0]) <= slot <= int(ends[-1]) for ends in ranges)
+        (best, _), = said.most_common(1)
+        return next(node for node in self.nodes if self.ids[node] == best)
+
+    def open_slot(self, slot) -> tuple:
+        """Has a slot be on its way from one master to another, and gives both."""
+        source = self.owner(slot)
+        target = next(node for node in self.masters if node is not source)
+        target.cli("CLUSTER", "SETSLOT", str(slot), "IMPORTING", self.ids[source])
+        source.cli("CLUSTER", "SETSLOT", str(slot), "MIGRATING", self.ids[target])
+        return source, target
+
+    def close_slot(self, slot, source, target):
+        """Has the rest of its keys follow, and the slot itself, as redis-cli does."""
+        while keys := source.cli("CLUSTER", "GETKEYSINSLOT", str(slot), "10").splitlines():
+            source.cli("MIGRATE", "127.0.0.1", str(target.port), "", "0", "5000", "KEYS", *keys)
+        for node in (target, source, *self.masters):
+            node.cli("CLUSTER", "SETSLOT", str(slot), "NODE", self.ids[target])
+
+
 def clean_environment(**settings) -> dict:
     """An environment in which only `settings` say how the daemon runs."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "ASAN_OPTIONS",

@@ -90,10 +90,10 @@ def test_a_path_too_long_is_refused_at_start():
     assert "REDIS_URL" in done.stderr and "107 bytes" in done.stderr
 
 
-def test_what_is_not_supported_is_said_at_start():
-    done = harness.run_to_end(REDIS_URL="redis-cluster://a,b")
+def test_a_database_of_a_cluster_is_refused_at_start():
+    done = harness.run_to_end(REDIS_URL="redis-cluster://a,b/1")
     assert (done.returncode, done.stdout) == (78, "")
-    assert "Redis Cluster" in done.stderr and "not supported" in done.stderr
+    assert "a Redis Cluster has database 0 alone" in done.stderr
 
 
 # --- TLS ---

@@ -59,6 +59,8 @@ class Fault:
     interval_us: int = 20_000  # In which a token comes back to each user.
     redis: tuple = ()  # Words for redis-server.
     wrapper: tuple = ()  # What starts it.
+    cluster: bool = False  # Redis is a Cluster, and the way there is not spoilt.
+    limits: str = ""  # A limits file that names the capacity and the interval.
     more_threads: int = MORE_THREADS
     more_bytes: int = MORE_BYTES
 
@@ -119,16 +121,11 @@ class Rig:
 
     def __init__(self, fault, directory, stack):
         self.fault, self.directory, self.stack = fault, directory, stack
-        self.redis = harness.Redis("--dir", directory, *fault.redis, wrapper=fault.wrapper)
-        self.redis.start()
-        stack.callback(lambda: harness.end(self.redis.process))
-        self.proxy = stack.enter_context(proxy.proxy(self.redis.port))
+        url = self._start_cluster() if fault.cluster else self._start_redis()
         self.answers, self.losses = [], []
         if fault.from_start:
             fault.do(self)
-        settings = {"REDIS_URL": f"redis://127.0.0.1:{self.proxy.port}",
-                    "REDIS_TIMEOUT": f"{TIMEOUT * 1000:.0f}ms", "CAPACITY": CAPACITY,
-                    "REFILL_TOKENS": 1, "REFILL_INTERVAL": f"{fault.interval_us // 1000}ms"}
+        settings = {"REDIS_URL": url, "REDIS_TIMEOUT": f"{TIMEOUT * 1000:.0f}ms"} | self._limits()
         self.daemons = [stack.enter_context(harness.daemon(**settings)) for _ in range(DAEMONS)]
         self.begun, self.over = time.monotonic(), threading.Event()
         stack.callback(self.over.set)
@@ -137,6 +134,25 @@ class Rig:
                         for number in range(DAEMONS * CALLERS)]
         for caller in self.callers:
             caller.start()
+
+    def _start_redis(self) -> str:
+        self.redis = harness.Redis("--dir", self.directory, *self.fault.redis, wrapper=self.fault.wrapper)
+        self.redis.start()
+        self.stack.callback(lambda: harness.end(self.redis.process))
+        self.proxy = self.stack.enter_context(proxy.proxy(self.redis.port))
+        return f"redis://127.0.0.1:{self.proxy.port}"
+
+    def _start_cluster(self) -> str:
+        self.cluster = harness.RedisCluster(self.stack, self.directory)
+        return self.cluster.url
+
+    def _limits(self) -> dict:
+        interval_ms = self.fault.interval_us // 1000
+        if not self.fault.limits:
+            return {"CAPACITY": CAPACITY, "REFILL_TOKENS": 1, "REFILL_INTERVAL": f"{interval_ms}ms"}
+        file = self.directory / "limits.yaml"
+        file.write_text(self.fault.limits.format(capacity=CAPACITY, interval_ms=interval_ms))
+        return {"LIMITS_FILE": file}
 
     @property
     def alive(self) -> list:

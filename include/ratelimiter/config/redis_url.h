@@ -10,7 +10,7 @@
 
 namespace ratelimiter {
 
-// Where Redis is, in one of three ways, and who we are there.
+// Where Redis is, in one of four ways, and who we are there.
 struct RedisUrl {
   std::string host{};
   std::uint16_t port = 6379;
@@ -20,6 +20,8 @@ struct RedisUrl {
   // Instead of these: who knows where the master of this name is.
   std::vector<HostPort> sentinels{};
   std::string master{};
+  // Instead of these: nodes of a Redis Cluster, which know its others.
+  std::vector<HostPort> cluster{};
   // Empty: none was given.
   std::string user{};
   std::string password{};
@@ -33,6 +35,7 @@ struct RedisUrl {
 //   rediss://…, the same over TLS
 //   unix://[user:password@]/path[?db=database]
 //   redis-sentinel://[user:password@]host[:port],…/master[/database]
+//   redis-cluster://[user:password@]host[:port],…
 // User, password and path may hold any byte as %XX; an IPv6 address stands in
 // brackets; ":password@" is the default user's, "user@" one's whose password comes
 // from elsewhere. nullopt: anything else.

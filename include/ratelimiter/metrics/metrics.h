@@ -56,9 +56,9 @@ class Metrics {
   void PublishMemoryStore(std::function<std::size_t()> buckets,
                           std::function<std::uint64_t()> rejected);
 
-  // The same for the breaker of the Redis store: whether it is open, and how often it
+  // The same for the breakers of the Redis store: how many are open, and how often one
   // has opened.
-  void PublishBreaker(std::function<bool()> open, std::function<std::uint64_t()> openings);
+  void PublishBreakers(std::function<std::size_t()> open, std::function<std::uint64_t()> openings);
 
   // The same for the calls that the server works on.
   void PublishInFlight(std::function<std::size_t()> calls);

@@ -20,7 +20,7 @@
 
 namespace ratelimiter {
 
-// Where Redis is, in one of three ways, and who we are there.
+// Where Redis is, in one of four ways, and who we are there.
 struct RedisServer {
   std::string host = "127.0.0.1";
   std::uint16_t port = 6379;
@@ -31,6 +31,10 @@ struct RedisServer {
   std::string master{};
   // Empty: they ask for none.
   std::string sentinel_password{};
+  // Not empty: nodes of a Redis Cluster, which know its others, instead of these.
+  std::vector<HostPort> cluster{};
+  // Whether host and port are a node's, found there.
+  bool cluster_node = false;
   // Empty: the default user.
   std::string user{};
   // Both empty: no authentication. The file's first line is the password, and is
@@ -44,12 +48,18 @@ struct RedisServer {
   // None: what is said to host and port, or the master, goes unencrypted.
   std::optional<TlsOptions> tls{};
 
-  // For messages: "host:port", a path, or the master's name and the sentinels.
+  // For messages: "host:port", a path, the master's name and the sentinels, or some
+  // nodes of a Cluster.
   std::string Address() const;
 };
 
+// The password as it is now; empty: none. Errors: UNAVAILABLE, where its file cannot be
+// read.
+absl::StatusOr<std::string> PasswordOf(const RedisServer& server);
+
 // One command as Redis's protocol has it.
 std::string FormatCommand(std::initializer_list<std::string_view> arguments);
+std::string FormatCommand(std::span<const std::string_view> arguments);
 
 // One connection to Redis: a hiredis context, with TLS or without, that never blocks
 // for longer than the deadline it is given, whatever the server sends or does not.

@@ -19,8 +19,8 @@
 
 namespace ratelimiter {
 
-class ConnectionPool;
 class DenyCache;
+class ScriptRunner;
 struct ScriptCall;
 
 struct RedisOptions {
@@ -28,7 +28,7 @@ struct RedisOptions {
   // How long a call waits for Redis at most: until its command is sent (or its
   // deadline, if that is earlier), and then again for the reply. Above zero.
   std::chrono::milliseconds timeout{100};
-  // Connections at most, each shared by callers; 1 and more.
+  // Connections to each server at most, each shared by callers; 1 and more.
   std::size_t pool_size = 1;
   // What every key begins with. Must not contain '{' or '}'.
   std::string key_prefix = "rl";
@@ -66,9 +66,9 @@ class RedisTokenBucket final : public TokenBucketStore {
   void Decide(std::span<Transaction> transactions, Deadline deadline) override;
   absl::Status Check(Deadline deadline) override;
 
-  // Whether calls are answered without asking Redis because it fails, and how often
-  // that began.
-  bool breaker_open() const;
+  // How many Redis servers are not asked now because they fail, of which there are
+  // several in a Cluster alone, and how often that began.
+  std::size_t open_breakers() const;
   std::uint64_t breaker_openings() const;
 
   // The key of a bucket: <prefix>:<layout version>:<limit>:<subject>.
@@ -91,7 +91,7 @@ class RedisTokenBucket final : public TokenBucketStore {
   const Clock& clock_;
   // Self-synchronised.
   const std::unique_ptr<DenyCache> denied_;
-  const std::unique_ptr<ConnectionPool> pool_;
+  const std::unique_ptr<ScriptRunner> runner_;
 };
 
 }  // namespace ratelimiter

@@ -47,7 +47,12 @@ TEST(RedisUrlTest, ReadsEveryForm) {
        {.sentinels = {{"a", 26379}, {"b", 26379}},
         .master = "m",
         .user = "me",
-        .password = "secret"}}};
+        .password = "secret"}},
+      {"redis-cluster://a", {.cluster = {{"a", 6379}}}},
+      {"redis-cluster://a:1,10.0.0.2,[::1]:3/",
+       {.cluster = {{"a", 1}, {"10.0.0.2", 6379}, {"::1", 3}}}},
+      {"redis-cluster://me:secret@a,b/0",
+       {.cluster = {{"a", 6379}, {"b", 6379}}, .user = "me", .password = "secret"}}};
   for (const auto& [text, url] : cases) EXPECT_EQ(ParseRedisUrl(text), url) << text;
 }
 
@@ -119,7 +124,14 @@ TEST(RedisUrlTest, RefusesAnythingElse) {
                            "redis://me:%-1@cache",
                            "redis://m%e:secret@cache",
                            "redis://a,b",
-                           "redis-cluster://a,b",
+                           "redis-cluster://",
+                           "redis-cluster:///0",
+                           "redis-cluster://a,",
+                           "redis-cluster://a/1",
+                           "redis-cluster://a/0/0",
+                           "redis-cluster://a/x",
+                           "redis-cluster://a:0",
+                           "redis-cluster://me:@a",
                            "unix:",
                            "unix://",
                            "unix:///",
@@ -161,8 +173,11 @@ TEST(RedisUrlTest, RefusesAPathThatNoSocketCanHave) {
 }
 
 TEST(RedisUrlTest, WhatOthersKnowIsSaidNotToBeSupported) {
-  EXPECT_EQ(WhyNotSupported("redis-cluster://a,b"), "Redis Cluster is not supported yet");
-  for (const char* text : {"", "cache", "redis://cache", "http://cache"}) {
+  for (const char* text : {"redis-cluster://a,b/1", "redis-cluster://me:a/b@a:7000/15"}) {
+    EXPECT_EQ(WhyNotSupported(text), "a Redis Cluster has database 0 alone") << text;
+  }
+  for (const char* text : {"", "cache", "redis://cache", "http://cache", "redis-cluster://a,b",
+                           "redis-cluster://a:b/0", "redis-cluster://a/b"}) {
     EXPECT_EQ(WhyNotSupported(text), "") << text;
   }
 }

@@ -98,7 +98,7 @@ const std::vector<Setting>& AllSettings() {
        "redis://cache:1/2",
        "unix:///run/redis.sock",
        [](const Settings& settings) { return Shown(settings.redis_url); },
-       {"cache:6379", "rediss://", "redis-cluster://a,b", "redis://cache:0", "unix://redis",
+       {"cache:6379", "rediss://", "redis-cluster://a,b/1", "redis://cache:0", "unix://redis",
         "unix:///" + std::string(107, 'x'), "redis-sentinel://a"}},
       {"REDIS_PASSWORD_FILE",
        "--redis-password-file",
@@ -480,7 +480,7 @@ TEST_F(SettingsTest, ARedisUrlIsReadWhole) {
 TEST_F(SettingsTest, NoSecretIsToldOfABadRedisUrl) {
   for (const char* url :
        {"redis://me:hunter2@cache:0", "redis://:hunter2@", "rediss://:hunter2@cache",
-        "redis-cluster://me:hunter2@a,b", "unix://me:hunter2@redis", "unix://me:hunter2",
+        "redis-cluster://me:hunter2@a,b/1", "unix://me:hunter2@redis", "unix://me:hunter2",
         "redis-sentinel://me:hunter2@a", "redis-sentinel://me:hunter2/m", "redis://hunter2@cache",
         "me:hunter2@cache", "redis://me:@hunter2@cache:x", "redis://me:hunter2/@cache/x",
         "redis://:hunter2", "redis://me:hunter2%40cache", "redis://me:hunter2:6379",

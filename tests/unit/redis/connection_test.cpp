@@ -192,7 +192,7 @@ TEST_F(ConnectionTest, ReadsThePasswordFromItsFileAtEachConnection) {
 
 // What docs/failures.md says that a user needs, but for the password.
 const std::vector<std::string> kRights = {"~rl:*",  "+evalsha", "+script|load", "+time",
-                                          "+hmget", "+hset",    "+pexpireat",   "+pexpiretime",
+                                          "+hmget", "+hset", "+hkeys", "+hdel",    "+pexpireat",   "+pexpiretime",
                                           "+del",   "+select"};
 
 class RightsTest : public ConnectionTest {

@@ -26,11 +26,11 @@ std::vector<std::string> Rows(const std::string& page, const std::string& headin
 TEST(ErrorTreatmentTest, ThePageHasTheSameTable) {
   std::vector<std::string> rows;
   for (const ErrorTreatment& treatment : ErrorTreatments()) {
-    rows.push_back(
-        fmt::format("| {} | {} | {} | {} |",
-                    treatment.code.empty() ? "anything else" : fmt::format("`{}`", treatment.code),
-                    treatment.of_the_command ? "the call's" : "the store's",
-                    treatment.reconnect ? "yes" : "no", treatment.advice));
+    rows.push_back(fmt::format(
+        "| {} | {} | {} | {} | {} |",
+        treatment.code.empty() ? "anything else" : fmt::format("`{}`", treatment.code),
+        treatment.of_the_command ? "the call's" : "the store's", treatment.reconnect ? "yes" : "no",
+        treatment.redirects ? "yes" : "no", treatment.advice));
   }
   EXPECT_EQ(Rows(DOCS "/failures.md", "Redis's own errors"), rows);
 }

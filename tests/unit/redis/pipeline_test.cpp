@@ -13,6 +13,7 @@
 
 #include <absl/container/inlined_vector.h>
 #include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "ratelimiter/redis/connection.h"
@@ -100,6 +101,29 @@ TEST_F(PipelineTest, CallsOfOneLimitAreFoldedInOrder) {
   Add('b', {On("A", 3)});
   Add('c', {On("A", 0)});
   EXPECT_EQ(Folded(), "abc");
+}
+
+TEST_F(PipelineTest, CallsOfDifferentSlotsAreNot) {
+  for (const std::uint16_t slot : std::vector<std::uint16_t>{1, 2, 1}) {
+    ScriptCall& call = Make({On("A")}, Action::kTake, {slot});
+    call.slot = slot;
+    call.limits_hash += slot;
+    names_[&call] = static_cast<char>('0' + slot);
+    pipeline_.Add(call);
+  }
+  EXPECT_EQ(Folded(), "11 2");
+}
+
+TEST_F(PipelineTest, NorIsACallThatAsks) {
+  for (const bool asking : {false, true, false}) {
+    ScriptCall& call = Make({On("A")}, Action::kTake, {});
+    call.asking = asking;
+    names_[&call] = asking ? 'a' : 'b';
+    pipeline_.Add(call);
+  }
+  pipeline_.Write("sha1");
+  EXPECT_EQ(Folded(), "b a b");
+  EXPECT_THAT(pipeline_.text(), ::testing::HasSubstr("*1\r\n$6\r\nASKING\r\n*"));
 }
 
 TEST_F(PipelineTest, SoAreCallsOfSeveralBuckets) {

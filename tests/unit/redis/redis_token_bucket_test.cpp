@@ -231,7 +231,7 @@ TEST_F(RedisTokenBucketTest, RightsThatTheScriptLacksAreAFailedStore) {
   const auto fails =
       FailsWith(kUnavailable, AllOf(HasSubstr("user \"limited\""), EndsWith(": +pexpireat")));
   server().Run({"ACL", "SETUSER", "limited", "on", ">right", "~rl:*", "+evalsha", "+script|load",
-                "+hmget", "+hset", "+del", "+pexpiretime", "+time"});
+                "+hmget", "+hset", "+hkeys", "+hdel", "+del", "+pexpiretime", "+time"});
   EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()), fails);
   EXPECT_THAT(store.Check(Deadline::max()), fails);
   EXPECT_EQ(server().Run({"DBSIZE"}).integer(), 0);
