@@ -75,7 +75,7 @@ absl::StatusOr<std::string> PasswordOf(const RedisServer& server) {
 
 // Of a server that breaks off, or says something else, instead of introducing itself.
 absl::Status NotIntroduced(const absl::Status& error, const RedisServer& server) {
-  if (!absl::IsUnavailable(error) || server.tls.has_value() || !server.socket.empty()) return error;
+  if (!absl::IsUnavailable(error) || server.tls != nullptr || !server.socket.empty()) return error;
   return absl::UnavailableError(
       fmt::format("{}; if the server speaks TLS, REDIS_URL must begin with rediss://",
                   std::string(error.message())));
@@ -146,14 +146,14 @@ absl::StatusOr<Connection> Connection::Connect(const RedisServer& server,
   socklen_t size = sizeof error;
   if (getsockopt(context->fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
   if (error != 0) return absl::UnavailableError(SystemMessage(error));
-  if (server.tls.has_value()) {
+  if (server.tls != nullptr) {
     if (absl::Status tls = connection.StartTls(server, deadline); !tls.ok()) return tls;
   }
   return connection;
 }
 
 absl::Status Connection::StartTls(const RedisServer& server, Deadline deadline) {
-  absl::StatusOr<TlsSession> session = TlsSession::Create(*server.tls, server.host, context_->fd);
+  absl::StatusOr<TlsSession> session = server.tls->NewSession(server.host, context_->fd);
   if (!session.ok()) return session.status();
   tls_ = *std::move(session);
   while (true) {

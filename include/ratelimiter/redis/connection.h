@@ -38,8 +38,8 @@ struct RedisServer {
   std::string password{};
   std::string password_file{};
   std::uint32_t database = 0;
-  // None: what is said to host and port, or the master, goes unencrypted.
-  std::optional<TlsOptions> tls{};
+  // nullptr: what is said to host and port, or the master, goes unencrypted.
+  std::shared_ptr<const TlsContext> tls{};
 
   // For messages: "host:port", a path, or the master's name and the sentinels.
   std::string Address() const;
