@@ -12,7 +12,6 @@
 #include <functional>
 #include <iostream>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -93,13 +92,13 @@ class EndSignals {
   sigset_t with_hangup_{};
 };
 
-// None: Redis is spoken to without TLS.
-std::optional<TlsOptions> TlsOf(const Settings& settings) {
-  if (!settings.redis_url.tls) return std::nullopt;
-  return TlsOptions{.ca_file = settings.redis_tls_ca,
-                    .certificate_file = settings.redis_tls_cert,
-                    .key_file = settings.redis_tls_key,
-                    .server_name = settings.redis_tls_server_name};
+// nullptr: Redis is spoken to without TLS.
+absl::StatusOr<std::shared_ptr<const TlsContext>> MakeTls(const Settings& settings) {
+  if (!settings.redis_url.tls) return nullptr;
+  return TlsContext::Create({.ca_file = settings.redis_tls_ca,
+                             .certificate_file = settings.redis_tls_cert,
+                             .key_file = settings.redis_tls_key,
+                             .server_name = settings.redis_tls_server_name});
 }
 
 RedisServer ServerOf(const Settings& settings) {
@@ -114,12 +113,12 @@ RedisServer ServerOf(const Settings& settings) {
           .user = url.user,
           .password = url.password,
           .password_file = settings.redis_password_file,
-          .database = url.database,
-          .tls = TlsOf(settings)};
+          .database = url.database};
 }
 
-std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings, const Clock& clock,
-                                            Metrics& metrics,
+std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings,
+                                            std::shared_ptr<const TlsContext> tls,
+                                            const Clock& clock, Metrics& metrics,
                                             const std::shared_ptr<spdlog::logger>& logger) {
   if (settings.store == StoreKind::kMemory) {
     auto memory = std::make_unique<MemoryTokenBucket>(settings.memory_max_buckets, clock);
@@ -127,9 +126,11 @@ std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings, const Cloc
                                [&store = *memory] { return store.rejected(); });
     return memory;
   }
+  RedisServer server = ServerOf(settings);
+  server.tls = std::move(tls);
   auto redis = std::make_unique<RedisTokenBucket>(
       RedisOptions{
-          .server = ServerOf(settings),
+          .server = std::move(server),
           .timeout = settings.redis_timeout,
           .pool_size = settings.redis_pool_size,
           .key_prefix = settings.key_prefix,
@@ -152,7 +153,7 @@ std::string DescribeStore(const Settings& settings) {
   if (!server.cluster.empty()) return fmt::format("redis at {}", server.Address());
   const bool by_host = server.socket.empty() && server.sentinels.empty();
   return fmt::format("redis at {}{}{}{}", server.Address(), by_host ? "/" : " database ",
-                     server.database, server.tls.has_value() ? " over TLS" : "");
+                     server.database, settings.redis_url.tls ? " over TLS" : "");
 }
 
 std::string DescribeLimits(const Settings& settings, const LimitSet& limits) {
@@ -233,11 +234,8 @@ void RunUnlessSignalled(const EndSignals& signals, const std::function<void()>& 
   work();
 }
 
-// What can be told at once of the files for Redis; who connects reads them anew.
-absl::Status CheckRedisFiles(const Settings& settings) {
-  if (const auto tls = TlsOf(settings); tls.has_value()) {
-    if (absl::Status usable = CheckTlsFiles(*tls); !usable.ok()) return usable;
-  }
+// What can be told of the password at once; who connects reads it anew.
+absl::Status CheckPasswordFile(const Settings& settings) {
   if (settings.redis_password_file.empty()) return absl::OkStatus();
   const auto password = ReadSecretFile(settings.redis_password_file);
   if (password.ok()) return absl::OkStatus();
@@ -252,8 +250,10 @@ int Run(const Settings& settings) {
   std::signal(SIGPIPE, SIG_IGN);
 
   const auto logger = MakeLogger(settings.log_level, settings.log_format);
-  if (const absl::Status files = CheckRedisFiles(settings); !files.ok()) {
-    std::cerr << files.message() << '\n';
+  const auto tls = MakeTls(settings);
+  for (const absl::Status& file : {tls.status(), CheckPasswordFile(settings)}) {
+    if (file.ok()) continue;
+    std::cerr << file.message() << '\n';
     return kExitConfig;
   }
   LimitsFile file = settings.limits_file.empty()
@@ -269,7 +269,7 @@ int Run(const Settings& settings) {
   const bool quiet = settings.log_level == spdlog::level::off;
   const SteadyClock clock;
   Metrics metrics(settings.metrics_max_users, RATELIMITER_VERSION);
-  const std::unique_ptr<TokenBucketStore> store = MakeStore(settings, clock, metrics, logger);
+  const std::unique_ptr<TokenBucketStore> store = MakeStore(settings, *tls, clock, metrics, logger);
   DegradationReport report(metrics, logger);
   Fallback fallback(
       {.mode = settings.fail_mode,

@@ -192,15 +192,14 @@ constexpr Setting kSettings[] = {
               return true;
             }},
     Setting{"REDIS_TLS_CA", "", "a file's path; empty: those of the system",
-            "the CAs that are trusted to say who Redis is, in PEM; read, like those below, at each "
-            "new connection",
+            "the CAs that are trusted to say who Redis is, in PEM",
             [](const std::string& value, Settings& settings) {
               settings.redis_tls_ca = value;
               return true;
             }},
     Setting{"REDIS_TLS_CERT", "", "a file's path; empty: none",
             "the daemon's own certificate, where Redis asks for one, in PEM, with those between it "
-            "and its CA's",
+            "and its CA's; read, like its key, at each new connection",
             [](const std::string& value, Settings& settings) {
               settings.redis_tls_cert = value;
               return true;

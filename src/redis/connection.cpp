@@ -103,7 +103,7 @@ std::string RightTo(std::string_view command) {
 
 // Of a server that breaks off, or says something else, instead of introducing itself.
 absl::Status NotIntroduced(const absl::Status& error, const RedisServer& server) {
-  if (!absl::IsUnavailable(error) || server.tls.has_value() || !server.socket.empty()) return error;
+  if (!absl::IsUnavailable(error) || server.tls != nullptr || !server.socket.empty()) return error;
   return absl::UnavailableError(
       fmt::format("{}; if the server speaks TLS, REDIS_URL must begin with rediss://",
                   std::string(error.message())));
@@ -207,7 +207,7 @@ absl::StatusOr<Connection> Connection::Open(const RedisServer& server,
 }
 
 absl::StatusOr<Connection> Connection::Connect(const RedisServer& server,
-                                                const std::string& address, Deadline deadline) {
+                                               const std::string& address, Deadline deadline) {
   const bool by_tcp = !address.starts_with('/');
   Connection connection(by_tcp ? redisConnectNonBlock(address.c_str(), server.port)
                                : redisConnectUnixNonBlock(address.c_str()));
@@ -221,14 +221,14 @@ absl::StatusOr<Connection> Connection::Connect(const RedisServer& server,
   if (getsockopt(context->fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
   if (error != 0) return absl::UnavailableError(SystemMessage(error));
   if (by_tcp) KeepAlive(context->fd);
-  if (server.tls.has_value()) {
+  if (server.tls != nullptr) {
     if (absl::Status tls = connection.StartTls(server, deadline); !tls.ok()) return tls;
   }
   return connection;
 }
 
 absl::Status Connection::StartTls(const RedisServer& server, Deadline deadline) {
-  absl::StatusOr<TlsSession> session = TlsSession::Create(*server.tls, server.host, context_->fd);
+  absl::StatusOr<TlsSession> session = server.tls->NewSession(server.host, context_->fd);
   if (!session.ok()) return session.status();
   tls_ = *std::move(session);
   while (true) {

@@ -21,11 +21,6 @@ namespace {
 
 constexpr std::size_t kMaxShownBytes = 200;
 
-struct ContextDeleter {
-  void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
-};
-using Context = std::unique_ptr<SSL_CTX, ContextDeleter>;
-
 std::string SystemMessage(int error) { return std::generic_category().message(error); }
 
 std::string OpenSslMessage(unsigned long error) {
@@ -63,44 +58,6 @@ absl::Status Use(const File& file, Load load) {
   ERR_clear_error();
   if (load(file.path.c_str()) == 1) return absl::OkStatus();
   return Unusable(file, OpenSslMessage(ERR_peek_error()));
-}
-
-absl::Status UseFiles(const TlsOptions& options, SSL_CTX* context) {
-  if (options.certificate_file.empty() != options.key_file.empty()) {
-    return absl::UnavailableError(
-        "REDIS_TLS_CERT, REDIS_TLS_KEY: one is set without the other; accepted: both, or none");
-  }
-  // Otherwise OpenSSL would ask for a passphrase on the terminal.
-  SSL_CTX_set_default_passwd_cb(context, [](char*, int, int, void*) { return -1; });
-  absl::Status used =
-      Use({"REDIS_TLS_CA", options.ca_file, "a file of certificates in PEM"},
-          [&](const char* path) { return SSL_CTX_load_verify_file(context, path); });
-  if (!used.ok()) return used;
-  used = Use({"REDIS_TLS_CERT", options.certificate_file,
-              "a file in PEM of a certificate, and those between it and its CA's"},
-             [&](const char* path) { return SSL_CTX_use_certificate_chain_file(context, path); });
-  if (!used.ok()) return used;
-  return Use({"REDIS_TLS_KEY", options.key_file,
-              "a file in PEM of the key to REDIS_TLS_CERT, without a passphrase"},
-             [&](const char* path) {
-               return SSL_CTX_use_PrivateKey_file(context, path, SSL_FILETYPE_PEM);
-             });
-}
-
-absl::StatusOr<Context> MakeContext(const TlsOptions& options) {
-  Context context(SSL_CTX_new(TLS_client_method()));
-  if (context == nullptr) return NoMemory();
-  SSL_CTX_set_min_proto_version(context.get(), TLS1_2_VERSION);
-  SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER, nullptr);
-  // Where Redis's replies end, they say themselves.
-  SSL_CTX_set_options(context.get(), SSL_OP_IGNORE_UNEXPECTED_EOF);
-  SSL_CTX_set_mode(context.get(),
-                   SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-  if (options.ca_file.empty() && SSL_CTX_set_default_verify_paths(context.get()) != 1) {
-    return NoMemory();
-  }
-  if (absl::Status used = UseFiles(options, context.get()); !used.ok()) return used;
-  return context;
 }
 
 // Has the handshake fail unless the server's certificate is for `name`, which the
@@ -168,25 +125,68 @@ absl::Status Closed() { return absl::UnavailableError("Server closed the connect
 
 }  // namespace
 
-absl::Status CheckTlsFiles(const TlsOptions& options) { return MakeContext(options).status(); }
+void TlsContext::Deleter::operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
 
-void TlsSession::SessionDeleter::operator()(SSL* session) const { SSL_free(session); }
+TlsContext::TlsContext(TlsOptions options)
+    : options_(std::move(options)), context_(SSL_CTX_new(TLS_client_method())) {}
 
-TlsSession::TlsSession(std::unique_ptr<SSL, SessionDeleter> session, bool has_certificate)
-    : session_(std::move(session)), has_certificate_(has_certificate) {}
+absl::StatusOr<std::shared_ptr<const TlsContext>> TlsContext::Create(TlsOptions options) {
+  if (options.certificate_file.empty() != options.key_file.empty()) {
+    return absl::UnavailableError(
+        "REDIS_TLS_CERT, REDIS_TLS_KEY: one is set without the other; accepted: both, or none");
+  }
+  const std::shared_ptr<TlsContext> context(new TlsContext(std::move(options)));
+  SSL_CTX* const openssl = context->context_.get();
+  if (openssl == nullptr) return NoMemory();
+  SSL_CTX_set_min_proto_version(openssl, TLS1_2_VERSION);
+  SSL_CTX_set_verify(openssl, SSL_VERIFY_PEER, nullptr);
+  // Where Redis's replies end, they say themselves.
+  SSL_CTX_set_options(openssl, SSL_OP_IGNORE_UNEXPECTED_EOF);
+  SSL_CTX_set_mode(openssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+  // Otherwise OpenSSL would ask for a key's passphrase on the terminal.
+  SSL_CTX_set_default_passwd_cb(openssl, [](char*, int, int, void*) { return -1; });
+  if (absl::Status used = context->UseCas(); !used.ok()) return used;
+  const std::unique_ptr<SSL, TlsSession::Deleter> trial(SSL_new(openssl));
+  if (trial == nullptr) return NoMemory();
+  if (absl::Status used = context->UseCertificate(trial.get()); !used.ok()) return used;
+  return context;
+}
 
-absl::StatusOr<TlsSession> TlsSession::Create(const TlsOptions& options, const std::string& host,
-                                              int socket) {
-  const absl::StatusOr<Context> context = MakeContext(options);
-  if (!context.ok()) return context.status();
-  std::unique_ptr<SSL, SessionDeleter> session(SSL_new(context->get()));
-  const std::string& name = options.server_name.empty() ? host : options.server_name;
+absl::StatusOr<TlsSession> TlsContext::NewSession(const std::string& host, int socket) const {
+  std::unique_ptr<SSL, TlsSession::Deleter> session(SSL_new(context_.get()));
+  const std::string& name = options_.server_name.empty() ? host : options_.server_name;
   if (session == nullptr || SSL_set_fd(session.get(), socket) != 1 ||
       !Expect(name, session.get())) {
     return NoMemory();
   }
-  return TlsSession(std::move(session), !options.certificate_file.empty());
+  if (absl::Status used = UseCertificate(session.get()); !used.ok()) return used;
+  return TlsSession(std::move(session), !options_.certificate_file.empty());
 }
+
+absl::Status TlsContext::UseCas() {
+  if (options_.ca_file.empty()) {
+    return SSL_CTX_set_default_verify_paths(context_.get()) == 1 ? absl::OkStatus() : NoMemory();
+  }
+  return Use({"REDIS_TLS_CA", options_.ca_file, "a file of certificates in PEM"},
+             [&](const char* path) { return SSL_CTX_load_verify_file(context_.get(), path); });
+}
+
+absl::Status TlsContext::UseCertificate(SSL* session) const {
+  absl::Status used =
+      Use({"REDIS_TLS_CERT", options_.certificate_file,
+           "a file in PEM of a certificate, and those between it and its CA's"},
+          [&](const char* path) { return SSL_use_certificate_chain_file(session, path); });
+  if (!used.ok()) return used;
+  return Use(
+      {"REDIS_TLS_KEY", options_.key_file,
+       "a file in PEM of the key to REDIS_TLS_CERT, without a passphrase"},
+      [&](const char* path) { return SSL_use_PrivateKey_file(session, path, SSL_FILETYPE_PEM); });
+}
+
+void TlsSession::Deleter::operator()(SSL* session) const { SSL_free(session); }
+
+TlsSession::TlsSession(std::unique_ptr<SSL, Deleter> session, bool has_certificate)
+    : session_(std::move(session)), has_certificate_(has_certificate) {}
 
 IoResult TlsSession::Handshake() {
   ERR_clear_error();

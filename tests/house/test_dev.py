@@ -42,6 +42,12 @@ def test_an_option_that_is_not_there_is_told():
     assert "--in" in done.stderr and "--on" in done.stderr
 
 
+def test_a_release_that_is_not_there_is_told():
+    done = dev("test", "--on")
+    assert done.returncode == 1
+    assert "Debian release" in done.stderr
+
+
 # --- On a system of files that the test lays out, where commands only tell ---
 
 

@@ -26,10 +26,6 @@ struct TlsOptions {
   std::string server_name{};
 };
 
-// Whether the files can be used now; each connection reads them anew. Errors:
-// UNAVAILABLE, with the setting, the path, and what is accepted.
-absl::Status CheckTlsFiles(const TlsOptions& options);
-
 // What came of one try to read or write.
 struct IoResult {
   // Read or written.
@@ -45,11 +41,6 @@ struct IoResult {
 // peer has gone raises SIGPIPE, which the process must ignore. Not thread-safe.
 class TlsSession {
  public:
-  // Over `socket`, which is connected, and stays the caller's. `host`: what the
-  // certificate is for, unless the options name it. Errors: as CheckTlsFiles.
-  static absl::StatusOr<TlsSession> Create(const TlsOptions& options, const std::string& host,
-                                           int socket);
-
   // To be called until there is nothing to wait for, and nothing else before that.
   IoResult Handshake();
 
@@ -64,18 +55,47 @@ class TlsSession {
   bool IsIdle() const;
 
  private:
-  struct SessionDeleter {
+  friend class TlsContext;
+
+  struct Deleter {
     void operator()(SSL* session) const;
   };
 
-  TlsSession(std::unique_ptr<SSL, SessionDeleter> session, bool has_certificate);
+  TlsSession(std::unique_ptr<SSL, Deleter> session, bool has_certificate);
 
   IoResult Peek() const;
   IoResult Result(int returned) const;
   std::string Reason(unsigned long error) const;
 
-  std::unique_ptr<SSL, SessionDeleter> session_;
+  std::unique_ptr<SSL, Deleter> session_;
   bool has_certificate_;
+};
+
+// What sessions are made with. Thread-safe.
+class TlsContext {
+ public:
+  // Reads the CAs, once, for a system's take longer than a connection may; and looks
+  // whether certificate and key can be used. Errors: UNAVAILABLE, with the setting, the
+  // path, and what is accepted.
+  static absl::StatusOr<std::shared_ptr<const TlsContext>> Create(TlsOptions options);
+
+  // A session over `socket`, which is connected, and stays the caller's, with the
+  // certificate and key that the files have now. `host`: what the server's certificate
+  // is for, unless the options name it. Errors: as Create.
+  absl::StatusOr<TlsSession> NewSession(const std::string& host, int socket) const;
+
+ private:
+  struct Deleter {
+    void operator()(SSL_CTX* context) const;
+  };
+
+  explicit TlsContext(TlsOptions options);
+
+  absl::Status UseCas();
+  absl::Status UseCertificate(SSL* session) const;
+
+  const TlsOptions options_;
+  const std::unique_ptr<SSL_CTX, Deleter> context_;
 };
 
 }  // namespace ratelimiter

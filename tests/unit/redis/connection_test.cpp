@@ -191,9 +191,9 @@ TEST_F(ConnectionTest, ReadsThePasswordFromItsFileAtEachConnection) {
 }
 
 // What docs/failures.md says that a user needs, but for the password.
-const std::vector<std::string> kRights = {"~rl:*",  "+evalsha", "+script|load", "+time",
-                                          "+hmget", "+hset", "+hkeys", "+hdel",    "+pexpireat",   "+pexpiretime",
-                                          "+del",   "+select"};
+const std::vector<std::string> kRights = {"~rl:*",      "+evalsha",     "+script|load", "+time",
+                                          "+hmget",     "+hset",        "+hkeys",       "+hdel",
+                                          "+pexpireat", "+pexpiretime", "+del",         "+select"};
 
 class RightsTest : public ConnectionTest {
  protected:
