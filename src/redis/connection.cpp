@@ -230,12 +230,12 @@ absl::StatusOr<Connection> Connection::Connect(const RedisServer& server,
 absl::Status Connection::StartTls(const RedisServer& server, Deadline deadline) {
   absl::StatusOr<TlsSession> session = server.tls->NewSession(server.host, context_->fd);
   if (!session.ok()) return session.status();
-  tls_ = *std::move(session);
+  TlsSession& tls = tls_.emplace(*std::move(session));
   while (true) {
-    IoResult tried = tls_->Handshake();
+    IoResult tried = tls.Handshake();
     if (!tried.status.ok()) return tried.status;
     if (tried.wait_for == 0) return absl::OkStatus();
-    const absl::Status waited = Wait(tried.wait_for, deadline);
+    absl::Status waited = Wait(tried.wait_for, deadline);
     if (absl::IsDeadlineExceeded(waited)) {
       return absl::DeadlineExceededError(
           "no answer in time to TLS, which the server may not speak: without it, REDIS_URL begins "

@@ -135,7 +135,7 @@ absl::StatusOr<std::shared_ptr<const TlsContext>> TlsContext::Create(TlsOptions 
     return absl::UnavailableError(
         "REDIS_TLS_CERT, REDIS_TLS_KEY: one is set without the other; accepted: both, or none");
   }
-  const std::shared_ptr<TlsContext> context(new TlsContext(std::move(options)));
+  std::shared_ptr<TlsContext> context(new TlsContext(std::move(options)));
   SSL_CTX* const openssl = context->context_.get();
   if (openssl == nullptr) return NoMemory();
   SSL_CTX_set_min_proto_version(openssl, TLS1_2_VERSION);

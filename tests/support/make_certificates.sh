@@ -13,20 +13,34 @@ ca() {
   openssl req -x509 $key -days 2 -subj "/CN=$1" -keyout "$1.key" -out "$1.crt"
 }
 
-# A certificate by the CA $1: its name, for how many days, and what it is for.
+touch index
+cat >ca.cnf <<END
+[ca]
+default_ca = by_name
+[by_name]
+database = index
+rand_serial = yes
+policy = any
+default_md = sha256
+[any]
+commonName = supplied
+END
+
+# A certificate by the CA $1: its name, when it is valid, and what it is for.
 certificate() {
   # shellcheck disable=SC2086  # Options
   openssl req $key -subj "/CN=$2" -keyout "$2.key" -out "$2.csr"
   echo "subjectAltName=$4" >"$2.ext"
-  openssl x509 -req -in "$2.csr" -CA "$1.crt" -CAkey "$1.key" -CAcreateserial -days "$3" \
-    -extfile "$2.ext" -out "$2.crt"
+  # shellcheck disable=SC2086  # Options
+  openssl ca -batch -config ca.cnf -cert "$1.crt" -keyfile "$1.key" -outdir . \
+    -notext $3 -extfile "$2.ext" -in "$2.csr" -out "$2.crt"
 }
 
 ca ca
 ca other-ca
-certificate ca localhost 2 DNS:localhost,IP:127.0.0.1
-certificate ca elsewhere 2 DNS:elsewhere.test,IP:192.0.2.1
-certificate ca expired -1 DNS:localhost,IP:127.0.0.1
-certificate ca client 2 DNS:client.test
-certificate other-ca stranger 2 DNS:localhost,IP:127.0.0.1
+certificate ca localhost "-days 2" DNS:localhost,IP:127.0.0.1
+certificate ca elsewhere "-days 2" DNS:elsewhere.test,IP:192.0.2.1
+certificate ca expired "-startdate 20200101000000Z -enddate 20200102000000Z" DNS:localhost,IP:127.0.0.1
+certificate ca client "-days 2" DNS:client.test
+certificate other-ca stranger "-days 2" DNS:localhost,IP:127.0.0.1
 openssl pkey -in client.key -aes256 -passout pass:secret -out locked.key

@@ -46,7 +46,7 @@ class TlsSession {
 
   // One try each, with at least one byte. What was not written must be tried again
   // before anything else is written. A buffer of kBufferBytes leaves nothing pending.
-  static constexpr std::size_t kBufferBytes = 16 * 1024;
+  static constexpr std::size_t kBufferBytes = 16'384;
   IoResult Read(std::span<char> buffer);
   IoResult Write(std::string_view bytes);
 

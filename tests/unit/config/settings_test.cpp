@@ -479,7 +479,7 @@ TEST_F(SettingsTest, ARedisUrlIsReadWhole) {
 
 TEST_F(SettingsTest, NoSecretIsToldOfABadRedisUrl) {
   for (const char* url :
-       {"redis://me:hunter2@cache:0", "redis://:hunter2@", "rediss://:hunter2@cache",
+       {"redis://me:hunter2@cache:0", "redis://:hunter2@", "rediss://:hunter2@cache:0",
         "redis-cluster://me:hunter2@a,b/1", "unix://me:hunter2@redis", "unix://me:hunter2",
         "redis-sentinel://me:hunter2@a", "redis-sentinel://me:hunter2/m", "redis://hunter2@cache",
         "me:hunter2@cache", "redis://me:@hunter2@cache:x", "redis://me:hunter2/@cache/x",
@@ -493,7 +493,7 @@ TEST_F(SettingsTest, NoSecretIsToldOfABadRedisUrl) {
 
 TEST_F(SettingsTest, WhatIsNoSecretIsToldOfABadRedisUrl) {
   const std::map<std::string, std::string> told = {{"cache:6379", "cache:6379"},
-                                                   {"rediss://cache", "rediss://cache"},
+                                                   {"rediss://cache:0", "rediss://cache:0"},
                                                    {"redis://cache:0/1", "redis://cache:0/1"},
                                                    {"redis://me:hunter2@cache:0", "…@cache:0"},
                                                    {"redis://me:hunter2", "redis://me:…"}};
@@ -504,9 +504,10 @@ TEST_F(SettingsTest, WhatIsNoSecretIsToldOfABadRedisUrl) {
 }
 
 TEST_F(SettingsTest, AFormThatIsNotSupportedIsToldAsSuch) {
-  EXPECT_THAT(Read({"--redis-url", "redis-cluster://a,b"}).message,
-              StartsWith("REDIS_URL: \"redis-cluster://a,b\" is not accepted; Redis Cluster is not "
-                         "supported yet; accepted: redis://"));
+  EXPECT_THAT(
+      Read({"--redis-url", "redis-cluster://a,b/1"}).message,
+      StartsWith("REDIS_URL: \"redis-cluster://a,b/1\" is not accepted; a Redis Cluster has "
+                 "database 0 alone; accepted: redis://"));
 }
 
 TEST_F(SettingsTest, APasswordIsInTheUrlOrInAFile) {

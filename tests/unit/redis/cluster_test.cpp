@@ -44,15 +44,19 @@ std::string Slots(int epoch, std::uint16_t master) {
          fmt::format("*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n{}:{}\r\n", Text("127.0.0.1"), master);
 }
 
-// A server that introduces itself as a Cluster's node, and says the same to all that
-// it is asked then, one write after the other.
+// A server that introduces itself as a Cluster's node, gives us all rights where we ask
+// for them, and says the same to all that it is asked then, one write after the other.
 class Node {
  public:
   explicit Node(std::string text)
       : says_(std::move(text)), server_([this](const Socket& connection) {
-          if (connection.Read().empty()) return;
+          const std::string introduction = connection.Read();
+          if (introduction.empty()) return;
           connection.Write(
               FormatCommand({"server", "redis", "version", "7.0.0", "mode", "cluster"}));
+          if (introduction.find("SCRIPT") != std::string::npos) {
+            connection.Write(Text("its SHA-1") + FormatCommand({"noeviction"}));
+          }
           while (!connection.Read().empty()) {
             ++asked_;
             connection.Write(says());
