@@ -5,6 +5,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <tuple>
 #include <utility>
 
@@ -31,6 +32,10 @@ constexpr std::chrono::milliseconds kRest{100};
 
 // For how long a node is kept that has no slots and that calls were sent on to.
 constexpr std::chrono::seconds kKept{10};
+
+// Nodes that are known at once: as many as a Cluster may have. A server that sends calls
+// on to ever other places must not have us keep a thread for each.
+constexpr std::size_t kMaxNodes = 1'000;
 
 // Among so many numbers there is one of any slot.
 constexpr std::uint32_t kMaxCheckTag = 1'000'000;
@@ -239,11 +244,16 @@ auto Cluster::Known(Deadline deadline) -> absl::StatusOr<std::shared_ptr<const T
   return table;
 }
 
-auto Cluster::At(const HostPort& address) -> NodePtr {
+auto Cluster::At(const HostPort& address) -> absl::StatusOr<NodePtr> {
   const std::lock_guard lock(mutex_);
   auto node = std::ranges::find(nodes_, address, [](const NodePtr& each) { return each->address; });
   if (node == nodes_.end()) {
-    node = nodes_.insert(nodes_.end(), std::make_shared<Node>(*this, address));
+    if (nodes_.size() >= kMaxNodes) return absl::UnavailableError("there are too many nodes");
+    try {
+      node = nodes_.insert(nodes_.end(), std::make_shared<Node>(*this, address));
+    } catch (const std::system_error&) {
+      return absl::UnavailableError("the system has no thread to give for another node");
+    }
   }
   (*node)->named_at = std::chrono::steady_clock::now();
   return *node;
@@ -312,9 +322,9 @@ auto Cluster::FindNext(Node& from, std::span<const ScriptCall> calls, Deadline u
   switch (redirection->kind) {
     case Redirection::Kind::kMoved:
       Refresh();
-      return Next{.node = At(redirection->to)};
+      return NextAt(redirection->to);
     case Redirection::Kind::kAsk:
-      return Next{.node = At(redirection->to), .asking = true};
+      return NextAt(redirection->to, /*asking=*/true);
     case Redirection::Kind::kTryAgain:
       break;
   }
@@ -345,15 +355,20 @@ auto Cluster::BringTogether(Node& from, std::span<const ScriptCall> calls, Deadl
       return Refused(reply, "HMGET");
     }
     // The slot has been given away meanwhile.
-    if (redirection->kind == Redirection::Kind::kMoved) return Next{.node = At(redirection->to)};
+    if (redirection->kind == Redirection::Kind::kMoved) return NextAt(redirection->to);
     target = redirection->to;
   }
-  if (!target.has_value()) return Next{.node = At(from.address)};
-  Next next = {.node = At(*target), .asking = true};
-  if (there.empty()) return next;
+  if (!target.has_value()) return NextAt(from.address);
+  absl::StatusOr<Next> next = NextAt(*target, /*asking=*/true);
+  if (!next.ok() || there.empty()) return next;
 
   // While a server gives keys away it answers nobody: so not to one that does not answer.
-  if (absl::Status answers = next.node->pool.Check(until); !answers.ok()) return answers;
+  if (absl::Status answers = next->node->pool.Check(until); !answers.ok()) {
+    return answers;
+  }
+  if (until <= std::chrono::steady_clock::now()) {
+    return absl::DeadlineExceededError("sent on too late");
+  }
   const auto migrate = FormatMigrate(server, *target, options_.timeout, there);
   if (!migrate.ok()) return migrate.status();
   const Deadline deadline = std::chrono::steady_clock::now() + options_.timeout;
@@ -364,7 +379,13 @@ auto Cluster::BringTogether(Node& from, std::span<const ScriptCall> calls, Deadl
   if (!redirection.has_value() || redirection->kind != Redirection::Kind::kMoved) {
     return Refused(reply, "MIGRATE");
   }
-  return Next{.node = At(redirection->to)};
+  return NextAt(redirection->to);
+}
+
+auto Cluster::NextAt(const HostPort& address, bool asking) -> absl::StatusOr<Next> {
+  absl::StatusOr<NodePtr> node = At(address);
+  if (!node.ok()) return node.status();
+  return Next{.node = *std::move(node), .asking = asking};
 }
 
 void Cluster::RunAsking(Node& node, std::span<ScriptCall> calls, Deadline until) {
@@ -453,6 +474,7 @@ auto Cluster::Ask(const std::stop_token& stop) -> absl::StatusOr<Announcement> {
     if (best->epoch >= announced_.epoch) break;
   }
   if (best.has_value()) return *std::move(best);
+  for (const Seed& seed : seeds_) seed.locator->Refresh();  // Names may point elsewhere by now.
   return absl::UnavailableError(fmt::format("no node tells who has which slots{}", reasons));
 }
 
@@ -489,9 +511,10 @@ void Cluster::Take(Announcement announcement) {
   auto table = std::make_shared<Table>();
   table->owners.fill(kNobody);
   for (const SlotRange& range : announced_.ranges) {
-    const NodePtr node = At(range.master);
-    auto place = std::ranges::find(table->nodes, node);
-    if (place == table->nodes.end()) place = table->nodes.insert(place, node);
+    const absl::StatusOr<NodePtr> node = At(range.master);
+    if (!node.ok()) continue;
+    auto place = std::ranges::find(table->nodes, *node);
+    if (place == table->nodes.end()) place = table->nodes.insert(place, *node);
     std::fill(table->owners.begin() + range.first, table->owners.begin() + range.last + 1,
               static_cast<std::uint16_t>(place - table->nodes.begin()));
   }

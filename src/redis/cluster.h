@@ -86,8 +86,10 @@ class Cluster final : public ScriptRunner {
 
   // Once it is known. Errors: UNAVAILABLE; DEADLINE_EXCEEDED.
   absl::StatusOr<std::shared_ptr<const Table>> Known(Deadline deadline);
-  // The node there, which may be a new one.
-  NodePtr At(const HostPort& address);
+  // The node there, which may be a new one. Errors: UNAVAILABLE, where there can be no
+  // more.
+  absl::StatusOr<NodePtr> At(const HostPort& address);
+  absl::StatusOr<Next> NextAt(const HostPort& address, bool asking = false);
 
   // Runs calls that one master has.
   void RunAt(Node& node, std::span<ScriptCall> calls, Deadline deadline, Purpose purpose);

@@ -103,7 +103,9 @@ std::string RightTo(std::string_view command) {
 
 // Of a server that breaks off, or says something else, instead of introducing itself.
 absl::Status NotIntroduced(const absl::Status& error, const RedisServer& server) {
-  if (!absl::IsUnavailable(error) || server.tls != nullptr || !server.socket.empty()) return error;
+  // Sentinels, the masters that they name, and a Cluster's nodes have no such URL.
+  const bool may_have_tls = server.socket.empty() && server.master.empty() && !server.cluster_node;
+  if (!absl::IsUnavailable(error) || server.tls != nullptr || !may_have_tls) return error;
   return absl::UnavailableError(
       fmt::format("{}; if the server speaks TLS, REDIS_URL must begin with rediss://",
                   std::string(error.message())));
@@ -132,7 +134,8 @@ std::string Introduction(const RedisServer& server, std::string_view password) {
   if (!server.key_prefix.empty()) {
     const Script check = ServerCheckScript();
     commands += FormatCommand({"SCRIPT", "LOAD", check.source});
-    commands += FormatCommand({"EVALSHA", check.sha1, "0", server.key_prefix});
+    commands += FormatCommand(
+        {"EVALSHA", check.sha1, "0", server.key_prefix, server.cluster_node ? "cluster" : ""});
   }
   return commands;
 }

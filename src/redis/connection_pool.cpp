@@ -10,7 +10,8 @@
 namespace ratelimiter {
 namespace {
 
-// What a check looks at: a bucket that no call has, for none has an empty subject.
+// What a check looks at: a bucket that no call has, for none has an empty subject; on a
+// Cluster's node some number's, for a node answers for its own slots alone.
 constexpr Charge kCheck = {
     .limit = "check", .subject = "", .quota = {1, 1, std::chrono::seconds(1)}, .cost = 0};
 

@@ -127,6 +127,7 @@ absl::StatusOr<HostPort> MasterFinder::AskOne(const Sentinel& sentinel, Deadline
   if (!addresses.ok()) return addresses.status();
   const RedisServer server = {.host = sentinel.address.host,
                               .port = sentinel.address.port,
+                              .master = server_.master,
                               .password = server_.sentinel_password};
   absl::StatusOr<Connection> connection = Connection::Open(server, *addresses, deadline);
   if (!connection.ok()) return connection.status();

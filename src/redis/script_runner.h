@@ -30,7 +30,7 @@ class ScriptRunner {
 
   // Gives each call its answer or error. Waits for min(`deadline`, timeout) until they
   // are sent, and then for timeout. Their order may change, but not that of calls of
-  // one bucket.
+  // one bucket, unless its slot of a Cluster is on its way.
   virtual void Run(std::span<ScriptCall> calls, Deadline deadline, Purpose purpose) = 0;
 
   // Whether Redis can decide now. See TokenBucketStore::Check.

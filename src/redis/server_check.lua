@@ -3,6 +3,7 @@
 -- evicted. Reads and writes no key.
 --
 -- ARGV[1]  what the buckets' keys begin with
+-- ARGV[2]  cluster: this is a Cluster's node, whose slots may move; else empty
 --
 -- Reply    strings: first the maxmemory-policy, if Redis may evict keys by it and
 --          the user may know; else empty. Then the rights that the user lacks, as
@@ -26,7 +27,7 @@ if not may('EVALSHA', '', '1', key) then
   reply[2] = '~' .. ARGV[1] .. '*'
   return reply
 end
-for _, command in ipairs({
+local commands = {
   {'TIME'},
   {'HMGET', key, 'tokens'},
   {'HSET', key, 'tokens', '1'},
@@ -35,7 +36,14 @@ for _, command in ipairs({
   {'PEXPIREAT', key, '1'},
   {'PEXPIRETIME', key},
   {'DEL', key},
-}) do
+}
+if ARGV[2] == 'cluster' then
+  commands[#commands + 1] = {'ASKING'}
+  commands[#commands + 1] = {'MIGRATE', 'host', '1', '', '0', '1', 'KEYS', key}
+  commands[#commands + 1] = {'RESTORE-ASKING', key, '0', ''}
+  commands[#commands + 1] = {'SELECT', '0'}  -- Which MIGRATE says to the other node.
+end
+for _, command in ipairs(commands) do
   if not may(unpack(command)) then reply[#reply + 1] = '+' .. command[1]:lower() end
 end
 return reply

@@ -279,13 +279,8 @@ URL = f"redis://user:{SECRET}@host"
     f"redis://user:{SECRET}", f"http://user:{SECRET}@host", f"redis://user:a@{SECRET}@host:port",
     f"redis://user:{SECRET}%@host", f"redis://user:{SECRET}/@host:port",
     f"unix://user:{SECRET}@path", f"unix://user:{SECRET}", f"redis-sentinel://user:{SECRET}@host",
-<<<<<<< HEAD
-    f"redis-sentinel://user:{SECRET}/m", f"rediss://user:{SECRET}@host",
-    f"redis-cluster://user:{SECRET}@a,b/1",
-=======
     f"redis-sentinel://user:{SECRET}/m", f"rediss://user:{SECRET}@host:port",
-    f"redis-cluster://user:{SECRET}@a,b",
->>>>>>> tls
+    f"redis-cluster://user:{SECRET}@a,b/1",
 ])
 def test_no_secret_is_printed_of_a_bad_url(url):
     for done in (harness.run_to_end(REDIS_URL=url), harness.run_to_end(f"--redis-url={url}")):

@@ -45,7 +45,7 @@ struct RedisServer {
   // Not empty: what the keys of buckets there begin with, on which we must be allowed
   // all that the token bucket script does.
   std::string key_prefix{};
-  // nullptr: what is said to host and port, or the master, goes unencrypted.
+  // nullptr: what is said to host and port goes unencrypted.
   std::shared_ptr<const TlsContext> tls{};
 
   // For messages: "host:port", a path, the master's name and the sentinels, or some

@@ -48,8 +48,10 @@ class grpc::internal::RpcMethodHandler<Service, limiter::AllowRequestsRequest,
     auto* const response = Arena::CreateMessage<Response>(&arena);
     Status status = call.status;
     if (status.ok()) {
-      status =
-          handle_(service_, static_cast<ServerContext*>(call.server_context), request, response);
+      status = CatchingFunctionHandler([&] {
+        return handle_(service_, static_cast<ServerContext*>(call.server_context), request,
+                       response);
+      });
     }
     UnaryRunHandlerHelper<protobuf::MessageLite>(call, response, status);
   }
