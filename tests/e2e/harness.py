@@ -106,6 +106,9 @@ class Redis:
                               text=True, check=check)
         return done.stdout.strip()
 
+    def role(self) -> str:
+        return self.cli("ROLE", check=False).split("\n")[0]
+
 
 @contextlib.contextmanager
 def redis_server(*args, port=None):
@@ -115,6 +118,55 @@ def redis_server(*args, port=None):
         yield redis
     finally:
         end(redis.process)
+
+
+def replicating(directory, *args):
+    """A server in a directory of its own: a replica writes what its master sent into a
+    file, which whoever starts beside it would read."""
+    directory.mkdir()
+    return redis_server("--dir", str(directory), "--repl-diskless-sync-delay", "0", *args)
+
+
+class Sentinels:
+    """A master, a replica, and three sentinels that replace it within seconds."""
+
+    def __init__(self, stack, directory):
+        self.master = stack.enter_context(replicating(directory / "master"))
+        self.replica = stack.enter_context(replicating(
+            directory / "replica", "--replicaof", "127.0.0.1", str(self.master.port)))
+        wait_until(lambda: "master_link_status:up" in self.replica.cli("INFO", "replication"),
+                   what="the replica")
+        self.sentinels = []
+        for number in range(3):
+            port = free_port()
+            conf = directory / f"sentinel-{number}.conf"
+            conf.write_text(f"port {port}\nbind 127.0.0.1\ndir {directory}\n"
+                            f"sentinel monitor mymaster 127.0.0.1 {self.master.port} 2\n"
+                            "sentinel down-after-milliseconds mymaster 500\n"
+                            "sentinel failover-timeout mymaster 3000\n")
+            process = start(["redis-server", conf, "--sentinel"], subprocess.DEVNULL)
+            stack.callback(end, process)
+            self.sentinels.append(Redis(port=port))
+        for sentinel in self.sentinels:
+            wait_until(lambda: self._is_complete(sentinel), 30, what="the sentinels")
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        self.url = f"redis-sentinel://{hosts}/mymaster"
+
+    @staticmethod
+    def _is_complete(sentinel) -> bool:
+        words = sentinel.cli("SENTINEL", "MASTER", "mymaster", check=False).split("\n")
+        facts = dict(zip(words[::2], words[1::2]))
+        return facts.get("num-slaves") == "1" and facts.get("num-other-sentinels") == "2"
+
+    def announced(self) -> str:
+        """The master's port, where all sentinels agree."""
+        said = {sentinel.cli("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster").split("\n")[-1]
+                for sentinel in self.sentinels}
+        return said.pop() if len(said) == 1 else ""
+
+    def await_failover(self):
+        wait_until(lambda: self.announced() == str(self.replica.port) and
+                   self.replica.role() == "master", 40, what="the failover")
 
 
 class RedisCluster:

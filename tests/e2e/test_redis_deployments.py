@@ -42,17 +42,6 @@ def runs(redis, command) -> int:
     return int(found[1]) if found else 0
 
 
-def role(redis) -> str:
-    return redis.cli("ROLE", check=False).split("\n")[0]
-
-
-def replicating(directory, *args):
-    """A server in a directory of its own: a replica writes what its master sent into a
-    file, which whoever starts beside it would read."""
-    directory.mkdir()
-    return harness.redis_server("--dir", str(directory), "--repl-diskless-sync-delay", "0", *args)
-
-
 # --- A Unix socket ---
 
 
@@ -406,7 +395,7 @@ def test_a_master_that_was_replaced_is_left_though_it_works():
 
 
 def test_a_replica_that_is_announced_gets_nothing(tmp_path):
-    with replicating(tmp_path / "master") as master, replicating(
+    with harness.replicating(tmp_path / "master") as master, replicating(
             tmp_path / "replica", "--replicaof", "127.0.0.1", str(master.port)) as replica:
         sentinel = FakeSentinel(replica)
         with harness.fake_server(sentinel.speak) as port, harness.daemon(
@@ -452,53 +441,10 @@ def test_sentinels_that_go_while_a_master_serves_are_not_missed():
 CAPACITY = 5
 
 
-class Sentinels:
-    """A master, a replica, and three sentinels that replace it within seconds."""
-
-    def __init__(self, stack, directory):
-        self.master = stack.enter_context(replicating(directory / "master"))
-        self.replica = stack.enter_context(replicating(
-            directory / "replica", "--replicaof", "127.0.0.1", str(self.master.port)))
-        harness.wait_until(
-            lambda: "master_link_status:up" in self.replica.cli("INFO", "replication"),
-            what="the replica")
-        self.sentinels = []
-        for number in range(3):
-            port = harness.free_port()
-            conf = directory / f"sentinel-{number}.conf"
-            conf.write_text(f"port {port}\nbind 127.0.0.1\ndir {directory}\n"
-                            f"sentinel monitor mymaster 127.0.0.1 {self.master.port} 2\n"
-                            "sentinel down-after-milliseconds mymaster 500\n"
-                            "sentinel failover-timeout mymaster 3000\n")
-            process = harness.start(["redis-server", conf, "--sentinel"], subprocess.DEVNULL)
-            stack.callback(harness.end, process)
-            self.sentinels.append(harness.Redis(port=port))
-        for sentinel in self.sentinels:
-            harness.wait_until(lambda: self._is_complete(sentinel), 30, what="the sentinels")
-        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
-        self.url = f"redis-sentinel://{hosts}/mymaster"
-
-    @staticmethod
-    def _is_complete(sentinel) -> bool:
-        words = sentinel.cli("SENTINEL", "MASTER", "mymaster", check=False).split("\n")
-        facts = dict(zip(words[::2], words[1::2]))
-        return facts.get("num-slaves") == "1" and facts.get("num-other-sentinels") == "2"
-
-    def announced(self) -> str:
-        """The master's port, where all sentinels agree."""
-        said = {sentinel.cli("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster").split("\n")[-1]
-                for sentinel in self.sentinels}
-        return said.pop() if len(said) == 1 else ""
-
-    def await_failover(self):
-        harness.wait_until(lambda: self.announced() == str(self.replica.port) and
-                           role(self.replica) == "master", 40, what="the failover")
-
-
 @pytest.fixture
 def sentinels(tmp_path):
     with contextlib.ExitStack() as stack:
-        yield Sentinels(stack, tmp_path)
+        yield harness.Sentinels(stack, tmp_path)
 
 
 class Callers:
@@ -557,11 +503,11 @@ def test_a_failover_heals_and_the_old_master_gets_nothing(sentinels):
 
             # Until a sentinel makes it a replica it takes itself for the master.
             old.start()
-            assert role(old) == "master"
+            assert old.role() == "master"
             with harness.daemon(**settings) as late:
                 wait_until_serving(late)
                 assert late.allow("late")["allowed"]
-                harness.wait_until(lambda: role(old) == "slave", 30, what="its demotion")
+                harness.wait_until(lambda: old.role() == "slave", 30, what="its demotion")
                 calls.wait_for(True)
                 assert late.terminate() == 0
         # Nobody has as much as greeted it.

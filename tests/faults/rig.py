@@ -59,7 +59,9 @@ class Fault:
     interval_us: int = 20_000  # In which a token comes back to each user.
     redis: tuple = ()  # Words for redis-server.
     wrapper: tuple = ()  # What starts it.
-    cluster: bool = False  # Redis is a Cluster, and the way there is not spoilt.
+    # Redis is a Cluster, or behind sentinels, and the way there is not spoilt.
+    cluster: bool = False
+    sentinels: bool = False
     limits: str = ""  # A limits file that names the capacity and the interval.
     more_threads: int = MORE_THREADS
     more_bytes: int = MORE_BYTES
@@ -121,7 +123,10 @@ class Rig:
 
     def __init__(self, fault, directory, stack):
         self.fault, self.directory, self.stack = fault, directory, stack
-        url = self._start_cluster() if fault.cluster else self._start_redis()
+        if fault.cluster:
+            url = self._start_cluster()
+        else:
+            url = self._start_sentinels() if fault.sentinels else self._start_redis()
         self.answers, self.losses = [], []
         if fault.from_start:
             fault.do(self)
@@ -145,6 +150,10 @@ class Rig:
     def _start_cluster(self) -> str:
         self.cluster = harness.RedisCluster(self.stack, self.directory)
         return self.cluster.url
+
+    def _start_sentinels(self) -> str:
+        self.sentinels = harness.Sentinels(self.stack, self.directory)
+        return self.sentinels.url
 
     def _limits(self) -> dict:
         interval_ms = self.fault.interval_us // 1000

@@ -119,7 +119,7 @@ FAULTS = [
     Fault("killed, and started again without persistence", with_loss(kill), start, 1, **SLOW),
     Fault("killed, and started again with `appendonly yes`", kill, start, 1, **SLOW,
           redis=("--appendonly", "yes")),
-    Fault("stopped for 2 s (SIGSTOP, SIGCONT)", send(signal.SIGSTOP), send(signal.SIGCONT), 2),
+    Fault("stopped for 5 s (SIGSTOP, SIGCONT)", send(signal.SIGSTOP), send(signal.SIGCONT), 5),
     Fault("`SCRIPT FLUSH`, ten times a second", again_and_again(cli("SCRIPT FLUSH")), fails=False),
     Fault("`FLUSHALL`, three times", again_and_again(with_loss(cli("FLUSHALL")), 3, 0.5), fails=False),
     Fault("`CLIENT KILL TYPE normal`, ten times a second",
