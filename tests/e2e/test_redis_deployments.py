@@ -395,7 +395,7 @@ def test_a_master_that_was_replaced_is_left_though_it_works():
 
 
 def test_a_replica_that_is_announced_gets_nothing(tmp_path):
-    with harness.replicating(tmp_path / "master") as master, replicating(
+    with harness.replicating(tmp_path / "master") as master, harness.replicating(
             tmp_path / "replica", "--replicaof", "127.0.0.1", str(master.port)) as replica:
         sentinel = FakeSentinel(replica)
         with harness.fake_server(sentinel.speak) as port, harness.daemon(

@@ -1,10 +1,11 @@
 """Faults of a Redis behind sentinels."""
 
+import contextlib
 import signal
 
 import pytest
 
-from rig import Fault, try_fault
+from rig import Fault, TIMEOUT, try_fault
 
 
 def kill_master(rig):
@@ -14,11 +15,17 @@ def kill_master(rig):
 
 
 def stop_master(rig):
-    """What it decides when it goes on is lost: all that it was sent before."""
-    with rig.lost():
-        rig.sentinels.master.process.send_signal(signal.SIGSTOP)
-        rig.sentinels.await_failover()
-        rig.sentinels.master.process.send_signal(signal.SIGCONT)
+    """Until a daemon asks the sentinels again, the old master decides for it, and all of that
+    is lost."""
+    rig.losing = contextlib.ExitStack()
+    rig.losing.enter_context(rig.lost())
+    rig.sentinels.master.process.send_signal(signal.SIGSTOP)
+    rig.sentinels.await_failover()
+    rig.sentinels.master.process.send_signal(signal.SIGCONT)
+
+
+def end_loss(rig):
+    rig.losing.close()
 
 
 def await_failover(rig):
@@ -30,7 +37,9 @@ COMMON = {"sentinels": True, "interval_us": 200_000}
 
 FAULTS = [
     Fault("behind three sentinels, the master killed, and replaced", kill_master, await_failover, **COMMON),
-    Fault("behind three sentinels, the master stopped, replaced, and going on", stop_master, **COMMON),
+    # Daemons ask each second, and then wait for what is under way.
+    Fault("behind three sentinels, the master stopped, replaced, and going on", stop_master, end_loss,
+          1 + 2 * TIMEOUT, **COMMON),
 ]
 
 
