@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 
-from load import (IN_FLIGHT, batch_request, grpc_load, grpc_load_at, harness, in_turns, measure,
+from load import (batch_request, grpc_load, grpc_load_at, harness, in_turns, measure,
                   redis_benchmark, request, require)
 
 # Room for all that is taken here, and a token comes back so late that no bucket is full
