@@ -92,9 +92,9 @@ class EndSignals {
   sigset_t with_hangup_{};
 };
 
-// nullptr: Redis is spoken to without TLS.
+// nullptr: Redis is spoken to without TLS, or not at all.
 absl::StatusOr<std::shared_ptr<const TlsContext>> MakeTls(const Settings& settings) {
-  if (!settings.redis_url.tls) return nullptr;
+  if (settings.store != StoreKind::kRedis || !settings.redis_url.tls) return nullptr;
   return TlsContext::Create({.ca_file = settings.redis_tls_ca,
                              .certificate_file = settings.redis_tls_cert,
                              .key_file = settings.redis_tls_key,
@@ -207,8 +207,10 @@ absl::StatusOr<std::unique_ptr<AdminServer>> StartAdmin(const Settings& settings
   if (!settings.admin_port.has_value()) return nullptr;
   AdminBackend backend = {
       .limiter = limiter,
-      .ready = [&server] { return server.ready(); },
-      .degraded = [&server] { return server.degraded(); },
+      .readiness = [&server]() -> AdminBackend::Readiness {
+        const Health health = server.health();
+        return {.ready = health.serving, .reason = health.reason};
+      },
       .key = [&store](std::string_view limit,
                       std::string_view subject) { return KeyOf(store, limit, subject); }};
   if (reloader != nullptr) {
@@ -223,20 +225,21 @@ std::string DescribeAdmin(const Settings& settings, const AdminServer* admin) {
   return fmt::format(", admin on {} port {}", settings.admin_bind, admin->port());
 }
 
-// Ends the process at once if another end signal comes before `work` is done.
-void RunUnlessSignalled(const EndSignals& signals, const std::function<void()>& work) {
-  std::jthread impatience([&](const std::stop_token& done) {
+// Ends the process at once if another end signal comes before it is destroyed.
+std::jthread EndAtOnceIfSignalled(const EndSignals& signals) {
+  return std::jthread([&](const std::stop_token& done) {
     constexpr std::chrono::milliseconds kGlance{50};
     while (!done.stop_requested()) {
       if (signals.WaitFor(kGlance)) _exit(kExitRuntime);
     }
   });
-  work();
 }
 
 // What can be told of the password at once; who connects reads it anew.
 absl::Status CheckPasswordFile(const Settings& settings) {
-  if (settings.redis_password_file.empty()) return absl::OkStatus();
+  if (settings.store != StoreKind::kRedis || settings.redis_password_file.empty()) {
+    return absl::OkStatus();
+  }
   const auto password = ReadSecretFile(settings.redis_password_file);
   if (password.ok()) return absl::OkStatus();
   return absl::UnavailableError(fmt::format(
@@ -267,6 +270,7 @@ int Run(const Settings& settings) {
   // the log is off, what it has started and on which ports.
   const auto start_logger = MakeLogger(spdlog::level::info, settings.log_format);
   const bool quiet = settings.log_level == spdlog::level::off;
+  std::jthread impatience;  // Before all whose end takes time.
   const SteadyClock clock;
   Metrics metrics(settings.metrics_max_users, RATELIMITER_VERSION);
   const std::unique_ptr<TokenBucketStore> store = MakeStore(settings, *tls, clock, metrics, logger);
@@ -317,10 +321,9 @@ int Run(const Settings& settings) {
                FormatDuration(settings.drain_time));
   (*server)->StopServing();
   if (signals.WaitFor(settings.drain_time)) _exit(kExitRuntime);
-  RunUnlessSignalled(signals, [&] {
-    admin->reset();  // It asks the server whether it is ready.
-    (*server)->Shutdown(ShutdownGrace(settings));
-  });
+  impatience = EndAtOnceIfSignalled(signals);
+  admin->reset();  // It asks the server whether it is ready.
+  (*server)->Shutdown(ShutdownGrace(settings));
   logger->info("ended");
   return kExitOk;
 }

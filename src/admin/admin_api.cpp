@@ -249,12 +249,12 @@ AdminApi::AdminApi(AdminBackend backend, std::string limits_file)
 Reply AdminApi::Health(std::string_view /*body*/) const { return OkReply({{"status", "ok"}}); }
 
 Reply AdminApi::Readiness(std::string_view /*body*/) const {
-  if (backend_.ready()) {
-    const std::string degraded = backend_.degraded();
-    if (degraded.empty()) return OkReply({{"status", "ready"}});
-    return OkReply({{"status", "degraded"}, {"reason", degraded}});
+  const auto [ready, reason] = backend_.readiness();
+  if (!ready) {
+    return {.status = 503, .body = Dump({{"status", "not ready"}, {"reason", reason}})};
   }
-  return {.status = 503, .body = Dump({{"status", "not ready"}})};
+  if (reason.empty()) return OkReply({{"status", "ready"}});
+  return OkReply({{"status", "degraded"}, {"reason", reason}});
 }
 
 Reply AdminApi::Version(std::string_view /*body*/) const {

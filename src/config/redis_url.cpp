@@ -191,6 +191,9 @@ std::optional<RedisUrl> ParseRedisUrl(std::string_view text) {
 }
 
 std::string_view WhyNotSupported(std::string_view text) {
+  if (text.starts_with("rediss-sentinel://") || text.starts_with("rediss-cluster://")) {
+    return "sentinels and Clusters are spoken to without TLS";
+  }
   if (text.starts_with("redis-cluster://")) {
     const std::size_t slash = text.rfind('/');
     const auto database = ParseNumber<std::uint32_t>(text.substr(slash + 1));

@@ -210,11 +210,11 @@ constexpr Setting kSettings[] = {
               settings.redis_tls_key = value;
               return true;
             }},
-    Setting{"REDIS_TLS_SERVER_NAME", "", "any; empty: the host in REDIS_URL",
+    Setting{"REDIS_TLS_SERVER_NAME", "", "255 bytes at most; empty: the host in REDIS_URL",
             "the name, or IP address, that Redis's certificate must have",
             [](const std::string& value, Settings& settings) {
               settings.redis_tls_server_name = value;
-              return true;
+              return value.size() <= 255;  // What SNI can say.
             }},
     Setting{"REDIS_TIMEOUT", "100ms", "1ms to 1m", "how long a call waits for Redis",
             [](const std::string& value, Settings& settings) {
@@ -435,6 +435,10 @@ std::string_view PasswordConflict(const Settings& settings) {
     return "REDIS_URL: has a user without a password; accepted: user:password@ or "
            ":password@ there, or REDIS_PASSWORD_FILE\n";
   }
+  if (!settings.redis_sentinel_password.empty() && url.sentinels.empty()) {
+    return "REDIS_SENTINEL_PASSWORD: is set beside a REDIS_URL without sentinels; accepted: "
+           "redis-sentinel:// there, or no REDIS_SENTINEL_PASSWORD\n";
+  }
   return {};
 }
 
@@ -450,7 +454,8 @@ std::string TlsConflict(const Settings& settings) {
       std::ranges::find_if(all, [](const auto& setting) { return !setting.second.empty(); });
   if (set == all.end()) return {};
   return fmt::format(
-      "{}: is set beside a REDIS_URL without TLS; accepted: rediss:// there, or no REDIS_TLS_…\n",
+      "{}: is set beside a REDIS_URL without TLS; accepted: rediss:// there, which sentinels and "
+      "Clusters do not have, or no REDIS_TLS_…\n",
       set->first);
 }
 
@@ -503,9 +508,10 @@ SettingsResult ReadSettings(int argc, const char* const* argv) {
   }
   // Between values that are accepted by themselves.
   if (rejections.empty()) {
-    rejections.append(PortConflict(settings))
-        .append(PasswordConflict(settings))
-        .append(TlsConflict(settings));
+    rejections.append(PortConflict(settings));
+    if (settings.store == StoreKind::kRedis) {
+      rejections.append(PasswordConflict(settings)).append(TlsConflict(settings));
+    }
   }
   const Quota& quota = settings.quota;
   // A number that was not accepted is still zero, and told already.

@@ -1,8 +1,11 @@
 #include "ratelimiter/limiter/fallback.h"
 
 #include <optional>
+#include <string>
 #include <system_error>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "inquiry.h"
 #include "ratelimiter/limiter/limiter.h"
@@ -15,6 +18,12 @@ namespace {
 bool IsStoreFailure(const absl::Status& status) {
   return status.code() == absl::StatusCode::kUnavailable ||
          status.code() == absl::StatusCode::kInternal;
+}
+
+// The store's failure, and why the local buckets did not help.
+absl::Status BothFailed(const absl::Status& store, const absl::Status& local) {
+  return {store.code(), fmt::format("{}; FAIL_MODE=local: {}", std::string(store.message()),
+                                    std::string(local.message()))};
 }
 
 }  // namespace
@@ -46,7 +55,7 @@ absl::StatusOr<Answer> Fallback::DecideInstead(FailMode mode, Inquiry& inquiry,
       Transaction transaction = inquiry.transaction(inquiry.action());
       Local()->Decide({&transaction, 1}, Deadline::max());
       // They have no room: nobody knows then.
-      if (!transaction.status.ok()) return status;
+      if (!transaction.status.ok()) return BothFailed(status, transaction.status);
       absl::StatusOr<Answer> answer = inquiry.Conclude(transaction.status);
       answer->fail_mode = mode;
       return answer;

@@ -99,7 +99,7 @@ absl::Status MemoryTokenBucket::CarryOut(Transaction& transaction) {
       rejected_.fetch_add(1, std::memory_order_relaxed);
       return absl::ResourceExhaustedError(fmt::format(
           "all {} buckets are in use, and forgetting one would give its user a full bucket "
-          "again; raise MEMORY_MAX_BUCKETS or use STORE=redis",
+          "again; raise MEMORY_MAX_BUCKETS",
           max_buckets_));
     }
   }

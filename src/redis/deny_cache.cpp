@@ -33,7 +33,8 @@ std::optional<std::uint64_t> TokensWithin(std::chrono::microseconds wait, const 
 }  // namespace
 
 DenyCache::DenyCache(std::size_t size, std::chrono::microseconds max_age)
-    : sets_((size + kWays - 1) / kWays), max_age_(max_age) {}
+    : sets_(max_age > std::chrono::microseconds(0) ? (size + kWays - 1) / kWays : 0),
+      max_age_(max_age) {}
 
 bool DenyCache::Entry::Is(const Charge& charge, std::size_t hash) const {
   const std::string_view text = key;
@@ -96,6 +97,7 @@ void DenyCache::Note(const Charge& charge, std::size_t bucket, const Decision& d
 }
 
 void DenyCache::Forget(const Charge& charge, std::size_t bucket) {
+  if (!remembers()) return;
   forgotten_.fetch_add(1, std::memory_order_release);
   const std::lock_guard lock(MutexOf(bucket));
   if (Entry* const entry = EntryOf(charge, bucket); entry != nullptr) entry->ends = {};

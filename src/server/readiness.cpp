@@ -36,21 +36,16 @@ Readiness::~Readiness() {
   thread_.join();
 }
 
-bool Readiness::ready() const {
+Health Readiness::health() const {
   const std::lock_guard lock(mutex_);
-  return serving_;
-}
-
-std::string Readiness::degraded() const {
-  const std::lock_guard lock(mutex_);
-  return serving_ ? degraded_ : "";
+  return now_;
 }
 
 void Readiness::StopServing() {
   const std::lock_guard lock(mutex_);
   if (stopped_) return;
   stopped_ = true;
-  serving_ = false;
+  now_ = {.serving = false, .reason = "it is about to end"};
   health_.Shutdown();
   changed_.notify_all();
 }
@@ -64,13 +59,13 @@ void Readiness::Ask() {
   const std::lock_guard lock(mutex_);
   const bool first = !std::exchange(answered_, true);
   if (stopped_) return;
-  serving_ = ready_ || serves_without_store_;
-  if (!status.ok()) degraded_ = std::string(status.message());
-  if (ready_) degraded_.clear();
+  now_.serving = ready_ || serves_without_store_;
+  if (!status.ok()) now_.reason = std::string(status.message());
+  if (ready_) now_.reason.clear();
   if (!first && ready_ == was_ready) return;
-  SetServing(health_, serving_);
+  SetServing(health_, now_.serving);
   if (!ready_) {
-    logger_->warn("{}: {}", serving_ ? "degraded" : "not ready", degraded_);
+    logger_->warn("{}: {}", now_.serving ? "degraded" : "not ready", now_.reason);
   } else if (!first || slow_) {  // Else the start line is enough.
     logger_->info("ready");
   }

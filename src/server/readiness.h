@@ -3,13 +3,13 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
-#include <string>
 #include <thread>
 
 #include <grpcpp/health_check_service_interface.h>
 #include <spdlog/logger.h>
 
 #include "ratelimiter/limiter/token_bucket_store.h"
+#include "ratelimiter/server/server.h"
 #include "readiness_filter.h"
 
 namespace ratelimiter {
@@ -32,12 +32,8 @@ class Readiness {
   Readiness(const Readiness&) = delete;
   Readiness& operator=(const Readiness&) = delete;
 
-  // Whether health says SERVING. Thread-safe.
-  bool ready() const;
-
-  // Why the store cannot decide while health says SERVING; empty: it can.
   // Thread-safe.
-  std::string degraded() const;
+  Health health() const;
 
   // NOT_SERVING from now on, whatever the store says. Thread-safe.
   void StopServing();
@@ -56,8 +52,7 @@ class Readiness {
   // Guarded by mutex_.
   bool stopped_ = false;
   bool answered_ = false;
-  bool serving_ = false;
-  std::string degraded_;
+  Health now_{.serving = false, .reason = "the store has not answered yet"};
   bool slow_ = false;  // It had not answered when the constructor returned.
 
   // Of the asking thread alone.

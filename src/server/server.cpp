@@ -96,9 +96,7 @@ class GrpcServer final : public Server {
 
   std::uint16_t port() const override { return acceptor_.port(); }
 
-  bool ready() const override { return readiness_->ready(); }
-
-  std::string degraded() const override { return readiness_->degraded(); }
+  Health health() const override { return readiness_->health(); }
 
   void StopServing() override { readiness_->StopServing(); }
 

@@ -249,7 +249,8 @@ def test_readiness_follows_the_store():
     with harness.daemon(REDIS_URL=f"redis://127.0.0.1:{port}", ADMIN_PORT=0,
                         REDIS_TIMEOUT="500ms") as daemon:
         answer = get(daemon, "/readyz", Host="evil.com")
-        assert (answer.status, answer.json) == (503, {"status": "not ready"})
+        assert (answer.status, answer.json["status"]) == (503, "not ready")
+        assert "Redis at 127.0.0.1" in answer.json["reason"]
         assert get(daemon, "/healthz").json == {"status": "ok"}
         answer = post(daemon, "reset", user_id="u")
         assert (answer.status, answer.code) == (503, "UNAVAILABLE")

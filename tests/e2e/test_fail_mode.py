@@ -132,7 +132,9 @@ def expect_local(daemon):
 
 def expect_readiness(daemon, mode):
     if mode == "error":
-        harness.wait_until(lambda: readyz(daemon) == (503, {"status": "not ready"}), what="not ready")
+        harness.wait_until(lambda: readyz(daemon)[0] == 503, what="not ready")
+        body = readyz(daemon)[1]
+        assert body["status"] == "not ready" and "Redis at 127.0.0.1" in body["reason"]
         assert daemon.health() == daemon.health("limiter.RateLimiter") == "NOT_SERVING"
         return
     harness.wait_until(lambda: readyz(daemon)[1]["status"] == "degraded", what="degraded")

@@ -18,10 +18,12 @@ namespace ratelimiter {
 // threads at once, and must be callable for as long as the server lives.
 struct AdminBackend {
   Limiter& limiter;
-  // Whether the daemon takes calls.
-  std::function<bool()> ready;
-  // Why it takes them without its store; empty: it does not.
-  std::function<std::string()> degraded;
+  // Whether the daemon takes calls, and why it does not, or does without its store.
+  struct Readiness {
+    bool ready = false;
+    std::string reason{};
+  };
+  std::function<Readiness()> readiness;
   // What the store calls a bucket.
   std::function<std::string(std::string_view limit, std::string_view subject)> key;
   // Reads the limits file, and how that went up to now. Both empty: there is none.

@@ -15,6 +15,14 @@
 
 namespace ratelimiter {
 
+// What health says, and why.
+struct Health {
+  bool serving = false;
+  // Why it does not, or why FAIL_MODE decides calls instead of the store; empty: the
+  // store decides them.
+  std::string reason{};
+};
+
 // The gRPC server: limiter.RateLimiter, health and reflection, from the first
 // call until the last one is answered.
 class Server {
@@ -32,12 +40,8 @@ class Server {
 
   virtual std::uint16_t port() const = 0;
 
-  // Whether health says SERVING. Not to be called during Shutdown or after it.
-  virtual bool ready() const = 0;
-
-  // Why calls are decided by FAIL_MODE while health says SERVING; empty: they are not.
   // Not to be called during Shutdown or after it.
-  virtual std::string degraded() const = 0;
+  virtual Health health() const = 0;
 
   // Health says NOT_SERVING from now on; calls are still answered.
   virtual void StopServing() = 0;

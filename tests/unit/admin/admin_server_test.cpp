@@ -95,8 +95,11 @@ class AdminServerTest : public ::testing::Test {
 
   AdminBackend Backend() {
     return {.limiter = limiter_,
-            .ready = [this] { return ready_.load(); },
-            .degraded = [this] { return std::string(degraded_.load() ? "no answer" : ""); },
+            .readiness =
+                [this] {
+                  return AdminBackend::Readiness{.ready = ready_,
+                                                 .reason = well_ ? "" : "no answer"};
+                },
             .key =
                 [](std::string_view limit, std::string_view subject) {
                   return fmt::format("key of {} and {}", limit, subject);
@@ -134,7 +137,7 @@ class AdminServerTest : public ::testing::Test {
   MemoryTokenBucket store_{100, clock_};
   Limiter limiter_{TwoLimits(), store_};
   std::atomic<bool> ready_ = true;
-  std::atomic<bool> degraded_ = false;
+  std::atomic<bool> well_ = true;
   std::unique_ptr<AdminServer> server_;
 };
 
@@ -155,18 +158,18 @@ TEST_F(AdminServerTest, TheProbesAnswerAnyHostAndReadinessFollows) {
                               "Host: a\r\nHost: b\r\nOrigin: null\r\n"}) {
     EXPECT_EQ(Get("/healthz", headers).text, R"({"status":"ok"})") << headers;
     ready_ = true;
+    well_ = true;
     HttpAnswer readiness = Get("/readyz", headers);
     EXPECT_EQ(readiness.status, 200);
     EXPECT_EQ(readiness.text, R"({"status":"ready"})");
-    degraded_ = true;
+    well_ = false;
     readiness = Get("/readyz", headers);
     EXPECT_EQ(readiness.status, 200);
     EXPECT_EQ(readiness.text, R"({"status":"degraded","reason":"no answer"})");
-    degraded_ = false;
     ready_ = false;
     readiness = Get("/readyz", headers);
     EXPECT_EQ(readiness.status, 503);
-    EXPECT_EQ(readiness.text, R"({"status":"not ready"})");
+    EXPECT_EQ(readiness.text, R"({"status":"not ready","reason":"no answer"})");
     EXPECT_EQ(Get("/healthz", headers).status, 200);
   }
 }
@@ -293,8 +296,7 @@ TEST_F(AdminServerTest, TheStoresErrorsHaveTheirStatuses) {
     Limiter limiter(TwoLimits(), store);
     AdminBackend backend = Backend();
     Start({.limiter = limiter,
-           .ready = backend.ready,
-           .degraded = backend.degraded,
+           .readiness = backend.readiness,
            .key = backend.key});
     for (const char* path : {"/api/v1/reset", "/api/v1/refund"}) {
       ExpectError(Post(path, R"({"user_id":"ann"})"), status, code, "why");

@@ -176,6 +176,9 @@ TEST(RedisUrlTest, WhatOthersKnowIsSaidNotToBeSupported) {
   for (const char* text : {"redis-cluster://a,b/1", "redis-cluster://me:a/b@a:7000/15"}) {
     EXPECT_EQ(WhyNotSupported(text), "a Redis Cluster has database 0 alone") << text;
   }
+  for (const char* text : {"rediss-cluster://a,b", "rediss-sentinel://a,b/master"}) {
+    EXPECT_EQ(WhyNotSupported(text), "sentinels and Clusters are spoken to without TLS") << text;
+  }
   for (const char* text : {"", "cache", "redis://cache", "http://cache", "redis-cluster://a,b",
                            "redis-cluster://a:b/0", "redis-cluster://a/b"}) {
     EXPECT_EQ(WhyNotSupported(text), "") << text;

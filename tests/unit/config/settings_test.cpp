@@ -141,7 +141,7 @@ const std::vector<Setting>& AllSettings() {
        "cache.example",
        "10.0.0.7",
        [](const Settings& settings) { return settings.redis_tls_server_name; },
-       {}},
+       {std::string(256, 'x')}},
       {"REDIS_TIMEOUT",
        "--redis-timeout",
        "100ms",
@@ -342,10 +342,12 @@ SettingsResult Read(const std::vector<std::string>& flags = {}) {
 
 class EverySettingTest : public ::testing::TestWithParam<Setting> {
  protected:
-  // Those of TLS are accepted beside it alone.
+  // Those of TLS and of sentinels are accepted beside these alone.
   void SetUp() override {
     if (GetParam().variable.starts_with("REDIS_TLS_")) {
       environment_.Set("REDIS_URL", "rediss://cache");
+    } else if (GetParam().variable.starts_with("REDIS_SENTINEL_")) {
+      environment_.Set("REDIS_URL", "redis-sentinel://sentinel/master");
     }
   }
 
@@ -533,9 +535,25 @@ TEST_F(SettingsTest, WhatIsForTlsIsRefusedWithoutIt) {
     const SettingsResult result = Read({"--redis-url", url, "--redis-tls-key", "client.key"});
     EXPECT_EQ(result.exit_code, 78);
     EXPECT_EQ(result.message,
-              "REDIS_TLS_KEY: is set beside a REDIS_URL without TLS; accepted: rediss:// there, or "
-              "no REDIS_TLS_…\n");
+              "REDIS_TLS_KEY: is set beside a REDIS_URL without TLS; accepted: rediss:// there, "
+              "which sentinels and Clusters do not have, or no REDIS_TLS_…\n");
   }
+}
+
+TEST_F(SettingsTest, TheSentinelsPasswordIsRefusedWithoutThem) {
+  const SettingsResult result =
+      Read({"--redis-url", "rediss://cache", "--redis-sentinel-password", "hunter2"});
+  EXPECT_EQ(result.exit_code, 78);
+  EXPECT_EQ(result.message,
+            "REDIS_SENTINEL_PASSWORD: is set beside a REDIS_URL without sentinels; accepted: "
+            "redis-sentinel:// there, or no REDIS_SENTINEL_PASSWORD\n");
+}
+
+TEST_F(SettingsTest, WhatIsOfRedisAloneDoesNotConcernMemory) {
+  const SettingsResult result =
+      Read({"--store", "memory", "--redis-url", "redis://me:hunter2@cache", "--redis-password-file",
+            "password", "--redis-tls-key", "client.key", "--redis-sentinel-password", "hunter2"});
+  EXPECT_EQ(result.exit_code, 0) << result.message;
 }
 
 TEST_F(SettingsTest, NoSecretIsInTheHelp) {
