@@ -75,6 +75,27 @@ class ReloadsAtScrape final : public prometheus::Collectable {
   const std::function<Reloads()> read_;
 };
 
+class LogDropsAtScrape final : public prometheus::Collectable {
+ public:
+  explicit LogDropsAtScrape(std::function<std::uint64_t(LogKind)> read) : read_(std::move(read)) {}
+
+  std::vector<prometheus::MetricFamily> Collect() const override {
+    std::vector<prometheus::ClientMetric> metrics;
+    for (std::size_t i = 0; i < kLogKinds; ++i) {
+      const auto kind = static_cast<LogKind>(i);
+      prometheus::ClientMetric& metric = metrics.emplace_back();
+      metric.label = {{"kind", std::string(NameOf(kind))}};
+      metric.counter.value = static_cast<double>(read_(kind));
+    }
+    return {{"rate_limiter_log_dropped_total",
+             "Lines that are not in the log, by kind: too many came, or nobody read them",
+             prometheus::MetricType::Counter, metrics}};
+  }
+
+ private:
+  const std::function<std::uint64_t(LogKind)> read_;
+};
+
 prometheus::Counter& BuildShed(prometheus::Registry& registry) {
   return prometheus::BuildCounter()
       .Name("rate_limiter_shed_total")
@@ -174,6 +195,10 @@ void Metrics::PublishInFlight(std::function<std::size_t()> calls) {
 
 void Metrics::PublishReloads(std::function<Reloads()> read) {
   collectables_.push_back(std::make_shared<ReloadsAtScrape>(std::move(read)));
+}
+
+void Metrics::PublishLogDrops(std::function<std::uint64_t(LogKind)> lines) {
+  collectables_.push_back(std::make_shared<LogDropsAtScrape>(std::move(lines)));
 }
 
 absl::StatusOr<MetricsExposer> MetricsExposer::Start(const std::string& bind, std::uint16_t port,

@@ -9,6 +9,8 @@
 #include <absl/status/status.h>
 #include <fmt/format.h>
 
+#include "call_ids.h"
+#include "call_log.h"
 #include "message_translation.h"
 #include "rate_limit_headers.h"
 #include "status_mapping.h"
@@ -34,13 +36,35 @@ LimitStatus StatusOf(const LimitState& state) {
 grpc::Status RateLimiterService::AllowRequest(grpc::ServerContext* context,
                                               const limiter::AllowRequestRequest* message,
                                               limiter::AllowRequestResponse* response) {
+  LoggedCall logged(call_log_, *context);
+  return logged.EndWith(Allow(context, message, response), *message, *response);
+}
+
+grpc::Status RateLimiterService::GetUsage(grpc::ServerContext* context,
+                                          const limiter::GetUsageRequest* message,
+                                          limiter::GetUsageResponse* response) {
+  LoggedCall logged(call_log_, *context);
+  return logged.EndWith(Look(context, message, response), *message, *response);
+}
+
+grpc::Status RateLimiterService::AllowRequests(grpc::ServerContext* context,
+                                               const limiter::AllowRequestsRequest* message,
+                                               limiter::AllowRequestsResponse* response) {
+  LoggedCall logged(call_log_, *context);
+  return logged.EndWith(AllowAll(context, message, response), *message, *response);
+}
+
+grpc::Status RateLimiterService::Allow(grpc::ServerContext* context,
+                                       const limiter::AllowRequestRequest* message,
+                                       limiter::AllowRequestResponse* response) {
   const LoadShedder::Place place = shedder_.Enter();
   if (!place) {
     CountError(message->user_id());
     return Shed();
   }
   Attributes attributes;
-  Request request;
+  const Origin origin{*context};
+  Request request{.origin = &origin};
   const absl::Status valid = Translate(*message, attributes, request);
   const absl::StatusOr<Answer> answer =
       valid.ok() ? limiter_.Allow(request, DeadlineOf(*context)) : valid;
@@ -58,9 +82,9 @@ grpc::Status RateLimiterService::AllowRequest(grpc::ServerContext* context,
   return grpc::Status::OK;
 }
 
-grpc::Status RateLimiterService::GetUsage(grpc::ServerContext* context,
-                                          const limiter::GetUsageRequest* message,
-                                          limiter::GetUsageResponse* response) {
+grpc::Status RateLimiterService::Look(grpc::ServerContext* context,
+                                      const limiter::GetUsageRequest* message,
+                                      limiter::GetUsageResponse* response) {
   const LoadShedder::Place place = shedder_.Enter();
   if (!place) return Shed();
   Attributes attributes;
@@ -75,9 +99,9 @@ grpc::Status RateLimiterService::GetUsage(grpc::ServerContext* context,
   return grpc::Status::OK;
 }
 
-grpc::Status RateLimiterService::AllowRequests(grpc::ServerContext* context,
-                                               const limiter::AllowRequestsRequest* message,
-                                               limiter::AllowRequestsResponse* response) {
+grpc::Status RateLimiterService::AllowAll(grpc::ServerContext* context,
+                                          const limiter::AllowRequestsRequest* message,
+                                          limiter::AllowRequestsResponse* response) {
   const LoadShedder::Place place = shedder_.Enter();
   const int size = message->requests_size();
   const bool acceptable = size >= 1 && size <= kMaxRequests;
@@ -94,6 +118,7 @@ grpc::Status RateLimiterService::AllowRequests(grpc::ServerContext* context,
   for (const auto& request : message->requests()) {
     attributes_size += static_cast<std::size_t>(request.attributes_size());
   }
+  const Origin origin{*context};
   Attributes attributes;
   attributes.reserve(attributes_size);
   std::vector<Request> asked;
@@ -106,7 +131,7 @@ grpc::Status RateLimiterService::AllowRequests(grpc::ServerContext* context,
   };
   for (const limiter::AllowRequestRequest& request : message->requests()) {
     limiter::AllowRequestsResult& result = *response->add_results();
-    Request translated;
+    Request translated{.origin = &origin};
     if (const absl::Status valid = Translate(request, attributes, translated); valid.ok()) {
       asked.push_back(translated);
       results.push_back(&result);

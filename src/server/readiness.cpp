@@ -20,7 +20,7 @@ void SetServing(grpc::HealthCheckServiceInterface& health, bool serving) {
 }  // namespace
 
 Readiness::Readiness(TokenBucketStore& store, grpc::HealthCheckServiceInterface& health,
-                     std::shared_ptr<spdlog::logger> logger, bool serves_without_store)
+                     std::shared_ptr<Logger> logger, bool serves_without_store)
     : store_(store),
       health_(health),
       logger_(std::move(logger)),
@@ -65,9 +65,10 @@ void Readiness::Ask() {
   if (!first && ready_ == was_ready) return;
   SetServing(health_, now_.serving);
   if (!ready_) {
-    logger_->warn("{}: {}", now_.serving ? "degraded" : "not ready", now_.reason);
+    logger_->Limited(LogKind::kReadiness, spdlog::level::warn, "{}: {}",
+                     now_.serving ? "degraded" : "not ready", now_.reason);
   } else if (!first || slow_) {  // Else the start line is enough.
-    logger_->info("ready");
+    logger_->Limited(LogKind::kReadiness, spdlog::level::info, "ready");
   }
   changed_.notify_all();
 }

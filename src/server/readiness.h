@@ -6,8 +6,8 @@
 #include <thread>
 
 #include <grpcpp/health_check_service_interface.h>
-#include <spdlog/logger.h>
 
+#include "ratelimiter/base/log.h"
 #include "ratelimiter/limiter/token_bucket_store.h"
 #include "ratelimiter/server/server.h"
 #include "readiness_filter.h"
@@ -27,7 +27,7 @@ class Readiness {
   // is then right from the start of a daemon whose store is well, and a store that
   // is not holds up neither the start nor the end.
   Readiness(TokenBucketStore& store, grpc::HealthCheckServiceInterface& health,
-            std::shared_ptr<spdlog::logger> logger, bool serves_without_store = false);
+            std::shared_ptr<Logger> logger, bool serves_without_store = false);
   ~Readiness();
   Readiness(const Readiness&) = delete;
   Readiness& operator=(const Readiness&) = delete;
@@ -44,7 +44,7 @@ class Readiness {
 
   TokenBucketStore& store_;
   grpc::HealthCheckServiceInterface& health_;
-  const std::shared_ptr<spdlog::logger> logger_;
+  const std::shared_ptr<Logger> logger_;
   const bool serves_without_store_;
 
   mutable std::mutex mutex_;

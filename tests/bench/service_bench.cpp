@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,11 +14,13 @@
 #include <grpcpp/server_context.h>
 
 #include "ratelimiter/base/clock.h"
+#include "ratelimiter/base/log.h"
 #include "ratelimiter/limiter/limit_set.h"
 #include "ratelimiter/limiter/limiter.h"
 #include "ratelimiter/memory/memory_token_bucket.h"
 #include "ratelimiter/metrics/metrics.h"
 #include "ratelimiter/server/rate_limiter_service.h"
+#include "server/call_log.h"
 
 namespace ratelimiter {
 namespace {
@@ -43,7 +46,8 @@ struct Served {
   MemoryTokenBucket store{1'000'000, clock};
   Limiter limiter;
   Metrics metrics{1'000, "bench"};
-  RateLimiterService service{limiter, metrics, 400, false};
+  CallLog log{std::nullopt, MakeLogger(spdlog::level::info, LogFormat::kText)};
+  RateLimiterService service{limiter, metrics, log, 400, false};
 };
 
 limiter::AllowRequestRequest RequestOf(std::int64_t user) {

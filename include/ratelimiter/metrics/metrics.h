@@ -15,6 +15,7 @@
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 
+#include "ratelimiter/base/log.h"
 #include "ratelimiter/metrics/status_counter.h"
 
 namespace ratelimiter {
@@ -65,6 +66,9 @@ class Metrics {
 
   // The same for the limits file.
   void PublishReloads(std::function<Reloads()> read);
+
+  // The same for the lines that the log dropped, by kind.
+  void PublishLogDrops(std::function<std::uint64_t(LogKind)> lines);
 
   // What an exposer serves.
   const std::vector<std::shared_ptr<prometheus::Collectable>>& collectables() const {
