@@ -14,25 +14,18 @@ namespace {
 
 using std::chrono::system_clock;
 
-struct Kind {
-  std::string_view name;
-  LogLimit limit;
-};
-
 // By LogKind.
-constexpr std::array<Kind, kLogKinds> kKinds = {{
-    {"other", {}},
-    {"access", {}},
-    {"grpc", {std::chrono::seconds(1), 1}},
-    {"protobuf", {std::chrono::seconds(1), 1}},
-    {"connections", {std::chrono::seconds(10), 1}},
-    {"store", {std::chrono::seconds(10), 1}},
-    {"breaker", {std::chrono::seconds(10), 20}},
-    {"readiness", {std::chrono::seconds(10), 20}},
-    {"reload", {std::chrono::seconds(10), 50}},
+constexpr std::array<LogLimit, kLogKinds> kLimits = {{
+    {},
+    {},
+    {std::chrono::seconds(1), 1},
+    {std::chrono::seconds(1), 1},
+    {std::chrono::seconds(10), 1},
+    {std::chrono::seconds(10), 1},
+    {std::chrono::seconds(10), 20},
+    {std::chrono::seconds(10), 20},
+    {std::chrono::seconds(10), 50},
 }};
-
-const Kind& TraitsOf(LogKind kind) { return kKinds[static_cast<std::size_t>(kind)]; }
 
 void Append(std::string_view text, fmt::memory_buffer& out) {
   out.append(text.data(), text.data() + text.size());
@@ -111,9 +104,7 @@ void AppendHead(LogFormat format, system_clock::time_point time, spdlog::level::
 
 }  // namespace
 
-std::string_view NameOf(LogKind kind) { return TraitsOf(kind).name; }
-
-LogLimit LimitOf(LogKind kind) { return TraitsOf(kind).limit; }
+LogLimit LimitOf(LogKind kind) { return kLimits[static_cast<std::size_t>(kind)]; }
 
 bool LogThrottle::Admit(std::chrono::steady_clock::time_point now) {
   constexpr unsigned kCountBits = 20;
@@ -144,7 +135,7 @@ struct Logger::Output {
   std::array<Dropped, kLogKinds> dropped{};  // By LogKind.
   std::array<LogThrottle, kLogKinds> throttles =
       []<std::size_t... Kinds>(std::index_sequence<Kinds...>) {
-        return std::array<LogThrottle, kLogKinds>{LogThrottle(kKinds[Kinds].limit)...};
+        return std::array<LogThrottle, kLogKinds>{LogThrottle(kLimits[Kinds])...};
       }(std::make_index_sequence<kLogKinds>());
 };
 

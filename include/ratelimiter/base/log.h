@@ -18,8 +18,8 @@ namespace ratelimiter {
 
 enum class LogFormat : std::uint8_t { kText, kJson };
 
-// The kinds of lines, by what causes them. log.cpp has the table of their names and
-// limits; docs/logs.md shows it.
+// The kinds of lines, by what causes them. log.cpp has the table of their limits;
+// docs/logs.md shows it.
 enum class LogKind : std::uint8_t {
   kOther,        // What a start, an end or a signal causes.
   kAccess,       // A call (ACCESS_LOG).
@@ -31,9 +31,15 @@ enum class LogKind : std::uint8_t {
   kReadiness,    // Readiness changes.
   kReload,       // The limits file is read again.
 };
-inline constexpr std::size_t kLogKinds = 9;
+// By LogKind.
+inline constexpr auto kLogKindNames =
+    std::to_array<std::string_view>({"other", "access", "grpc", "protobuf", "connections", "store",
+                                     "breaker", "readiness", "reload"});
+inline constexpr std::size_t kLogKinds = kLogKindNames.size();
 
-std::string_view NameOf(LogKind kind);
+constexpr std::string_view NameOf(LogKind kind) {
+  return kLogKindNames[static_cast<std::size_t>(kind)];
+}
 
 // Lines of a kind that are logged: the first `most` of any `interval`. `most` 0: all.
 struct LogLimit {
