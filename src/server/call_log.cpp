@@ -115,7 +115,7 @@ std::string CallLog::NewRequestId() {
 
 void LoggedCall::End(const grpc::Status& status, const auto& message, const auto& response) {
   const auto& metadata = context_.client_metadata();
-  const bool asked = !metadata.empty() && metadata.find("x-request-id") != metadata.end();
+  const bool asked = metadata.contains("x-request-id");
   std::optional<TraceParent> trace;
   if (log_.on()) trace = TraceParentOf(context_);
   const bool logged = log_.on() && log_.Samples(trace);

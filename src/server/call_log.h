@@ -48,8 +48,7 @@ class CallLog {
   const std::uint64_t instance_;
   const std::uint64_t seed_;
 
-  // Every call that is looked at writes to it.
-  alignas(64) std::atomic<std::uint64_t> count_{0};
+  std::atomic<std::uint64_t> count_{0};
 };
 
 // A call, from its first moment to its answer: it gives the call's id back where the

@@ -1,6 +1,8 @@
 // What the service's handlers cost over the store in memory, without gRPC: a call,
 // and a batch of a hundred, by the decision.
 
+#include <fcntl.h>
+
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -38,15 +40,25 @@ std::shared_ptr<const LimitSet> Limits(std::int64_t count) {
   return std::make_shared<const LimitSet>(std::move(limits), HashBy::kUser);
 }
 
-// The service with all that it needs, and so many limits a request.
+std::optional<Share> ShareOf(std::int64_t millionths) {
+  if (millionths == 0) return std::nullopt;
+  return Share{static_cast<std::uint32_t>(millionths)};
+}
+
+// The service with all that it needs, and so many limits a request. Of its calls a
+// share has a line in a log that nobody keeps.
 struct Served {
-  explicit Served(std::int64_t limits) : limiter(Limits(limits), store) {}
+  explicit Served(std::int64_t limits, std::int64_t logged_millionths = 0)
+      : limiter(Limits(limits), store),
+        log(ShareOf(logged_millionths),
+            std::make_shared<Logger>(spdlog::level::info, LogFormat::kJson,
+                                     open("/dev/null", O_WRONLY | O_CLOEXEC))) {}
 
   SteadyClock clock;
   MemoryTokenBucket store{1'000'000, clock};
   Limiter limiter;
   Metrics metrics{1'000, "bench"};
-  CallLog log{std::nullopt, MakeLogger(spdlog::level::info, LogFormat::kText)};
+  CallLog log;
   RateLimiterService service{limiter, metrics, log, 400, false};
 };
 
@@ -68,6 +80,19 @@ void Handles(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations());
 }
 BENCHMARK(Handles)->Threads(1)->Threads(2);
+
+// By the share of calls, in millionths, that the access log has.
+void HandlesAndLogs(benchmark::State& state) {
+  Served served(1, state.range(0));
+  const limiter::AllowRequestRequest request = RequestOf(1);
+  for (auto _ : state) {
+    grpc::ServerContext context;
+    limiter::AllowRequestResponse response;
+    benchmark::DoNotOptimize(served.service.AllowRequest(&context, &request, &response));
+  }
+  state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(HandlesAndLogs)->Arg(0)->Arg(10'000)->Arg(1'000'000);
 
 // By the number of limits a request. Of all bytes of a call, in and out.
 void HandlesAHundred(benchmark::State& state) {

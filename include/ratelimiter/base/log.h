@@ -119,13 +119,14 @@ class Logger final : public spdlog::logger {
   // Lines of a kind that were dropped, ever.
   std::uint64_t dropped(LogKind kind) const;
 
- private:
-  struct Output;
-  Logger(spdlog::level::level_enum level, LogFormat format, std::shared_ptr<Output> output);
-
+ protected:
   void sink_it_(const spdlog::details::log_msg& record) override;
   // Waits until all is written, for a second at most.
   void flush_() override;
+
+ private:
+  struct Output;
+  Logger(spdlog::level::level_enum level, LogFormat format, std::shared_ptr<Output> output);
 
   void Put(std::chrono::system_clock::time_point time, LogKind kind,
            spdlog::level::level_enum level, std::string_view message, const LogFields& fields);
