@@ -122,8 +122,8 @@ std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings,
                                             const std::shared_ptr<spdlog::logger>& logger) {
   if (settings.store == StoreKind::kMemory) {
     auto memory = std::make_unique<MemoryTokenBucket>(settings.memory_max_buckets, clock);
-    metrics.PublishMemoryStore([&store = *memory] { return store.buckets(); },
-                               [&store = *memory] { return store.rejected(); });
+    metrics.Publish(Metric::kMemoryBuckets, [&store = *memory] { return store.buckets(); });
+    metrics.Publish(Metric::kMemoryRejected, [&store = *memory] { return store.rejected(); });
     return memory;
   }
   RedisServer server = ServerOf(settings);
@@ -142,8 +142,11 @@ std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings,
               },
           .on_evicting = [logger](const std::string& message) { logger->warn("{}", message); }},
       metrics, clock);
-  metrics.PublishBreakers([&store = *redis] { return store.open_breakers(); },
-                          [&store = *redis] { return store.breaker_openings(); });
+  metrics.PublishRedis();
+  metrics.Publish(Metric::kRedisWaitingCalls, [&store = *redis] { return store.waiting_calls(); });
+  metrics.Publish(Metric::kRedisMayEvict, [&store = *redis] { return store.may_evict() ? 1 : 0; });
+  metrics.Publish(Metric::kBreakerOpen, [&store = *redis] { return store.open_breakers(); });
+  metrics.Publish(Metric::kBreakerOpened, [&store = *redis] { return store.breaker_openings(); });
   return redis;
 }
 
@@ -181,12 +184,15 @@ std::unique_ptr<LimitsReloader> MakeReloader(const Settings& settings, LimitsFil
         limiter.SetLimits(limits);
       },
       std::move(logger));
-  metrics.PublishReloads([&reloader = *reloader] {
+  metrics.Publish(Metric::kConfigReloads, [&reloader = *reloader](std::size_t result) {
     const ReloadState state = reloader.state();
-    return Reloads{.succeeded = state.succeeded,
-                   .failed = state.failed,
-                   .last_succeeded = state.errors.empty(),
-                   .loaded_at = state.loaded_at};
+    return static_cast<double>(result == 0 ? state.succeeded : state.failed);
+  });
+  metrics.Publish(Metric::kConfigLastReload,
+                  [&reloader = *reloader] { return reloader.state().errors.empty() ? 1 : 0; });
+  metrics.Publish(Metric::kConfigLoaded, [&reloader = *reloader] {
+    const auto loaded_at = reloader.state().loaded_at.time_since_epoch();
+    return std::chrono::duration<double>(loaded_at).count();
   });
   return reloader;
 }
@@ -272,7 +278,8 @@ int Run(const Settings& settings) {
   const bool quiet = settings.log_level == spdlog::level::off;
   std::jthread impatience;  // Before all whose end takes time.
   const SteadyClock clock;
-  Metrics metrics(settings.metrics_max_users, RATELIMITER_VERSION);
+  Metrics metrics(settings.metrics_max_users, RATELIMITER_VERSION,
+                  {.label = settings.metrics_user_label, .top = settings.metrics_top_users});
   const std::unique_ptr<TokenBucketStore> store = MakeStore(settings, *tls, clock, metrics, logger);
   DegradationReport report(metrics, logger);
   Fallback fallback(

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 namespace ratelimiter {
 
@@ -38,6 +39,7 @@ ssize_t HttpConnection::read(char* data, std::size_t size) {
 }
 
 ssize_t HttpConnection::write(const char* data, std::size_t size) {
+  if (!std::exchange(answering_, true)) end_ = std::chrono::steady_clock::now() + time_;
   std::span<const char> rest(data, size);
   while (!rest.empty()) {
     if (!Await(POLLOUT)) return -1;

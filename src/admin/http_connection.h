@@ -16,14 +16,16 @@ namespace ratelimiter {
 // pours them could fill the memory.
 class HttpConnection final : public httplib::Stream {
  public:
-  // In it all is read and written, and the store asked.
-  static constexpr std::chrono::seconds kTime{5};
+  // In it all is read; and again, from the answer's first byte on, all is written:
+  // however long the store took, its answer is not lost.
+  static constexpr std::chrono::milliseconds kTime{5'000};
   // Room for the headers and for a body that is too long but still read, so that
   // its sender hears about it.
   static constexpr std::size_t kMaxInput = std::size_t{1024} * 1024;
 
   // Takes the socket, and closes it at last.
-  explicit HttpConnection(int socket) : socket_(socket) {}
+  explicit HttpConnection(int socket, std::chrono::milliseconds time = kTime)
+      : socket_(socket), time_(time) {}
   ~HttpConnection() override;
   HttpConnection(const HttpConnection&) = delete;
   HttpConnection& operator=(const HttpConnection&) = delete;
@@ -47,7 +49,9 @@ class HttpConnection final : public httplib::Stream {
   bool Await(short events) const;
 
   const int socket_;
-  const std::chrono::steady_clock::time_point end_ = std::chrono::steady_clock::now() + kTime;
+  const std::chrono::milliseconds time_;
+  std::chrono::steady_clock::time_point end_ = std::chrono::steady_clock::now() + time_;
+  bool answering_ = false;
   std::size_t input_left_ = kMaxInput;
   // httplib reads headers byte by byte.
   std::array<char, 4096> buffer_{};

@@ -83,6 +83,9 @@ constexpr std::array<Choice<spdlog::level::level_enum>, 5> kLogLevels = {
      {"error", spdlog::level::err},
      {"off", spdlog::level::off}}};
 
+constexpr std::array<Choice<UserLabel>, 3> kUserLabels = {
+    {{"plain", UserLabel::kPlain}, {"hash", UserLabel::kHash}, {"off", UserLabel::kOff}}};
+
 constexpr std::array<Choice<bool>, 2> kSwitch = {{{"on", true}, {"off", false}}};
 
 constexpr std::uint64_t kMaxPort = std::numeric_limits<std::uint16_t>::max();
@@ -161,6 +164,18 @@ constexpr Setting kSettings[] = {
             "users with metric series of their own; 0 counts all users as __other__",
             [](const std::string& value, Settings& settings) {
               return ReadNumber(value, 0, 1'000'000, settings.metrics_max_users);
+            }},
+    Setting{"METRICS_TOP_USERS", "20", "0 to 1000",
+            "users who have a gauge because they sent most lately, by requests allowed and by "
+            "requests denied; 0 is none",
+            [](const std::string& value, Settings& settings) {
+              return ReadNumber(value, 0, 1'000, settings.metrics_top_users);
+            }},
+    Setting{"METRICS_USER_LABEL", "plain", "plain, hash, off",
+            "how metrics call a user: by the id, by the first 16 digits of its SHA-256, or all "
+            "users __all__",
+            [](const std::string& value, Settings& settings) {
+              return ReadChoice(value, kUserLabels, settings.metrics_user_label);
             }},
     Setting{"STORE", "redis", "redis, memory",
             "where buckets are kept; memory is this process alone, not shared",

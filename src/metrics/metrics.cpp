@@ -1,105 +1,22 @@
 #include "ratelimiter/metrics/metrics.h"
 
 #include <exception>
+#include <map>
 #include <utility>
 
 #include <fmt/format.h>
 #include <prometheus/client_metric.h>
-#include <prometheus/counter.h>
-#include <prometheus/gauge.h>
 #include <prometheus/metric_family.h>
 
+#include "process.h"
 #include "ratelimiter/base/listen.h"
 
 namespace ratelimiter {
 namespace {
 
-const prometheus::Histogram::BucketBoundaries kLatencyBuckets = {
-    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1};
-
-// A single value without labels, read when it is scraped.
-class ReadAtScrape final : public prometheus::Collectable {
- public:
-  ReadAtScrape(std::string name, std::string help, prometheus::MetricType type,
-               std::function<double()> read)
-      : name_(std::move(name)), help_(std::move(help)), type_(type), read_(std::move(read)) {}
-
-  std::vector<prometheus::MetricFamily> Collect() const override {
-    prometheus::ClientMetric metric;
-    metric.gauge.value = read_();
-    metric.counter.value = metric.gauge.value;
-    return {{name_, help_, type_, {metric}}};
-  }
-
- private:
-  const std::string name_;
-  const std::string help_;
-  const prometheus::MetricType type_;
-  const std::function<double()> read_;
-};
-
-class ReloadsAtScrape final : public prometheus::Collectable {
- public:
-  explicit ReloadsAtScrape(std::function<Reloads()> read) : read_(std::move(read)) {}
-
-  std::vector<prometheus::MetricFamily> Collect() const override {
-    const Reloads reloads = read_();
-    const std::chrono::duration<double> loaded_at = reloads.loaded_at.time_since_epoch();
-    return {{"rate_limiter_config_reloads_total",
-             "Reloads of the limits file (LIMITS_FILE), by result (success, failure)",
-             prometheus::MetricType::Counter,
-             {Count("success", reloads.succeeded), Count("failure", reloads.failed)}},
-            {"rate_limiter_config_last_reload_successful",
-             "1, or 0 while the limits file is not what is in force",
-             prometheus::MetricType::Gauge,
-             {Value(reloads.last_succeeded ? 1 : 0)}},
-            {"rate_limiter_config_loaded_timestamp_seconds",
-             "When the limits in force were read",
-             prometheus::MetricType::Gauge,
-             {Value(loaded_at.count())}}};
-  }
-
- private:
-  static prometheus::ClientMetric Count(const char* result, std::uint64_t count) {
-    prometheus::ClientMetric metric;
-    metric.label = {{"result", result}};
-    metric.counter.value = static_cast<double>(count);
-    return metric;
-  }
-  static prometheus::ClientMetric Value(double value) {
-    prometheus::ClientMetric metric;
-    metric.gauge.value = value;
-    return metric;
-  }
-
-  const std::function<Reloads()> read_;
-};
-
-prometheus::Counter& BuildShed(prometheus::Registry& registry) {
-  return prometheus::BuildCounter()
-      .Name("rate_limiter_shed_total")
-      .Help("Calls refused at once because MAX_IN_FLIGHT others were worked on")
-      .Register(registry)
-      .Add({});
-}
-
-std::array<prometheus::Counter*, 4> BuildDegraded(prometheus::Registry& registry) {
-  auto& family =
-      prometheus::BuildCounter()
-          .Name("rate_limiter_degraded_total")
-          .Help("Calls that the store failed, by what decided them (error, open, closed, local)")
-          .Register(registry);
-  return {&family.Add({{"mode", "error"}}), &family.Add({{"mode", "open"}}),
-          &family.Add({{"mode", "closed"}}), &family.Add({{"mode", "local"}})};
-}
-
-prometheus::Histogram& BuildRedisLatency(prometheus::Registry& registry) {
-  return prometheus::BuildHistogram()
-      .Name("redis_latency_seconds")
-      .Help("Round trips to Redis, from writing the command to its reply or failure")
-      .Register(registry)
-      .Add({}, kLatencyBuckets);
-}
+// For those who are shown, and for those who might be: the more counters, the less any
+// count is too high.
+constexpr std::size_t kHeavyCounters = 4'096;
 
 // A connection that sends nothing holds one of civetweb's threads: so many may at
 // once, for so long, before a scrape waits.
@@ -115,65 +32,102 @@ std::string ListenAddress(const std::string& bind, std::uint16_t port) {
 
 }  // namespace
 
-Metrics::Metrics(std::size_t max_users, const std::string& version)
-    : registry_(std::make_shared<prometheus::Registry>()),
-      requests_(std::make_shared<RequestCounter>(max_users)),
+// Metrics that are read when they are scraped.
+class Metrics::Families final : public prometheus::Collectable {
+ public:
+  using Read = std::function<std::vector<prometheus::ClientMetric>()>;
+
+  void Add(Metric metric, Read read) { reads_.emplace(metric, std::move(read)); }
+
+  std::vector<prometheus::MetricFamily> Collect() const override {
+    std::vector<prometheus::MetricFamily> families;
+    for (const auto& [metric, read] : reads_) {
+      families.push_back(FamilyOf(metric));
+      families.back().metric = read();
+    }
+    return families;
+  }
+
+ private:
+  std::map<Metric, Read> reads_;
+};
+
+Metrics::Metrics(std::size_t max_users, const std::string& version, const UserMetrics& users)
+    : families_(std::make_shared<Families>()),
+      requests_(std::make_shared<RequestCounter>(max_users, users.label)),
       decisions_(std::make_shared<LimitCounter>()),
-      shed_(BuildShed(*registry_)),
-      degraded_(BuildDegraded(*registry_)),
-      redis_latency_(BuildRedisLatency(*registry_)),
-      collectables_{registry_, requests_, decisions_} {
-  prometheus::BuildGauge()
-      .Name("rate_limiter_build_info")
-      .Help("Always 1; the label tells the version")
-      .Register(*registry_)
-      .Add({{"version", version}})
-      .Set(1);
-  collectables_.push_back(std::make_shared<ReadAtScrape>(
-      "rate_limiter_tracked_users", "Users that have series of their own (METRICS_MAX_USERS)",
-      prometheus::MetricType::Gauge,
-      [requests = requests_] { return static_cast<double>(requests->tracked()); }));
+      calls_(std::make_shared<CallMetrics>()),
+      top_users_(users.top),
+      heavy_allowed_(kHeavyCounters, users.label),
+      heavy_denied_(kHeavyCounters, users.label),
+      collectables_{families_, requests_, decisions_, calls_} {
+  families_->Add(Metric::kBuildInfo,
+                 [version] { return std::vector{SampleOf(Metric::kBuildInfo, {version}, 1)}; });
+  if (top_users_ > 0) {
+    families_->Add(Metric::kHeavyUserRequests, [this] { return HeavySamples(); });
+  }
+  families_->Add(Metric::kRedisLatency, [this] { return std::vector{redis_.latency().Sample()}; });
+  Publish(Metric::kTrackedUsers, [this] { return requests_->tracked(); });
+  Publish(Metric::kUntrackedRequests, [this] { return requests_->untracked(); });
+  Publish(Metric::kShed, [this] { return shed_.load(std::memory_order_relaxed); });
+  Publish(Metric::kDegraded, [this](std::size_t mode) {
+    return static_cast<double>(degraded_[mode].load(std::memory_order_relaxed));
+  });
+  Publish(Metric::kReady, [this] { return ready_.load(std::memory_order_relaxed) ? 1 : 0; });
+  PublishProcess();
 }
 
-void Metrics::ObserveRedisLatency(std::chrono::steady_clock::duration latency) {
-  redis_latency_.Observe(std::chrono::duration<double>(latency).count());
+Metrics::~Metrics() = default;
+
+void Metrics::Publish(Metric metric, std::function<double()> read) {
+  families_->Add(metric, [metric, read = std::move(read)] {
+    return std::vector{SampleOf(metric, {}, read())};
+  });
 }
 
-void Metrics::PublishMemoryStore(std::function<std::size_t()> buckets,
-                                 std::function<std::uint64_t()> rejected) {
-  collectables_.push_back(std::make_shared<ReadAtScrape>(
-      "rate_limiter_memory_buckets", "Buckets held in memory (MEMORY_MAX_BUCKETS)",
-      prometheus::MetricType::Gauge,
-      [read = std::move(buckets)] { return static_cast<double>(read()); }));
-  collectables_.push_back(std::make_shared<ReadAtScrape>(
-      "rate_limiter_memory_rejected_total",
-      "Requests answered with an error because all buckets in memory were in use",
-      prometheus::MetricType::Counter,
-      [read = std::move(rejected)] { return static_cast<double>(read()); }));
+void Metrics::Publish(Metric metric, std::function<double(std::size_t value)> read) {
+  families_->Add(metric, [metric, read = std::move(read)] {
+    std::vector<prometheus::ClientMetric> samples;
+    for (const std::string_view value : DefinitionOf(metric).labels[0].values) {
+      samples.push_back(SampleOf(metric, {value}, read(samples.size())));
+    }
+    return samples;
+  });
 }
 
-void Metrics::PublishBreakers(std::function<std::size_t()> open,
-                              std::function<std::uint64_t()> openings) {
-  collectables_.push_back(std::make_shared<ReadAtScrape>(
-      "rate_limiter_breaker_open",
-      "Redis servers that are not asked now, for they fail; in a Cluster each master counts",
-      prometheus::MetricType::Gauge,
-      [read = std::move(open)] { return static_cast<double>(read()); }));
-  collectables_.push_back(std::make_shared<ReadAtScrape>(
-      "rate_limiter_breaker_opened_total", "How often Redis was given up because it failed",
-      prometheus::MetricType::Counter,
-      [read = std::move(openings)] { return static_cast<double>(read()); }));
+void Metrics::PublishRedis() {
+  families_->Add(Metric::kRedisWait, [this] { return std::vector{redis_.wait().Sample()}; });
+  families_->Add(Metric::kRedisRoundTripCalls,
+                 [this] { return std::vector{redis_.round_trip_calls().Sample()}; });
+  Publish(Metric::kRedisErrors,
+          [this](std::size_t kind) { return static_cast<double>(redis_.errors(kind)); });
+  Publish(Metric::kRedisConnectionsOpened, [this] { return redis_.connections_opened(); });
+  Publish(Metric::kRedisConnections, [this] { return redis_.connections(); });
+  Publish(Metric::kDenyCacheHits, [this] { return redis_.deny_cache_hits(); });
 }
 
-void Metrics::PublishInFlight(std::function<std::size_t()> calls) {
-  collectables_.push_back(std::make_shared<ReadAtScrape>(
-      "rate_limiter_in_flight_calls", "Calls worked on now (MAX_IN_FLIGHT)",
-      prometheus::MetricType::Gauge,
-      [read = std::move(calls)] { return static_cast<double>(read()); }));
+void Metrics::PublishProcess() {
+  Publish(Metric::kProcessCpu, [] { return ReadProcess().cpu_seconds; });
+  Publish(Metric::kProcessResidentMemory, [] { return ReadProcess().resident_bytes; });
+  Publish(Metric::kProcessVirtualMemory, [] { return ReadProcess().virtual_bytes; });
+  Publish(Metric::kProcessThreads, [] { return ReadProcess().threads; });
+  Publish(Metric::kProcessStart, [] { return ReadProcess().started_seconds; });
+  Publish(Metric::kProcessOpenFds, OpenFds);
+  Publish(Metric::kProcessMaxFds, MaxFds);
 }
 
-void Metrics::PublishReloads(std::function<Reloads()> read) {
-  collectables_.push_back(std::make_shared<ReloadsAtScrape>(std::move(read)));
+std::vector<prometheus::ClientMetric> Metrics::HeavySamples() const {
+  std::vector<prometheus::ClientMetric> samples;
+  const auto append = [&](const HeavyHitters& users, std::string_view status) {
+    for (const HeavyUser& heavy : users.Top(top_users_)) {
+      samples.push_back(SampleOf(Metric::kHeavyUserRequests, {heavy.user, status},
+                                 static_cast<double>(heavy.count)));
+    }
+  };
+  const auto statuses = DefinitionOf(Metric::kHeavyUserRequests).labels[1].values;
+  append(heavy_allowed_, statuses[0]);
+  append(heavy_denied_, statuses[1]);
+  return samples;
 }
 
 absl::StatusOr<MetricsExposer> MetricsExposer::Start(const std::string& bind, std::uint16_t port,

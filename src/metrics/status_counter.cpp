@@ -7,18 +7,10 @@
 #include <prometheus/client_metric.h>
 #include <prometheus/metric_family.h>
 
-#include "ratelimiter/base/text.h"
-
 namespace ratelimiter {
-namespace {
 
-constexpr std::string_view kOther = "__other__";
-constexpr std::size_t kMaxLabelBytes = 128;
-
-}  // namespace
-
-StatusCounter::StatusCounter(Options options)
-    : options_(std::move(options)), cells_(std::bit_ceil(2 * options_.max_labels + 2)) {}
+StatusCounter::StatusCounter(const Options& options)
+    : options_(options), cells_(std::bit_ceil(2 * options_.max_labels + 2)) {}
 
 StatusCounter::Series& StatusCounter::SeriesOf(std::string_view label) {
   // Looked at before the table, which is never written again from then on.
@@ -42,9 +34,9 @@ StatusCounter::Series& StatusCounter::FindOrAdd(std::string_view label) {
   if (Series* series = Find(label); series != nullptr) return *series;
   if (labels_.size() >= options_.max_labels) return other_;
 
-  std::string shown = Printable(label, kMaxLabelBytes);
+  std::string shown = LabelOf(label, options_.shown_as);
   Series* series = &other_;
-  if (shown != kOther) {
+  if (shown != options_.other) {
     const auto [entry, is_new] = series_by_shown_.try_emplace(std::move(shown), nullptr);
     if (is_new) entry->second = &series_.emplace_back();
     series = entry->second;
@@ -59,24 +51,27 @@ StatusCounter::Series& StatusCounter::FindOrAdd(std::string_view label) {
   return *series;
 }
 
-std::vector<prometheus::MetricFamily> StatusCounter::Collect() const {
-  prometheus::MetricFamily family;
-  family.name = options_.name;
-  family.help = options_.help;
-  family.type = prometheus::MetricType::Counter;
+std::uint64_t StatusCounter::untracked() const {
+  std::uint64_t count = 0;
+  for (const auto& requests : other_.by_status) {
+    count += requests.load(std::memory_order_relaxed);
+  }
+  return count;
+}
 
+std::vector<prometheus::MetricFamily> StatusCounter::Collect() const {
+  prometheus::MetricFamily family = FamilyOf(options_.metric);
+  const auto statuses = DefinitionOf(options_.metric).labels[1].values;
   const auto append = [&](std::string_view label, const Series& series) {
-    for (std::size_t i = 0; i < options_.statuses.size(); ++i) {
-      prometheus::ClientMetric metric;
-      metric.label = {{options_.label_name, std::string(label)}, {"status", options_.statuses[i]}};
-      metric.counter.value =
-          static_cast<double>(series.by_status[i].load(std::memory_order_relaxed));
-      family.metric.push_back(std::move(metric));
+    for (std::size_t i = 0; i < statuses.size(); ++i) {
+      const std::uint64_t count = series.by_status[i].load(std::memory_order_relaxed);
+      family.metric.push_back(
+          SampleOf(options_.metric, {label, statuses[i]}, static_cast<double>(count)));
     }
   };
   const std::lock_guard lock(mutex_);
   for (const auto& [label, series] : series_by_shown_) append(label, *series);
-  append(kOther, other_);
+  append(options_.other, other_);
   return {std::move(family)};
 }
 

@@ -229,6 +229,17 @@ std::uint64_t Cluster::breaker_openings() const {
   return openings;
 }
 
+std::size_t Cluster::waiting_calls() const {
+  std::size_t waiting = 0;
+  for (const NodePtr& node : table_.Get()->nodes) waiting += node->pool.waiting_calls();
+  return waiting;
+}
+
+bool Cluster::may_evict() const {
+  return std::ranges::any_of(table_.Get()->nodes,
+                             [](const NodePtr& node) { return node->pool.may_evict(); });
+}
+
 auto Cluster::Known(Deadline deadline) -> absl::StatusOr<std::shared_ptr<const Table>> {
   std::shared_ptr<const Table> table = table_.Get();
   if (!table->nodes.empty()) return table;

@@ -58,6 +58,8 @@ class Cluster final : public ScriptRunner {
 
   std::size_t open_breakers() const override;
   std::uint64_t breaker_openings() const override;
+  std::size_t waiting_calls() const override;
+  bool may_evict() const override;
 
  private:
   struct Node;

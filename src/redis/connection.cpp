@@ -300,6 +300,7 @@ absl::Status Connection::Receive(RedisReply& reply, Deadline deadline) {
   while (true) {
     void* complete = nullptr;
     if (redisGetReplyFromReader(context_.get(), &complete) != REDIS_OK) {
+      garbled_ = true;
       return Broken(absl::UnavailableError(
           fmt::format("not Redis's protocol: {}", Printable(context_->errstr, kMaxMessageBytes))));
     }

@@ -38,7 +38,7 @@ ConnectionPool::ConnectionPool(const RedisOptions& options, std::string_view key
         for (auto& lane : lanes) {
           lane = std::make_unique<Lane>(
               server_, options.timeout, script, *locator_, breaker_, metrics,
-              [this](const Connection& connection) { WarnOfEviction(connection); });
+              [this](const Connection& connection) { NoteEviction(connection); });
         }
         return lanes;
       }()),
@@ -65,8 +65,16 @@ absl::Status ConnectionPool::Look(Deadline deadline, Purpose purpose) {
   return calls.calls.front().redirection.empty() ? look.status : absl::OkStatus();
 }
 
-void ConnectionPool::WarnOfEviction(const Connection& connection) {
-  if (connection.evicts_by().empty()) return;
+std::size_t ConnectionPool::waiting_calls() const {
+  std::size_t waiting = 0;
+  for (const auto& lane : lanes_) waiting += lane->waiting();
+  return waiting;
+}
+
+void ConnectionPool::NoteEviction(const Connection& connection) {
+  const bool may_evict = !connection.evicts_by().empty();
+  may_evict_.store(may_evict, std::memory_order_relaxed);
+  if (!may_evict) return;
   std::call_once(warned_, [&] {
     on_evicting_(fmt::format(
         "Redis at {} may evict buckets, which are full when they come back: its maxmemory-policy "

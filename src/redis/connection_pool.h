@@ -49,16 +49,19 @@ class ConnectionPool final : public ScriptRunner {
 
   std::size_t open_breakers() const override { return breaker_.open() ? 1 : 0; }
   std::uint64_t breaker_openings() const override { return breaker_.openings(); }
+  std::size_t waiting_calls() const override;
+  bool may_evict() const override { return may_evict_.load(std::memory_order_relaxed); }
 
  private:
   // What Check does, also as a probe.
   absl::Status Look(Deadline deadline, Purpose purpose);
-  void WarnOfEviction(const Connection& connection);
+  void NoteEviction(const Connection& connection);
 
   const std::string_view key_prefix_;
   const RedisServer server_;
   const std::function<void(const std::string& message)> on_evicting_;
   std::once_flag warned_;
+  std::atomic<bool> may_evict_ = false;
   std::atomic<std::uint32_t> check_tag_ = 0;
   Breaker breaker_;
   const std::unique_ptr<Locator> locator_;

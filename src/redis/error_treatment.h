@@ -3,6 +3,8 @@
 #include <span>
 #include <string_view>
 
+#include "ratelimiter/metrics/redis_metrics.h"
+
 namespace ratelimiter {
 
 // What is made of an error that Redis replied. docs/failures.md has the same table.
@@ -19,6 +21,8 @@ struct ErrorTreatment {
   bool redirects = false;
   // Whether the next call connects anew, to what the host name then leads to.
   bool reconnect = false;
+  // What it counts as, in redis_errors_total.
+  RedisError counted_as = RedisError::kOther;
   // What it means for whoever runs the daemon. May be empty.
   std::string_view advice;
 };

@@ -71,6 +71,7 @@ Lane::Lane(const RedisServer& server, std::chrono::milliseconds timeout, const S
 void Lane::Run(std::span<ScriptCall> calls, Deadline deadline, Purpose purpose) {
   const auto now = std::chrono::steady_clock::now();
   Errand errand = {.calls = calls,
+                   .came = now,
                    .deadline = deadline,
                    .send_by = std::min(deadline, now + timeout_),
                    .purpose = purpose};
@@ -90,6 +91,11 @@ void Lane::Run(std::span<ScriptCall> calls, Deadline deadline, Purpose purpose) 
   }
 }
 
+void Lane::Close::operator()(Connection* connection) const {
+  delete connection;  // NOLINT(cppcoreguidelines-owning-memory): a unique_ptr's.
+  metrics->CountClosed();
+}
+
 void Lane::Lead(Errand& own) {
   TurnQueue<Errand>::Turn turn(queue_);
   // It opened while this caller waited.
@@ -100,6 +106,7 @@ void Lane::Lead(Errand& own) {
       return Fail(own, DeadlinePassed());
     }
     const absl::Status error = Unavailable(connected);
+    metrics_.redis().CountError(RedisError::kConnect);
     breaker_.Failed(std::string(error.message()));
     // Those who wait would find the same, unless it was this caller's time that
     // ended.
@@ -133,7 +140,8 @@ absl::Status Lane::Connect(Deadline deadline) {
     locator_.Refresh();  // The name may point elsewhere by now.
     return opened.status();
   }
-  connection_ = std::make_unique<Connection>(*std::move(opened));
+  connection_.reset(std::make_unique<Connection>(*std::move(opened)).release());
+  metrics_.redis().CountOpened();
   epoch_ = location->epoch;
   on_connected_(*connection_);
   return absl::OkStatus();
@@ -151,9 +159,13 @@ void Lane::Gather(const Errand& own, TurnQueue<Errand>::Turn& turn) {
       }
     }
     observed_ = observed_ || errand.purpose == Purpose::kCall;
+    waited_since_ = std::min(waited_since_, errand.came);
+    calls_ += errand.calls.size();
   };
   pipeline_.Clear();
   observed_ = false;
+  waited_since_ = own.came;
+  calls_ = 0;
   add(own);
   const auto now = std::chrono::steady_clock::now();
   // No call is to wait for a probe.
@@ -179,8 +191,15 @@ absl::Status Lane::Exchange() {
   absl::Status status = connection_->Send(pipeline_.text(), deadline);
   if (status.ok()) status = ReceiveAll(deadline, again);
   if (status.ok() && again) status = Repeat(deadline);
-  if (observed_) metrics_.ObserveRedisLatency(std::chrono::steady_clock::now() - sending);
-  if (!status.ok()) status = Unavailable(status);
+  if (observed_) {
+    metrics_.redis().Observe({.latency = std::chrono::steady_clock::now() - sending,
+                              .waited = sending - waited_since_,
+                              .calls = calls_});
+  }
+  if (!status.ok()) {
+    metrics_.redis().CountError(KindOf(status));
+    status = Unavailable(status);
+  }
   const absl::Status& failed = status.ok() ? refused_ : status;
   if (failed.ok()) {
     breaker_.Succeeded();
@@ -188,6 +207,13 @@ absl::Status Lane::Exchange() {
     breaker_.Failed(std::string(failed.message()));
   }
   return status;
+}
+
+RedisError Lane::KindOf(const absl::Status& error) const {
+  if (absl::IsDeadlineExceeded(error)) return RedisError::kTimeout;
+  // INTERNAL is of a reply that the script does not give.
+  const bool answered = absl::IsInternal(error) || connection_->garbled();
+  return answered ? RedisError::kProtocol : RedisError::kConnection;
 }
 
 absl::Status Lane::Receive(const Pipeline::Command& command, Deadline deadline) {
@@ -226,6 +252,7 @@ absl::Status Lane::Take(const Pipeline::Command& command) {
     command.first->redirection = reply_.text();
     return absl::OkStatus();
   }
+  metrics_.redis().CountError(treatment.counted_as);
   // It may be the wrong server by now (a demoted master): the next turn looks anew.
   if (treatment.reconnect) connection_->MarkBroken();
   if (!treatment.of_the_command) refused_ = command.first->transaction->status;

@@ -45,16 +45,28 @@ class Lane {
   // Pipeline::kMaxBuckets / 2 buckets.
   void Run(std::span<ScriptCall> calls, Deadline deadline, Purpose purpose);
 
+  // How many callers wait for a turn now.
+  std::size_t waiting() const { return queue_.waiting(); }
+
  private:
+  // Closes a connection, and counts it.
+  struct Close {
+    RedisMetrics* metrics;
+    void operator()(Connection* connection) const;
+  };
+
   // What one caller has to ask.
   struct Errand {
     std::span<ScriptCall> calls;
+    std::chrono::steady_clock::time_point came;
     Deadline deadline;
     Deadline send_by;
     Purpose purpose = Purpose::kCall;
   };
 
   void Lead(Errand& own);
+  // What it means that the round trip ended with `error`.
+  RedisError KindOf(const absl::Status& error) const;
   // Gives all who wait in this turn, and its leader, the error.
   static void FailAll(const Errand& own, TurnQueue<Errand>::Turn& turn, const absl::Status& error);
   // Has the connection ready for use.
@@ -95,10 +107,13 @@ class Lane {
   const std::function<void(const Connection&)> on_connected_;
 
   // Of the one who leads.
-  std::unique_ptr<Connection> connection_;
+  std::unique_ptr<Connection, Close> connection_{nullptr, Close{&metrics_.redis()}};
   std::uint64_t epoch_ = 0;  // Of where the connection leads to.
   Pipeline pipeline_;
+  // Whether the metrics are told of this round trip, and what: of those who wait since when.
   bool observed_ = false;
+  std::chrono::steady_clock::time_point waited_since_;
+  std::size_t calls_ = 0;
   bool script_missing_ = false;
   absl::Status refused_;  // What Redis answered that fails all.
   RedisReply reply_;

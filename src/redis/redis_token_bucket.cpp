@@ -46,6 +46,7 @@ RedisTokenBucket::RedisTokenBucket(RedisOptions options, Metrics& metrics, const
       key_prefix_(fmt::format("{}:{}:", options_.key_prefix, kLayoutVersion)),
       script_(std::move(script)),
       clock_(clock),
+      metrics_(metrics),
       denied_(std::make_unique<DenyCache>(options_.deny_cache_size, options_.deny_cache_max_age)),
       runner_([&]() -> std::unique_ptr<ScriptRunner> {
         if (!options_.server.cluster.empty()) {
@@ -71,7 +72,11 @@ void RedisTokenBucket::DecideTogether(std::span<Transaction> transactions, Deadl
   ScriptCalls calls;
   for (Transaction& transaction : transactions) {
     ScriptCall call = ScriptCall::Of(transaction);
-    if (!Refuse(call, calls.calls, asked)) calls.calls.push_back(std::move(call));
+    if (Refuse(call, calls.calls, asked)) {
+      metrics_.redis().CountDenyCacheHit();
+    } else {
+      calls.calls.push_back(std::move(call));
+    }
   }
   if (calls.calls.empty()) return;
   calls.Write(key_prefix_);
@@ -131,6 +136,10 @@ absl::Status RedisTokenBucket::Check(Deadline deadline) { return runner_->Check(
 std::size_t RedisTokenBucket::open_breakers() const { return runner_->open_breakers(); }
 
 std::uint64_t RedisTokenBucket::breaker_openings() const { return runner_->breaker_openings(); }
+
+std::size_t RedisTokenBucket::waiting_calls() const { return runner_->waiting_calls(); }
+
+bool RedisTokenBucket::may_evict() const { return runner_->may_evict(); }
 
 std::string RedisTokenBucket::Key(std::string_view limit, std::string_view subject) const {
   return fmt::format("{}{}:{}", key_prefix_, limit, subject);

@@ -39,6 +39,11 @@ class ScriptRunner {
   // How many breakers are open now, and how often one has opened.
   virtual std::size_t open_breakers() const = 0;
   virtual std::uint64_t breaker_openings() const = 0;
+
+  // How many callers wait for a turn on a connection now.
+  virtual std::size_t waiting_calls() const = 0;
+  // Whether a server that is connected to may evict buckets.
+  virtual bool may_evict() const = 0;
 };
 
 }  // namespace ratelimiter

@@ -57,6 +57,9 @@ class TurnQueue {
   // caller waits to be taken, and then, however long it takes, for the turn's end.
   Entry Enter(Work& work, Deadline give_up);
 
+  // How many wait now.
+  std::size_t waiting() const { return waiting_.load(std::memory_order_relaxed); }
+
   // One caller's lead, until it is destroyed.
   class Turn {
    public:

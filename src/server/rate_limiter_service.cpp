@@ -34,6 +34,27 @@ LimitStatus StatusOf(const LimitState& state) {
 grpc::Status RateLimiterService::AllowRequest(grpc::ServerContext* context,
                                               const limiter::AllowRequestRequest* message,
                                               limiter::AllowRequestResponse* response) {
+  ObservedCall call(metrics_.calls(), CallMethod::kAllowRequest);
+  return call.EndWith(Allow(context, message, response));
+}
+
+grpc::Status RateLimiterService::GetUsage(grpc::ServerContext* context,
+                                          const limiter::GetUsageRequest* message,
+                                          limiter::GetUsageResponse* response) {
+  ObservedCall call(metrics_.calls(), CallMethod::kGetUsage);
+  return call.EndWith(Look(context, message, response));
+}
+
+grpc::Status RateLimiterService::AllowRequests(grpc::ServerContext* context,
+                                               const limiter::AllowRequestsRequest* message,
+                                               limiter::AllowRequestsResponse* response) {
+  ObservedCall call(metrics_.calls(), CallMethod::kAllowRequests);
+  return call.EndWith(AllowAll(context, message, response));
+}
+
+grpc::Status RateLimiterService::Allow(grpc::ServerContext* context,
+                                       const limiter::AllowRequestRequest* message,
+                                       limiter::AllowRequestResponse* response) {
   const LoadShedder::Place place = shedder_.Enter();
   if (!place) {
     CountError(message->user_id());
@@ -58,9 +79,9 @@ grpc::Status RateLimiterService::AllowRequest(grpc::ServerContext* context,
   return grpc::Status::OK;
 }
 
-grpc::Status RateLimiterService::GetUsage(grpc::ServerContext* context,
-                                          const limiter::GetUsageRequest* message,
-                                          limiter::GetUsageResponse* response) {
+grpc::Status RateLimiterService::Look(grpc::ServerContext* context,
+                                      const limiter::GetUsageRequest* message,
+                                      limiter::GetUsageResponse* response) {
   const LoadShedder::Place place = shedder_.Enter();
   if (!place) return Shed();
   Attributes attributes;
@@ -75,9 +96,9 @@ grpc::Status RateLimiterService::GetUsage(grpc::ServerContext* context,
   return grpc::Status::OK;
 }
 
-grpc::Status RateLimiterService::AllowRequests(grpc::ServerContext* context,
-                                               const limiter::AllowRequestsRequest* message,
-                                               limiter::AllowRequestsResponse* response) {
+grpc::Status RateLimiterService::AllowAll(grpc::ServerContext* context,
+                                          const limiter::AllowRequestsRequest* message,
+                                          limiter::AllowRequestsResponse* response) {
   const LoadShedder::Place place = shedder_.Enter();
   const int size = message->requests_size();
   const bool acceptable = size >= 1 && size <= kMaxRequests;
@@ -137,19 +158,25 @@ void RateLimiterService::CountError(std::string_view user_id) {
   if (user_id.empty() || user_id.size() > kMaxUserIdBytes) {
     metrics_.requests().CountOther(RequestStatus::kError);
   } else {
-    metrics_.requests().Count(user_id, RequestStatus::kError);
+    metrics_.CountRequest(user_id, RequestStatus::kError);
+  }
+}
+
+void RateLimiterService::CountError(const Request& request, const absl::Status& error) {
+  CountError(request.user_id);
+  if (absl::IsInvalidArgument(error)) return;
+  const auto limits = limiter_.limits();
+  for (const MatchedLimit& match : limits->Match(request)) {
+    metrics_.decisions().Count(match.limit->name, LimitStatus::kError);
   }
 }
 
 void RateLimiterService::Count(const Request& request, const absl::StatusOr<Answer>& answer) {
-  if (!answer.ok()) {
-    CountError(request.user_id);
-    return;
-  }
+  if (!answer.ok()) return CountError(request, answer.status());
   // A look and a dry run are not counted; what went wrong is.
   if (!request.charges()) return;
-  metrics_.requests().Count(request.user_id,
-                            answer->allowed ? RequestStatus::kAllowed : RequestStatus::kDenied);
+  metrics_.CountRequest(request.user_id,
+                        answer->allowed ? RequestStatus::kAllowed : RequestStatus::kDenied);
   // Beside a limit of capacity 0 that refuses, others decide nothing.
   const LimitState* const deciding = answer->deciding_state();
   const bool blocked = !answer->allowed && deciding != nullptr && deciding->quota.capacity == 0;

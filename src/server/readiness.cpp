@@ -12,20 +12,17 @@ namespace {
 // Far above what a store that is well takes, on a busy machine too.
 constexpr std::chrono::seconds kFirstAnswer{1};
 
-void SetServing(grpc::HealthCheckServiceInterface& health, bool serving) {
-  health.SetServingStatus("", serving);
-  health.SetServingStatus(limiter::RateLimiter::service_full_name(), serving);
-}
-
 }  // namespace
 
 Readiness::Readiness(TokenBucketStore& store, grpc::HealthCheckServiceInterface& health,
-                     std::shared_ptr<spdlog::logger> logger, bool serves_without_store)
+                     Metrics& metrics, std::shared_ptr<spdlog::logger> logger,
+                     bool serves_without_store)
     : store_(store),
       health_(health),
+      metrics_(metrics),
       logger_(std::move(logger)),
       serves_without_store_(serves_without_store) {
-  SetServing(health_, false);
+  SetServing(false);
   thread_ = std::thread([this] { Run(); });
   std::unique_lock lock(mutex_);
   slow_ = !changed_.wait_for(lock, kFirstAnswer, [this] { return answered_; });
@@ -47,7 +44,14 @@ void Readiness::StopServing() {
   stopped_ = true;
   now_ = {.serving = false, .reason = "it is about to end"};
   health_.Shutdown();
+  metrics_.SetReady(false);
   changed_.notify_all();
+}
+
+void Readiness::SetServing(bool serving) {
+  health_.SetServingStatus("", serving);
+  health_.SetServingStatus(limiter::RateLimiter::service_full_name(), serving);
+  metrics_.SetReady(serving);
 }
 
 void Readiness::Ask() {
@@ -63,7 +67,7 @@ void Readiness::Ask() {
   if (!status.ok()) now_.reason = std::string(status.message());
   if (ready_) now_.reason.clear();
   if (!first && ready_ == was_ready) return;
-  SetServing(health_, now_.serving);
+  SetServing(now_.serving);
   if (!ready_) {
     logger_->warn("{}: {}", now_.serving ? "degraded" : "not ready", now_.reason);
   } else if (!first || slow_) {  // Else the start line is enough.

@@ -9,6 +9,7 @@
 #include <spdlog/logger.h>
 
 #include "ratelimiter/limiter/token_bucket_store.h"
+#include "ratelimiter/metrics/metrics.h"
 #include "ratelimiter/server/server.h"
 #include "readiness_filter.h"
 
@@ -16,9 +17,9 @@ namespace ratelimiter {
 
 // Keeps gRPC health (of "" and of limiter.RateLimiter) at what the store can do:
 // asks it every second, and more often while in doubt, on a thread of its own,
-// has ReadinessFilter judge its answers, and logs each change. Until the store has
-// answered for the first time, health says NOT_SERVING. A daemon that serves without
-// its store (FAIL_MODE) is SERVING whatever the store answers.
+// has ReadinessFilter judge its answers, and logs each change, which the metrics show. Until the
+// store has answered for the first time, health says NOT_SERVING. A daemon that serves without its
+// store (FAIL_MODE) is SERVING whatever the store answers.
 //
 // What it is given must outlive it.
 class Readiness {
@@ -26,7 +27,7 @@ class Readiness {
   // Returns when the store has answered for the first time, or is slow to: health
   // is then right from the start of a daemon whose store is well, and a store that
   // is not holds up neither the start nor the end.
-  Readiness(TokenBucketStore& store, grpc::HealthCheckServiceInterface& health,
+  Readiness(TokenBucketStore& store, grpc::HealthCheckServiceInterface& health, Metrics& metrics,
             std::shared_ptr<spdlog::logger> logger, bool serves_without_store = false);
   ~Readiness();
   Readiness(const Readiness&) = delete;
@@ -39,11 +40,13 @@ class Readiness {
   void StopServing();
 
  private:
+  void SetServing(bool serving);
   void Ask();
   void Run();
 
   TokenBucketStore& store_;
   grpc::HealthCheckServiceInterface& health_;
+  Metrics& metrics_;
   const std::shared_ptr<spdlog::logger> logger_;
   const bool serves_without_store_;
 

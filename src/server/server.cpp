@@ -50,12 +50,12 @@ class GrpcServer final : public Server {
  public:
   GrpcServer(const Settings& settings, Limiter& limiter, Metrics& metrics)
       : service_(limiter, metrics, settings.max_in_flight, settings.ratelimit_headers) {
-    metrics.PublishInFlight([this] { return service_.in_flight(); });
+    metrics.Publish(Metric::kInFlight, [this] { return service_.in_flight(); });
   }
 
   ~GrpcServer() override { Shutdown(std::chrono::milliseconds(0)); }
 
-  absl::Status Listen(const Settings& settings, TokenBucketStore& store,
+  absl::Status Listen(const Settings& settings, TokenBucketStore& store, Metrics& metrics,
                       std::shared_ptr<spdlog::logger> logger) {
     const auto failure = [&](const std::string& why) {
       return absl::UnavailableError(fmt::format("cannot listen on {} port {} for gRPC: {}",
@@ -89,8 +89,8 @@ class GrpcServer final : public Server {
     // A new one each time, for it has an age as others do.
     reflection_.Attach([this] { return server_->InProcessChannel({}); });
     readiness_ =
-        std::make_unique<Readiness>(store, *server_->GetHealthCheckService(), std::move(logger),
-                                    settings.fail_mode != FailMode::kError);
+        std::make_unique<Readiness>(store, *server_->GetHealthCheckService(), metrics,
+                                    std::move(logger), settings.fail_mode != FailMode::kError);
     return absl::OkStatus();
   }
 
@@ -128,7 +128,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Settings& settings, 
   // of all locks under every lock that gRPC takes: 5 to 10 % of a call's time.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   auto server = std::make_unique<GrpcServer>(settings, limiter, metrics);
-  if (absl::Status status = server->Listen(settings, store, std::move(logger)); !status.ok()) {
+  if (absl::Status status = server->Listen(settings, store, metrics, std::move(logger));
+      !status.ok()) {
     return status;
   }
   return server;

@@ -27,6 +27,10 @@ def found(pattern: str, text: str) -> str:
     return match[1] if match else "unknown"
 
 
+def describe_processor() -> str:
+    return found(r"^model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+
+
 def describe_machine() -> str:
     cpu = pathlib.Path("/proc/cpuinfo").read_text()
     memory = found(r"^MemTotal:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text())
@@ -34,8 +38,7 @@ def describe_machine() -> str:
     grpc = harness.output_of("pkg-config", "--modversion", "grpc++").strip()
     redis = found(r"v=(\S+)", harness.output_of("redis-server", "--version"))
     kind = "A virtual machine" if "hypervisor" in cpu else "A machine"
-    name = found(r"^model name\s*: (.*)", cpu)
-    return (f"{kind}: {name}, {len(os.sched_getaffinity(0))} cores, {int(memory) / 2**20:.0f} GiB; "
+    return (f"{kind}: {describe_processor()}, {len(os.sched_getaffinity(0))} cores, {int(memory) / 2**20:.0f} GiB; "
             f"Linux {platform.release()}, {system}, gRPC {grpc}, Redis {redis}. The load generators, "
             "the servers and Redis share it.")
 
@@ -64,18 +67,18 @@ def main():
     plan = Plan(arguments.rounds, arguments.calls, arguments.seconds)
     published = plan.rounds >= PUBLISHED_ROUNDS
     results = json.loads(RESULTS.read_text()) if published and RESULTS.exists() else {}
-    machine = describe_machine()
+    processor, machine = describe_processor(), describe_machine()
     measured = []
     for part in arguments.parts or PARTS:
-        result = {"rounds": plan.rounds, "date": str(datetime.date.today()), "machine": machine,
-                  "groups": PARTS[part](plan)}
+        result = {"rounds": plan.rounds, "date": str(datetime.date.today()),
+                  "processor": processor, "machine": machine, "groups": PARTS[part](plan)}
         results[part] = result
         measured.append(part)
         print(f"\n## {part}\n", *report.table(part, result), sep="\n", flush=True)
         if published:  # Part by part: what a later one ends with loses none.
             RESULTS.write_text(json.dumps(results))
             report.publish(results, measured)
-    print("\n## must reach\n", *report.must_reach(results), sep="\n")
+    print("\n## must reach\n", *report.must_reach(results, processor), sep="\n")
 
 
 if __name__ == "__main__":

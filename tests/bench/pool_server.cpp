@@ -69,7 +69,7 @@ class BlockingPoolStore final : public TokenBucketStore {
       status = RoundTrip(**lease, load_script_, send_by, reply);
       if (status.ok()) status = RoundTrip(**lease, command, send_by, reply);
     }
-    metrics_.ObserveRedisLatency(std::chrono::steady_clock::now() - sending);
+    metrics_.redis().Observe({.latency = std::chrono::steady_clock::now() - sending, .calls = 1});
     return status.ok() ? status : Unavailable(status);
   }
 

@@ -3,8 +3,8 @@
 A page keeps what its author wrote; only what stands between `<!-- bench: NAME -->`
 and `<!-- /bench -->` is replaced.
 
-Results are {part: {"rounds", "date", "machine", "groups"}}, where groups are what
-parts.py gives. A ratio is formed turn by turn, of numbers that were measured one after
+Results are {part: {"rounds", "date", "processor", "machine", "groups"}}, where groups are
+what parts.py gives. A ratio is formed turn by turn, of numbers that were measured one after
 the other, and shown as the median of the turns with the least and the most.
 """
 
@@ -113,7 +113,8 @@ def table(part: str, result: dict) -> list:
     turns = {1: "One turn"}.get(result["rounds"], f"Medians of {result['rounds']} turns (least–most)")
     if part == "memory":
         turns = "One fill"
-    return [*TABLES[part].lines(result["groups"]), "", f"{turns}, {result['date']}."]
+    return [*TABLES[part].lines(result["groups"]), "",
+            f"{turns}, {result['date']}, {result['processor']}."]
 
 
 # --- What must be reached ---
@@ -136,15 +137,16 @@ class Bound:
         group = result["groups"][self.group]
         return values(group[self.variant], self.key, group[self.base] if self.base else None)
 
-    def cells(self, results: dict) -> list:
-        limit = f"{self.holds} {self.bound:g}"
+    def limit(self) -> str:
+        return f"{self.holds} {self.bound:g}"
+
+    def measured(self, results: dict) -> str:
         if self.part not in results:
-            return [self.what, limit, "–", "not measured"]
+            return "–"
         numbers = self.numbers(results[self.part])
         compare = {"≥": operator.ge, "≤": operator.le}[self.holds]
         reached = compare(statistics.median(numbers), self.bound)
-        return [self.what, limit, show(numbers, 2 if self.base else 1),
-                "✓" if reached else "**not reached**"]
+        return f"{'✓' if reached else '**✗**'} {show(numbers, 2 if self.base else 1)}"
 
 
 BOUNDS = [
@@ -178,14 +180,27 @@ BOUNDS = [
 ]
 
 
-def must_reach(results: dict, before: str = "") -> list:
-    """The bounds. A part without results keeps the rows that it has in `before`."""
-    kept = {line.split(" | ")[0][2:]: line for line in before.splitlines() if line.startswith("| ")}
+def must_reach(results: dict, processor: str, before: str = "") -> list:
+    """The bounds, and what was measured on each kind of processor: other ones, and parts
+    without results of this one, keep the cells that they have in `before`."""
+    lines = [line.strip("| ").split(" | ") for line in before.splitlines() if line.startswith("| ")]
+    processors = lines[0][2:] if lines else []
+    kept = {what: dict(zip(processors, cells)) for what, _, *cells in lines[1:]}
+    results = {part: result for part, result in results.items() if result["processor"] == processor}
+    processors = sorted({*processors, processor})
     rows = []
     for bound in BOUNDS:
-        now = row(bound.cells(results))
-        rows.append(now if bound.part in results else kept.get(bound.what, now))
-    return markdown(["what", "must be", "measured", ""], []) + rows
+        cells = kept.get(bound.what, {})
+        if bound.part in results:
+            cells[processor] = bound.measured(results)
+        rows.append([bound.what, bound.limit(), *(cells.get(name, "–") for name in processors)])
+    return markdown(["what", "must be", *processors], rows)
+
+
+def machines(processor: str, machine: str, before: str = "") -> list:
+    """What was measured on: `machine`, and those of other processors that `before` has."""
+    return sorted([*(line for line in before.splitlines() if line and processor not in line),
+                   f"- {machine}"])
 
 
 def summary(result: dict) -> list:
@@ -214,7 +229,8 @@ def publish(results: dict, measured: list):
     """Writes the parts that were just `measured`, and what follows from all results."""
     for part in measured:
         fill(PAGE, part, table(part, results[part]))
-    fill(PAGE, "machine", [results[measured[-1]]["machine"]])
-    fill(PAGE, "must-reach", must_reach(results, block(PAGE, "must-reach")[0]))
+    last = results[measured[-1]]
+    fill(PAGE, "machine", machines(last["processor"], last["machine"], block(PAGE, "machine")[0]))
+    fill(PAGE, "must-reach", must_reach(results, last["processor"], block(PAGE, "must-reach")[0]))
     if "calls" in measured:
         fill(README, "summary", summary(results["calls"]))

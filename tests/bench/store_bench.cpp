@@ -12,13 +12,14 @@
 
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
+#include <prometheus/text_serializer.h>
 
 #include "ratelimiter/base/clock.h"
 #include "ratelimiter/base/snapshot.h"
 #include "ratelimiter/limiter/limit_set.h"
 #include "ratelimiter/limiter/limiter.h"
 #include "ratelimiter/memory/memory_token_bucket.h"
-#include "ratelimiter/metrics/status_counter.h"
+#include "ratelimiter/metrics/metrics.h"
 #include "support/decide.h"
 
 namespace ratelimiter {
@@ -58,6 +59,51 @@ void CountsARequest(benchmark::State& state) {
   for (auto _ : state) requests.Count(user, RequestStatus::kAllowed);
 }
 BENCHMARK(CountsARequest)->Threads(1)->Threads(2);
+
+// Counts a user among the heaviest: one who is, or one of a million who come in turns.
+void CountsAHeavyUser(benchmark::State& state) {
+  static HeavyHitters users(4'096);
+  std::vector<std::string> ids;
+  for (std::int64_t i = 0; i < state.range(0); ++i) {
+    ids.push_back(ShortId(static_cast<std::size_t>(i + state.thread_index())));
+  }
+  std::size_t i = 0;
+  for (auto _ : state) users.Count(ids[i++ % ids.size()]);
+}
+BENCHMARK(CountsAHeavyUser)->Arg(1)->Arg(1'000'000)->Threads(1)->Threads(2);
+
+// All that the metrics do for one call that is allowed.
+void ObservesACall(benchmark::State& state) {
+  struct Status {
+    static int error_code() { return 0; }
+  };
+  static Metrics metrics(1'000, "bench");
+  const std::string user = ShortId(static_cast<std::size_t>(state.thread_index()));
+  for (auto _ : state) {
+    ObservedCall call(metrics.calls(), CallMethod::kAllowRequest);
+    metrics.CountRequest(user, RequestStatus::kAllowed);
+    metrics.decisions().Count("default", LimitStatus::kAllowed);
+    call.EndWith(Status{});
+  }
+}
+BENCHMARK(ObservesACall)->Threads(1)->Threads(2);
+
+// What is scraped when there are as many users as have series by default, and more.
+void Scrapes(benchmark::State& state) {
+  constexpr std::size_t kUsers = 100'000;
+  Metrics metrics(1'000, "bench");
+  metrics.PublishRedis();
+  for (std::size_t i = 0; i < kUsers; ++i) {
+    metrics.CountRequest(ShortId(i), i % 2 == 0 ? RequestStatus::kAllowed : RequestStatus::kDenied);
+  }
+  const prometheus::TextSerializer serializer;
+  for (auto _ : state) {
+    for (const auto& collectable : metrics.collectables()) {
+      benchmark::DoNotOptimize(serializer.Serialize(collectable->Collect()));
+    }
+  }
+}
+BENCHMARK(Scrapes);
 
 // Finds the limits of a request among many: by path, by prefix, by an attribute,
 // and one that applies to all.

@@ -635,8 +635,9 @@ def late_answers(redis, paths):
         try:
             with concurrent.futures.ThreadPoolExecutor(1) as pool:
                 call = pool.submit(daemon.allow, "u")
-                harness.wait_until(lambda: "cmd=evalsha" in redis.cli("CLIENT", "LIST"),
-                                   what="a call in Redis")
+                harness.wait_until(lambda: re.search(r"name=ratelimiterd .* flags=b ",
+                                                     redis.cli("CLIENT", "LIST")),
+                                   what="a call that Redis holds")
                 for path in paths:
                     yield "POST", path, ask(daemon, "POST", path, {"user_id": "u"})
                 redis.cli("CLIENT", "UNPAUSE")

@@ -1,5 +1,5 @@
 """Settings: where they come from, what is said of a bad one, what they may not tell;
-and the README's tables, compared with the program."""
+and the README's table, compared with the program."""
 
 import contextlib
 import re
@@ -18,6 +18,8 @@ BAD = {
     "METRICS_PORT": ["65536", "-1", "http"],
     "METRICS_BIND": ["everywhere", "127.0.0.1:2112"],
     "METRICS_MAX_USERS": ["1000001", "-1", "many"],
+    "METRICS_TOP_USERS": ["1001", "-1", "all"],
+    "METRICS_USER_LABEL": ["Plain", "sha256", "on"],
     "STORE": ["disk", "Redis"],
     "REDIS_URL": ["127.0.0.1:6379", "http://127.0.0.1", "redis://", "redis://h:0",
                   "redis://h:65536", "redis://h/x", "unix://h", "unix:///", "redis-sentinel://h"],
@@ -309,7 +311,7 @@ def test_no_secret_is_logged_or_published(password):
         assert SECRET not in said + daemon.log_text() + daemon.metrics()
 
 
-# --- The README's tables ---
+# --- The README's table ---
 
 
 def table(heading: str) -> list:
@@ -329,31 +331,3 @@ def test_readme_lists_the_settings():
     written = [tuple(cell.replace("`", "") for cell in row) for row in rows]
     assert written == [(name, default, accepted, meaning) for
                        name, (default, accepted, meaning) in settings_in_help().items()]
-
-
-def published(limits_file) -> set:
-    """Every metric of a daemon on Redis and of one in memory with a limits file, as
-    (name, type, labels)."""
-    limits_file.write_text("limits: [{name: a, capacity: 5, refill: 1 per 1s}]")
-    found = set()
-    with harness.redis_server() as redis:
-        for settings in ({"REDIS_URL": redis.url}, {"STORE": "memory", "LIMITS_FILE": limits_file}):
-            with harness.daemon(**settings) as daemon:
-                daemon.allow("user")
-                scrape = daemon.metrics()
-            for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", scrape, re.MULTILINE):
-                parts = ["_bucket", "_sum", "_count"] if kind in ("histogram", "summary") else []
-                labels = {label for sample in harness.samples(scrape)
-                          if sample.name in [name, *(name + part for part in parts)]
-                          for label in sample.labels}
-                found.add((name, kind, frozenset(labels - {"le", "quantile"})))
-    return found
-
-
-def test_readme_lists_the_metrics(tmp_path):
-    header, *rows = table("Metrics")
-    assert header == ["Metric", "Type", "Labels", "Meaning"]
-    written = {(name.strip("`"), kind, frozenset(re.findall(r"`(\w+)`", labels)))
-               for name, kind, labels, _ in rows}
-    assert len(written) == len(rows) and all(row[3] for row in rows)
-    assert written == published(tmp_path / "limits.yaml")

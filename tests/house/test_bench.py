@@ -17,8 +17,8 @@ def calls(redis: list, noop: list) -> dict:
     """Results of calls: of one group, with each turn's rates of the two."""
     def turns(rates):
         return [{"rate": rate} for rate in rates]
-    return {"calls": {"rounds": len(redis), "date": "2026-01-02", "machine": "A machine.",
-                      "groups": {"320": {"Redis": turns(redis), "no-op": turns(noop)}}}}
+    return {"calls": {"rounds": len(redis), "date": "2026-01-02", "processor": "P",
+                      "machine": "A machine: P, 2 cores.", "groups": {"320": {"Redis": turns(redis), "no-op": turns(noop)}}}}
 
 
 BOUND = report.Bound("Redis", "calls", "320", "Redis", "rate", "≥", 0.75, "no-op")
@@ -41,22 +41,34 @@ def test_every_bound_is_of_a_part():
 
 def test_a_ratio_is_formed_turn_by_turn():
     # Of the medians it would be 0.5.
-    assert BOUND.cells(calls([60, 10, 20], [60, 20, 40])) == [
-        "Redis", "≥ 0.75", "0.50 (0.50–1.00)", "**not reached**"]
+    assert BOUND.measured(calls([60, 10, 20], [60, 20, 40])) == "**✗** 0.50 (0.50–1.00)"
 
 
-@pytest.mark.parametrize("rate, told", [(75, "✓"), (74, "**not reached**")])
+@pytest.mark.parametrize("rate, told", [(75, "✓ 0.75"), (74, "**✗** 0.74")])
 def test_a_bound_is_reached_from_itself_on(rate, told):
-    assert BOUND.cells(calls([rate], [100]))[-1] == told
+    assert BOUND.measured(calls([rate], [100])) == told
 
 
 def test_what_was_not_measured_is_told_or_kept(monkeypatch):
     monkeypatch.setattr(report, "BOUNDS", [BOUND])
-    [*_, told] = report.must_reach({})
-    assert told == "| Redis | ≥ 0.75 | – | not measured |"
-    before = "\n".join(report.must_reach(calls([80], [100])))
-    assert report.must_reach({}, before)[-1] == "| Redis | ≥ 0.75 | 0.80 | ✓ |"
-    assert report.must_reach(calls([90], [100]), before)[-1] == "| Redis | ≥ 0.75 | 0.90 | ✓ |"
+    assert report.must_reach({}, "P")[-1] == "| Redis | ≥ 0.75 | – |"
+    before = "\n".join(report.must_reach(calls([80], [100]), "P"))
+    assert report.must_reach({}, "P", before)[-1] == "| Redis | ≥ 0.75 | ✓ 0.80 |"
+    assert report.must_reach(calls([90], [100]), "P", before)[-1] == "| Redis | ≥ 0.75 | ✓ 0.90 |"
+
+
+def test_other_processors_keep_what_was_measured_on_them(monkeypatch):
+    monkeypatch.setattr(report, "BOUNDS", [BOUND])
+    other = calls([70], [100])
+    other["calls"] |= {"processor": "O", "machine": "A machine: O, 4 cores."}
+    before = "\n".join(report.must_reach(calls([80], [100]), "P"))
+    titles, _, told = report.must_reach(other, "O", before)
+    assert (titles, told) == ("| what | must be | O | P |", "| Redis | ≥ 0.75 | **✗** 0.70 | ✓ 0.80 |")
+    assert report.must_reach(other, "P", before)[-1] == "| Redis | ≥ 0.75 | ✓ 0.80 |"
+    before = "\n".join(report.machines("P", "A machine: P, 1 core."))
+    assert report.machines("P", "A machine: P, 2 cores.", before) == ["- A machine: P, 2 cores."]
+    assert report.machines("O", "A machine: O.", before) == ["- A machine: O.",
+                                                            "- A machine: P, 1 core."]
 
 
 def test_zipf_requests_come_by_users_in_proportion_to_their_rank():

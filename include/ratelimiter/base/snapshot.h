@@ -1,11 +1,12 @@
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <mutex>
 #include <utility>
+
+#include "ratelimiter/base/thread_place.h"
 
 namespace ratelimiter {
 
@@ -20,9 +21,7 @@ class Snapshot {
   explicit Snapshot(const std::shared_ptr<const T>& value) { Set(value); }
 
   std::shared_ptr<const T> Get() const {
-    static std::atomic<std::size_t> threads{0};
-    thread_local const std::size_t place = threads.fetch_add(1, std::memory_order_relaxed);
-    const Copy& copy = copies_[place % kCopies];
+    const Copy& copy = copies_[ThreadPlace() % kCopies];
     const std::lock_guard lock(copy.mutex);
     return copy.value;
   }

@@ -10,6 +10,7 @@
 #include <spdlog/common.h>
 
 #include "ratelimiter/base/log.h"
+#include "ratelimiter/base/user_label.h"
 #include "ratelimiter/config/redis_url.h"
 #include "ratelimiter/limiter/fail_mode.h"
 #include "ratelimiter/limiter/quota.h"
@@ -57,6 +58,8 @@ struct Settings {
   // Further names that a request's Host may have.
   std::vector<std::string> admin_hosts;
   std::size_t metrics_max_users = 0;
+  std::size_t metrics_top_users = 0;
+  UserLabel metrics_user_label = UserLabel::kPlain;
   std::size_t max_in_flight = 0;
   std::chrono::milliseconds max_connection_age{0};  // 0: connections end for no age.
   std::chrono::milliseconds drain_time{0};

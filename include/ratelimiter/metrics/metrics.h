@@ -1,91 +1,115 @@
 #pragma once
 
 #include <array>
-#include <chrono>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <absl/status/statusor.h>
-#include <prometheus/counter.h>
+#include <prometheus/collectable.h>
 #include <prometheus/exposer.h>
-#include <prometheus/histogram.h>
-#include <prometheus/registry.h>
 
+#include "ratelimiter/base/user_label.h"
+#include "ratelimiter/metrics/call_metrics.h"
+#include "ratelimiter/metrics/heavy_hitters.h"
+#include "ratelimiter/metrics/metric_table.h"
+#include "ratelimiter/metrics/redis_metrics.h"
 #include "ratelimiter/metrics/status_counter.h"
 
 namespace ratelimiter {
 
-// How reloads of the limits file went.
-struct Reloads {
-  std::uint64_t succeeded = 0;
-  std::uint64_t failed = 0;
-  bool last_succeeded = true;
-  // When the limits in force were read.
-  std::chrono::system_clock::time_point loaded_at{};
-};
-
 // What decided a call in place of a store that failed, by FAIL_MODE's names.
 enum class DegradedMode : std::uint8_t { kError, kOpen, kClosed, kLocal };
 
-// Every metric of the daemon, by name. README.md has the table.
+// How users are shown.
+struct UserMetrics {
+  UserLabel label = UserLabel::kPlain;
+  // How many of the heaviest, by requests allowed and by requests denied, have gauges.
+  std::size_t top = 20;
+};
+
+// Every metric of the daemon; metric_table.cpp has their names, docs/metrics.md tells more.
 //
-// Thread-safe. The handles are resolved once, here, never on a request's way.
+// Thread-safe, but for Publish. What calls count takes no lock that all share, and
+// allocates nothing.
 class Metrics {
  public:
   // `max_users`: see StatusCounter. `version`: for rate_limiter_build_info.
-  Metrics(std::size_t max_users, const std::string& version);
+  Metrics(std::size_t max_users, const std::string& version, const UserMetrics& users = {});
+  ~Metrics();
+  Metrics(const Metrics&) = delete;
+  Metrics& operator=(const Metrics&) = delete;
+
+  // A request, by its user.
+  void CountRequest(std::string_view user, RequestStatus status) {
+    requests_->Count(user, status);
+    if (status != RequestStatus::kError) heavy_users(status).Count(user);
+  }
 
   RequestCounter& requests() { return *requests_; }
   LimitCounter& decisions() { return *decisions_; }
+  CallMetrics& calls() { return *calls_; }
+  RedisMetrics& redis() { return redis_; }
+  // Who sends most of what is allowed, or denied.
+  HeavyHitters& heavy_users(RequestStatus status) {
+    return status == RequestStatus::kAllowed ? heavy_allowed_ : heavy_denied_;
+  }
 
   // A call that was refused at once, for too many others were in flight.
-  void CountShed() { shed_.Increment(); }
+  void CountShed() { shed_.fetch_add(1, std::memory_order_relaxed); }
 
   // A call that the store failed.
-  void CountDegraded(DegradedMode mode) { degraded_[static_cast<std::size_t>(mode)]->Increment(); }
+  void CountDegraded(DegradedMode mode) {
+    degraded_[static_cast<std::size_t>(mode)].fetch_add(1, std::memory_order_relaxed);
+  }
 
-  // One round trip to Redis, successful or not.
-  void ObserveRedisLatency(std::chrono::steady_clock::duration latency);
+  // What gRPC health says from now on.
+  void SetReady(bool ready) { ready_.store(ready, std::memory_order_relaxed); }
 
-  // Publishes the in-memory store's figures, read at each scrape. The functions
-  // must be callable for as long as anything scrapes.
-  void PublishMemoryStore(std::function<std::size_t()> buckets,
-                          std::function<std::uint64_t()> rejected);
+  // Publishes a counter or a gauge without labels: `read` is called at each scrape. To be
+  // called before the first, and `read` must be callable for as long as anything scrapes.
+  void Publish(Metric metric, std::function<double()> read);
+  // The same of one whose only label has fixed values: `read` is given the place of each.
+  void Publish(Metric metric, std::function<double(std::size_t value)> read);
+  // What redis() counts, all but the latency, which is published always.
+  void PublishRedis();
 
-  // The same for the breakers of the Redis store: how many are open, and how often one
-  // has opened.
-  void PublishBreakers(std::function<std::size_t()> open, std::function<std::uint64_t()> openings);
-
-  // The same for the calls that the server works on.
-  void PublishInFlight(std::function<std::size_t()> calls);
-
-  // The same for the limits file.
-  void PublishReloads(std::function<Reloads()> read);
-
-  // What an exposer serves.
+  // What an exposer serves. It must not outlive this.
   const std::vector<std::shared_ptr<prometheus::Collectable>>& collectables() const {
     return collectables_;
   }
 
  private:
-  const std::shared_ptr<prometheus::Registry> registry_;
+  class Families;
+
+  void PublishProcess();
+  std::vector<prometheus::ClientMetric> HeavySamples() const;
+
+  const std::shared_ptr<Families> families_;
   const std::shared_ptr<RequestCounter> requests_;
   const std::shared_ptr<LimitCounter> decisions_;
-  prometheus::Counter& shed_;
-  const std::array<prometheus::Counter*, 4> degraded_;  // By DegradedMode.
-  prometheus::Histogram& redis_latency_;
-  std::vector<std::shared_ptr<prometheus::Collectable>> collectables_;
+  const std::shared_ptr<CallMetrics> calls_;
+  const std::size_t top_users_;
+  HeavyHitters heavy_allowed_;
+  HeavyHitters heavy_denied_;
+  RedisMetrics redis_;
+  std::atomic<std::uint64_t> shed_{0};
+  std::array<std::atomic<std::uint64_t>, 4> degraded_{};  // By DegradedMode.
+  std::atomic<bool> ready_{false};
+  const std::vector<std::shared_ptr<prometheus::Collectable>> collectables_;
 };
 
 // Serves /metrics over HTTP from its own threads until it is destroyed.
 class MetricsExposer {
  public:
   // `bind`: an IPv4 or IPv6 address; "::" is all interfaces, IPv4 and IPv6.
-  // `port`: 0 picks a free one. UNAVAILABLE if it cannot listen there.
+  // `port`: 0 picks a free one. `metrics` must outlive it. UNAVAILABLE if it cannot
+  // listen there.
   static absl::StatusOr<MetricsExposer> Start(const std::string& bind, std::uint16_t port,
                                               const Metrics& metrics);
 

@@ -13,6 +13,9 @@
 #include <absl/container/flat_hash_map.h>
 #include <prometheus/collectable.h>
 
+#include "ratelimiter/base/user_label.h"
+#include "ratelimiter/metrics/metric_table.h"
+
 namespace ratelimiter {
 
 // Counts by a label, such as the user, and a status, with a bounded number of
@@ -21,32 +24,33 @@ namespace ratelimiter {
 // The first labels, up to the bound, keep a series for each status for the life
 // of the process; all others share the label "__other__". So the sum over the
 // series is the exact total, and no series ever falls or goes away. What is shown
-// is the label made harmless: control characters become U+FFFD and at most 128
-// bytes are shown; labels that look alike then share a series.
+// is the label as LabelOf has it, harmless; labels that look alike then share a series.
 //
 // Thread-safe. Counting for a label already seen takes no lock and allocates
 // nothing.
 class StatusCounter : public prometheus::Collectable {
  public:
-  static constexpr std::size_t kMaxStatuses = 3;
+  static constexpr std::size_t kMaxStatuses = 4;
+  static constexpr std::string_view kOther = "__other__";
 
   struct Options {
-    std::string name;
-    std::string help;
-    std::string label_name;
-    std::array<const char*, kMaxStatuses> statuses{};
+    // Has two labels: what is counted by, and the status.
+    Metric metric{};
     // Labels with series of their own at most.
     std::size_t max_labels = 0;
+    UserLabel shown_as = UserLabel::kPlain;
+    // What all others share.
+    std::string_view other = kOther;
   };
 
-  explicit StatusCounter(Options options);
+  explicit StatusCounter(const Options& options);
 
   template <typename Status>
   void Count(std::string_view label, Status status) {
     SeriesOf(label).Add(static_cast<std::size_t>(status));
   }
 
-  // Counts under "__other__".
+  // Counts where all others do.
   template <typename Status>
   void CountOther(Status status) {
     other_.Add(static_cast<std::size_t>(status));
@@ -57,6 +61,8 @@ class StatusCounter : public prometheus::Collectable {
 
   // Labels that have series of their own, at most max_labels.
   std::size_t tracked() const { return tracked_.load(std::memory_order_relaxed); }
+  // What was counted where all others are.
+  std::uint64_t untracked() const;
 
   // A label's series appear together, at 0.
   std::vector<prometheus::MetricFamily> Collect() const override;
@@ -98,15 +104,15 @@ enum class RequestStatus : std::uint8_t { kAllowed, kDenied, kError };
 // rate_limiter_requests_total: requests by user and RequestStatus.
 class RequestCounter final : public StatusCounter {
  public:
-  explicit RequestCounter(std::size_t max_users)
-      : StatusCounter({.name = "rate_limiter_requests_total",
-                       .help = "Requests decided, by user and status (allowed, denied, error)",
-                       .label_name = "user",
-                       .statuses = {"allowed", "denied", "error"},
-                       .max_labels = max_users}) {}
+  explicit RequestCounter(std::size_t max_users, UserLabel label = UserLabel::kPlain)
+      : StatusCounter({.metric = Metric::kRequests,
+                       .max_labels = label == UserLabel::kOff ? 0 : max_users,
+                       .shown_as = label,
+                       .other = label == UserLabel::kOff ? kAllUsers : kOther}) {}
 };
 
-enum class LimitStatus : std::uint8_t { kAllowed, kDenied, kShadowDenied };
+// kError: a request that it applies to, and that nobody decided.
+enum class LimitStatus : std::uint8_t { kAllowed, kDenied, kShadowDenied, kError };
 
 // rate_limiter_decisions_total: what each limit said of the requests subject to
 // it, by limit and LimitStatus.
@@ -115,12 +121,7 @@ class LimitCounter final : public StatusCounter {
   static constexpr std::size_t kMaxLimits = 1'000;
 
   explicit LimitCounter(std::size_t max_limits = kMaxLimits)
-      : StatusCounter({.name = "rate_limiter_decisions_total",
-                       .help = "What each limit said of the requests that it applies to, by limit "
-                               "and status (allowed, denied, shadow_denied)",
-                       .label_name = "limit",
-                       .statuses = {"allowed", "denied", "shadow_denied"},
-                       .max_labels = max_limits}) {}
+      : StatusCounter({.metric = Metric::kDecisions, .max_labels = max_limits}) {}
 };
 
 }  // namespace ratelimiter

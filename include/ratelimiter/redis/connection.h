@@ -90,6 +90,9 @@ class Connection {
   bool broken() const { return broken_; }
   void MarkBroken() { broken_ = true; }
 
+  // Whether it broke because what came was not Redis's protocol.
+  bool garbled() const { return garbled_; }
+
   // Whether the server is a node of a Redis Cluster.
   bool of_cluster() const { return of_cluster_; }
 
@@ -125,6 +128,7 @@ class Connection {
   std::unique_ptr<redisContext, ContextDeleter> context_;
   std::optional<TlsSession> tls_;  // Over the context's socket.
   bool broken_ = false;
+  bool garbled_ = false;
   bool of_cluster_ = false;
   std::string evicts_by_;
 };

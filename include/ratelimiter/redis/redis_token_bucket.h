@@ -70,6 +70,10 @@ class RedisTokenBucket final : public TokenBucketStore {
   // several in a Cluster alone, and how often that began.
   std::size_t open_breakers() const;
   std::uint64_t breaker_openings() const;
+  // How many callers wait for a turn on a connection now.
+  std::size_t waiting_calls() const;
+  // Whether Redis, as far as it is connected to, may evict buckets.
+  bool may_evict() const;
 
   // The key of a bucket: <prefix>:<layout version>:<limit>:<subject>.
   std::string Key(std::string_view limit, std::string_view subject) const;
@@ -90,6 +94,7 @@ class RedisTokenBucket final : public TokenBucketStore {
   const Script script_;
   const Clock& clock_;
   // Self-synchronised.
+  Metrics& metrics_;
   const std::unique_ptr<DenyCache> denied_;
   const std::unique_ptr<ScriptRunner> runner_;
 };

@@ -37,11 +37,21 @@ class RateLimiterService final : public limiter::RateLimiter::Service {
                              limiter::AllowRequestsResponse* response) override;
 
  private:
+  // The methods, which those above observe for the metrics.
+  grpc::Status Allow(grpc::ServerContext* context, const limiter::AllowRequestRequest* message,
+                     limiter::AllowRequestResponse* response);
+  grpc::Status Look(grpc::ServerContext* context, const limiter::GetUsageRequest* message,
+                    limiter::GetUsageResponse* response);
+  grpc::Status AllowAll(grpc::ServerContext* context, const limiter::AllowRequestsRequest* message,
+                        limiter::AllowRequestsResponse* response);
+
   // Counts and answers a call that found no place.
   grpc::Status Shed();
   // Counts a request that ended in an error. One whose user could have no bucket
   // is counted as nobody's.
   void CountError(std::string_view user_id);
+  // The same of one that the limiter had; by the limits as well where nobody decided it.
+  void CountError(const Request& request, const absl::Status& error);
   // Counts what came of a request, by its user and by the limits.
   void Count(const Request& request, const absl::StatusOr<Answer>& answer);
 

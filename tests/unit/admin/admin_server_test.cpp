@@ -295,9 +295,7 @@ TEST_F(AdminServerTest, TheStoresErrorsHaveTheirStatuses) {
     FailingStore store(error);
     Limiter limiter(TwoLimits(), store);
     AdminBackend backend = Backend();
-    Start({.limiter = limiter,
-           .readiness = backend.readiness,
-           .key = backend.key});
+    Start({.limiter = limiter, .readiness = backend.readiness, .key = backend.key});
     for (const char* path : {"/api/v1/reset", "/api/v1/refund"}) {
       ExpectError(Post(path, R"({"user_id":"ann"})"), status, code, "why");
     }

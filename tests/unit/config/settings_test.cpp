@@ -83,6 +83,23 @@ const std::vector<Setting>& AllSettings() {
        "1000000",
        [](const Settings& settings) { return std::to_string(settings.metrics_max_users); },
        {"1000001", "-1", "many"}},
+      {"METRICS_TOP_USERS",
+       "--metrics-top-users",
+       "20",
+       "0",
+       "1000",
+       [](const Settings& settings) { return std::to_string(settings.metrics_top_users); },
+       {"1001", "-1", "all"}},
+      {"METRICS_USER_LABEL",
+       "--metrics-user-label",
+       "plain",
+       "hash",
+       "off",
+       [](const Settings& settings) -> std::string {
+         if (settings.metrics_user_label == UserLabel::kHash) return "hash";
+         return settings.metrics_user_label == UserLabel::kOff ? "off" : "plain";
+       },
+       {"Plain", "sha256", "on"}},
       {"STORE",
        "--store",
        "redis",

@@ -205,8 +205,9 @@ TEST_F(FallbackTest, WhereLocalBucketsHaveNoRoomTheStoresErrorIsTold) {
   max_buckets_ = 1;
   Limiter& limiter = With(FailMode::kLocal);
   EXPECT_TRUE(limiter.Allow({.user_id = "u"}, Deadline::max())->allowed);
-  EXPECT_THAT(limiter.Allow({.user_id = "v"}, Deadline::max()),
-              FailsWith(kUnavailable, StartsWith("gone; FAIL_MODE=local: all 1 buckets are in use")));
+  EXPECT_THAT(
+      limiter.Allow({.user_id = "v"}, Deadline::max()),
+      FailsWith(kUnavailable, StartsWith("gone; FAIL_MODE=local: all 1 buckets are in use")));
   EXPECT_THAT(recorder_.decided, ElementsAre(FailMode::kLocal, FailMode::kError));
 }
 

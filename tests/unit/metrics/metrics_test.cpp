@@ -1,11 +1,18 @@
 #include "ratelimiter/metrics/metrics.h"
 
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <fstream>
 #include <map>
-#include <set>
 #include <string>
 #include <string_view>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <prometheus/metric_family.h>
 
@@ -14,7 +21,51 @@ namespace {
 
 using namespace std::chrono_literals;
 
+using ::testing::Pair;
+using ::testing::UnorderedElementsAre;
+
 using prometheus::MetricFamily;
+
+// Every metric, its labels with the values that they can have, its type and help. What
+// dashboards and alerts rely on: a name or a label that goes away breaks them.
+constexpr std::string_view kGolden =
+    R"(rate_limiter_requests_total{user,status=allowed|denied|error} counter: Requests decided, by user and status (allowed, denied, error)
+rate_limiter_untracked_requests_total{} counter: Requests that count under no user of their own (METRICS_MAX_USERS)
+rate_limiter_tracked_users{} gauge: Users that have series of their own (METRICS_MAX_USERS)
+rate_limiter_heavy_user_requests{user,status=allowed|denied} gauge: Requests of those users who sent most lately (METRICS_TOP_USERS), about as many as in the last 10 minutes, by status (allowed, denied)
+rate_limiter_decisions_total{limit,status=allowed|denied|shadow_denied|error} counter: What each limit said of the requests that it applies to, by limit and status (allowed, denied, shadow_denied, error)
+rate_limiter_degraded_total{mode=error|open|closed|local} counter: Calls that the store failed, by what decided them (error, open, closed, local)
+rate_limiter_shed_total{} counter: Calls refused at once because MAX_IN_FLIGHT others were worked on
+rate_limiter_in_flight_calls{} gauge: Calls worked on now (MAX_IN_FLIGHT)
+rate_limiter_ready{} gauge: 1 while gRPC health says SERVING, else 0
+grpc_server_started_total{grpc_type=unary,grpc_service=limiter.RateLimiter,grpc_method=AllowRequest|GetUsage|AllowRequests} counter: Calls begun, those that are shed and those that are not valid included
+grpc_server_handled_total{grpc_type=unary,grpc_service=limiter.RateLimiter,grpc_method=AllowRequest|GetUsage|AllowRequests,grpc_code=OK|InvalidArgument|DeadlineExceeded|NotFound|ResourceExhausted|Internal|Unavailable|Unknown} counter: Calls ended, by their status code
+grpc_server_handling_seconds{grpc_type=unary,grpc_service=limiter.RateLimiter,grpc_method=AllowRequest|GetUsage|AllowRequests} histogram: How long calls took, from when a thread had them to their answer
+redis_latency_seconds{} histogram: Round trips to Redis, from writing the command to its reply or failure
+redis_errors_total{kind=timeout|connect|connection|protocol|readonly|loading|masterdown|clusterdown|noreplicas|moved|ask|tryagain|crossslot|oom|misconf|noauth|wrongpass|noperm|maxclients|busy|noscript|wrongtype|err|other} counter: Round trips to Redis that failed and errors that it answered, those of probes included, by kind
+redis_connections_opened_total{} counter: Connections to Redis opened for calls
+redis_connections{} gauge: Connections to Redis for calls that are open now (REDIS_POOL_SIZE)
+redis_waiting_calls{} gauge: Calls that wait now for a turn on a connection to Redis
+redis_wait_seconds{} histogram: How long the call that waited longest for a round trip to Redis had waited when it was sent
+redis_round_trip_calls{} histogram: Transactions that went together in a round trip to Redis
+redis_may_evict{} gauge: 1 while Redis may evict buckets, which are full when they come back, else 0
+rate_limiter_deny_cache_hits_total{} counter: Requests refused without asking Redis, for it had just refused (DENY_CACHE_MAX_AGE)
+rate_limiter_breaker_open{} gauge: Redis servers that are not asked now, for they fail; in a Cluster each master counts
+rate_limiter_breaker_opened_total{} counter: How often Redis was given up because it failed
+rate_limiter_memory_buckets{} gauge: Buckets held in memory (MEMORY_MAX_BUCKETS)
+rate_limiter_memory_rejected_total{} counter: Requests answered with an error because all buckets in memory were in use
+rate_limiter_config_reloads_total{result=success|failure} counter: Reloads of the limits file (LIMITS_FILE), by result (success, failure)
+rate_limiter_config_last_reload_successful{} gauge: 1, or 0 while the limits file is not what is in force
+rate_limiter_config_loaded_timestamp_seconds{} gauge: When the limits in force were read
+rate_limiter_build_info{version} gauge: Always 1; the label tells the version
+process_cpu_seconds_total{} counter: CPU time that the process has used, of user and system
+process_resident_memory_bytes{} gauge: Memory of the process that is in RAM
+process_virtual_memory_bytes{} gauge: Address space of the process
+process_open_fds{} gauge: File descriptors that are open
+process_max_fds{} gauge: File descriptors that may be open (ulimit -n)
+process_start_time_seconds{} gauge: When the process began
+process_threads{} gauge: Threads of the process
+)";
 
 std::string_view TypeName(prometheus::MetricType type) {
   if (type == prometheus::MetricType::Counter) return "counter";
@@ -33,63 +84,81 @@ std::map<std::string, MetricFamily> Families(const Metrics& metrics) {
   return families;
 }
 
-// Every metric as a line: name{labels} type: help.
-std::string Describe(const Metrics& metrics) {
-  std::string text;
-  for (const auto& [name, family] : Families(metrics)) {
-    std::set<std::string> labels;
-    for (const prometheus::ClientMetric& metric : family.metric) {
-      for (const auto& label : metric.label) labels.insert(label.name);
-    }
-    text += fmt::format("{}{{{}}} {}: {}\n", name, fmt::join(labels, ","), TypeName(family.type),
-                        family.help);
+// Every metric as a line: name{labels} type: help, with the values that a label can have.
+std::string Describe(const MetricDefinition& definition) {
+  std::string labels;
+  for (const MetricLabel& label : definition.labels) {
+    if (label.name.empty()) continue;
+    labels += fmt::format("{}{}{}{}", labels.empty() ? "" : ",", label.name,
+                          label.values.empty() ? "" : "=", fmt::join(label.values, "|"));
   }
-  return text;
+  return fmt::format("{}{{{}}} {}: {}\n", definition.name, labels, TypeName(definition.type),
+                     definition.help);
 }
 
 const prometheus::ClientMetric& Only(const MetricFamily& family) { return family.metric.at(0); }
 
-TEST(MetricsTest, AreTheseWithTheRedisStore) {
-  EXPECT_EQ(
-      Describe(Metrics(10, "1.2.3")),
-      "rate_limiter_build_info{version} gauge: Always 1; the label tells the version\n"
-      "rate_limiter_decisions_total{limit,status} counter: What each limit said of the requests "
-      "that it applies to, by limit and status (allowed, denied, shadow_denied)\n"
-      "rate_limiter_degraded_total{mode} counter: Calls that the store failed, by what decided "
-      "them "
-      "(error, open, closed, local)\n"
-      "rate_limiter_requests_total{status,user} counter: Requests decided, by user and status "
-      "(allowed, denied, error)\n"
-      "rate_limiter_shed_total{} counter: Calls refused at once because MAX_IN_FLIGHT others were "
-      "worked on\n"
-      "rate_limiter_tracked_users{} gauge: Users that have series of their own "
-      "(METRICS_MAX_USERS)\n"
-      "redis_latency_seconds{} histogram: Round trips to Redis, from writing the command to its "
-      "reply or failure\n");
+TEST(MetricTableTest, HasThese) {
+  std::string table;
+  for (const MetricDefinition& definition : MetricTable()) table += Describe(definition);
+  EXPECT_EQ(table, kGolden);
 }
 
-TEST(MetricsTest, AreTheseWithTheMemoryStore) {
+// Those of the table that a Metrics of which nothing was published has not.
+constexpr auto kPublishedByOthers = std::to_array<Metric>(
+    {Metric::kInFlight, Metric::kRedisErrors, Metric::kRedisConnectionsOpened,
+     Metric::kRedisConnections, Metric::kRedisWaitingCalls, Metric::kRedisWait,
+     Metric::kRedisRoundTripCalls, Metric::kRedisMayEvict, Metric::kDenyCacheHits,
+     Metric::kBreakerOpen, Metric::kBreakerOpened, Metric::kMemoryBuckets, Metric::kMemoryRejected,
+     Metric::kConfigReloads, Metric::kConfigLastReload, Metric::kConfigLoaded});
+
+// That a family has the type, the help, the labels and their values that the table gives it.
+void ExpectAsDefined(const MetricFamily& family, const MetricDefinition& definition) {
+  EXPECT_EQ(family.type, definition.type) << family.name;
+  EXPECT_EQ(family.help, definition.help) << family.name;
+  for (const prometheus::ClientMetric& metric : family.metric) {
+    std::size_t i = 0;
+    for (const prometheus::ClientMetric::Label& label : metric.label) {
+      const MetricLabel& defined = definition.labels.at(i++);
+      EXPECT_EQ(label.name, defined.name) << family.name;
+      EXPECT_TRUE(defined.values.empty() ||
+                  std::ranges::find(defined.values, label.value) != defined.values.end())
+          << family.name << ": " << label.value;
+    }
+    EXPECT_TRUE(i == definition.labels.size() || definition.labels.at(i).name.empty())
+        << family.name;
+  }
+}
+
+TEST(MetricsTest, AreThoseOfTheTableAsItHasThem) {
   Metrics metrics(10, "1.2.3");
-  metrics.PublishMemoryStore([] { return 0; }, [] { return 0; });
-  EXPECT_EQ(
-      Describe(metrics),
-      "rate_limiter_build_info{version} gauge: Always 1; the label tells the version\n"
-      "rate_limiter_decisions_total{limit,status} counter: What each limit said of the requests "
-      "that it applies to, by limit and status (allowed, denied, shadow_denied)\n"
-      "rate_limiter_degraded_total{mode} counter: Calls that the store failed, by what decided "
-      "them "
-      "(error, open, closed, local)\n"
-      "rate_limiter_memory_buckets{} gauge: Buckets held in memory (MEMORY_MAX_BUCKETS)\n"
-      "rate_limiter_memory_rejected_total{} counter: Requests answered with an error because all "
-      "buckets in memory were in use\n"
-      "rate_limiter_requests_total{status,user} counter: Requests decided, by user and status "
-      "(allowed, denied, error)\n"
-      "rate_limiter_shed_total{} counter: Calls refused at once because MAX_IN_FLIGHT others were "
-      "worked on\n"
-      "rate_limiter_tracked_users{} gauge: Users that have series of their own "
-      "(METRICS_MAX_USERS)\n"
-      "redis_latency_seconds{} histogram: Round trips to Redis, from writing the command to its "
-      "reply or failure\n");
+  metrics.CountRequest("user", RequestStatus::kAllowed);
+  metrics.CountRequest("user", RequestStatus::kDenied);
+  std::size_t published = 0;
+  for (const bool all : {false, true}) {
+    if (all) {
+      metrics.PublishRedis();
+      for (const Metric metric : kPublishedByOthers) {
+        if (Families(metrics).contains(std::string(DefinitionOf(metric).name))) continue;
+        const bool by_label = !DefinitionOf(metric).labels[0].name.empty();
+        if (by_label) {
+          metrics.Publish(metric, [](std::size_t) { return 1; });
+        } else {
+          metrics.Publish(metric, [] { return 1; });
+        }
+      }
+    }
+    const auto families = Families(metrics);
+    published = families.size();
+    for (const MetricDefinition& definition : MetricTable()) {
+      const auto family = families.find(std::string(definition.name));
+      const bool by_others =
+          std::ranges::find(kPublishedByOthers, definition.metric) != kPublishedByOthers.end();
+      EXPECT_EQ(family != families.end(), all || !by_others) << definition.name;
+      if (family != families.end()) ExpectAsDefined(family->second, definition);
+    }
+  }
+  EXPECT_EQ(published, MetricTable().size());
 }
 
 TEST(MetricsTest, TellTheVersion) {
@@ -99,11 +168,12 @@ TEST(MetricsTest, TellTheVersion) {
   EXPECT_EQ(info.gauge.value, 1);
 }
 
-TEST(MetricsTest, ReadTheMemoryStoreAtEachScrape) {
+TEST(MetricsTest, ReadWhatIsPublishedAtEachScrape) {
   Metrics metrics(10, "1.2.3");
   std::size_t buckets = 1;
   std::uint64_t rejected = 2;
-  metrics.PublishMemoryStore([&] { return buckets; }, [&] { return rejected; });
+  metrics.Publish(Metric::kMemoryBuckets, [&] { return buckets; });
+  metrics.Publish(Metric::kMemoryRejected, [&] { return rejected; });
   buckets = 3;
   rejected = 4;
   const auto families = Families(metrics);
@@ -111,33 +181,133 @@ TEST(MetricsTest, ReadTheMemoryStoreAtEachScrape) {
   EXPECT_EQ(Only(families.at("rate_limiter_memory_rejected_total")).counter.value, 4);
 }
 
-TEST(MetricsTest, ReadTheCallsInFlightAtEachScrape) {
+TEST(MetricsTest, ReadEachValueOfALabel) {
   Metrics metrics(10, "1.2.3");
-  std::size_t calls = 1;
-  metrics.PublishInFlight([&] { return calls; });
-  calls = 2;
-  EXPECT_EQ(Only(Families(metrics).at("rate_limiter_in_flight_calls")).gauge.value, 2);
-}
-
-TEST(MetricsTest, TellHowReloadsWent) {
-  Metrics metrics(10, "1.2.3");
-  Reloads reloads;
-  metrics.PublishReloads([&] { return reloads; });
-  reloads = {.succeeded = 3,
-             .failed = 1,
-             .last_succeeded = false,
-             .loaded_at = std::chrono::system_clock::time_point(1'700'000'000'500ms)};
-  const auto families = Families(metrics);
-  const MetricFamily& counts = families.at("rate_limiter_config_reloads_total");
-  EXPECT_EQ(counts.type, prometheus::MetricType::Counter);
+  metrics.Publish(Metric::kConfigReloads, [](std::size_t result) { return result == 0 ? 3 : 1; });
+  const MetricFamily counts = Families(metrics).at("rate_limiter_config_reloads_total");
   ASSERT_EQ(counts.metric.size(), 2U);
   EXPECT_EQ(counts.metric[0].label.at(0).value, "success");
   EXPECT_EQ(counts.metric[0].counter.value, 3);
   EXPECT_EQ(counts.metric[1].label.at(0).value, "failure");
   EXPECT_EQ(counts.metric[1].counter.value, 1);
-  EXPECT_EQ(Only(families.at("rate_limiter_config_last_reload_successful")).gauge.value, 0);
-  EXPECT_EQ(Only(families.at("rate_limiter_config_loaded_timestamp_seconds")).gauge.value,
-            1'700'000'000.5);
+}
+
+TEST(MetricsTest, TellWhetherTheDaemonIsReady) {
+  Metrics metrics(10, "1.2.3");
+  EXPECT_EQ(Only(Families(metrics).at("rate_limiter_ready")).gauge.value, 0);
+  metrics.SetReady(true);
+  EXPECT_EQ(Only(Families(metrics).at("rate_limiter_ready")).gauge.value, 1);
+}
+
+TEST(MetricsTest, CountWhatWasDegradedAndShed) {
+  Metrics metrics(10, "1.2.3");
+  metrics.CountShed();
+  metrics.CountDegraded(DegradedMode::kClosed);
+  const auto families = Families(metrics);
+  EXPECT_EQ(Only(families.at("rate_limiter_shed_total")).counter.value, 1);
+  const auto& degraded = families.at("rate_limiter_degraded_total").metric;
+  ASSERT_EQ(degraded.size(), 4U);
+  for (const auto& metric : degraded) {
+    EXPECT_EQ(metric.counter.value, metric.label.at(0).value == "closed" ? 1 : 0);
+  }
+}
+
+TEST(MetricsTest, ShowTheHeaviestUsersByStatus) {
+  Metrics metrics(0, "1.2.3", {.top = 1});
+  for (const char* user : {"a", "a", "b"}) metrics.CountRequest(user, RequestStatus::kAllowed);
+  for (const char* user : {"a", "b", "b"}) metrics.CountRequest(user, RequestStatus::kDenied);
+  for (int i = 0; i < 9; ++i) metrics.CountRequest("c", RequestStatus::kError);
+  const auto heavy = Families(metrics).at("rate_limiter_heavy_user_requests").metric;
+  ASSERT_EQ(heavy.size(), 2U);
+  EXPECT_EQ(heavy[0].label.at(0).value, "a");
+  EXPECT_EQ(heavy[0].label.at(1).value, "allowed");
+  EXPECT_EQ(heavy[0].gauge.value, 2);
+  EXPECT_EQ(heavy[1].label.at(0).value, "b");
+  EXPECT_EQ(heavy[1].label.at(1).value, "denied");
+  EXPECT_EQ(heavy[1].gauge.value, 2);
+}
+
+TEST(MetricsTest, WithoutTopUsersShowNone) {
+  Metrics metrics(10, "1.2.3", {.top = 0});
+  metrics.CountRequest("a", RequestStatus::kAllowed);
+  EXPECT_FALSE(Families(metrics).contains("rate_limiter_heavy_user_requests"));
+  EXPECT_EQ(metrics.heavy_users(RequestStatus::kAllowed).Top(1).size(), 1U);
+}
+
+// What is shown of users, and how many requests each.
+std::map<std::string, double> Users(const Metrics& metrics, const char* name) {
+  std::map<std::string, double> users;
+  const MetricFamily family = Families(metrics).at(name);
+  for (const auto& metric : family.metric) {
+    users[metric.label.at(0).value] += metric.counter.value + metric.gauge.value;
+  }
+  return users;
+}
+
+TEST(MetricsTest, CanCallUsersByTheirHashes) {
+  Metrics metrics(1, "1.2.3", {.label = UserLabel::kHash});
+  for (const char* user : {"a", "a", "b"}) metrics.CountRequest(user, RequestStatus::kAllowed);
+  const std::string a = LabelOf("a", UserLabel::kHash);
+  const std::string b = LabelOf("b", UserLabel::kHash);
+  EXPECT_THAT(Users(metrics, "rate_limiter_requests_total"),
+              UnorderedElementsAre(Pair(a, 2), Pair("__other__", 1)));
+  EXPECT_THAT(Users(metrics, "rate_limiter_heavy_user_requests"),
+              UnorderedElementsAre(Pair(a, 2), Pair(b, 1)));
+}
+
+TEST(MetricsTest, CanCallAllUsersTheSame) {
+  Metrics metrics(10, "1.2.3", {.label = UserLabel::kOff});
+  for (const char* user : {"a", "a", "b"}) metrics.CountRequest(user, RequestStatus::kAllowed);
+  metrics.requests().CountOther(RequestStatus::kError);
+  EXPECT_THAT(Users(metrics, "rate_limiter_requests_total"),
+              UnorderedElementsAre(Pair("__all__", 4)));
+  EXPECT_THAT(Users(metrics, "rate_limiter_heavy_user_requests"),
+              UnorderedElementsAre(Pair("__all__", 3)));
+  EXPECT_EQ(Only(Families(metrics).at("rate_limiter_tracked_users")).gauge.value, 0);
+}
+
+TEST(MetricsTest, CountWhatIsNotTracked) {
+  Metrics metrics(1, "1.2.3");
+  for (const char* user : {"a", "a", "b", "c"}) metrics.CountRequest(user, RequestStatus::kDenied);
+  metrics.requests().CountOther(RequestStatus::kError);
+  EXPECT_EQ(Only(Families(metrics).at("rate_limiter_untracked_requests_total")).counter.value, 3);
+}
+
+TEST(MetricsTest, TellWhatTheProcessUses) {
+  const Metrics metrics(10, "1.2.3");
+  const auto families = Families(metrics);
+  const auto gauge = [&](const char* name) { return Only(families.at(name)).gauge.value; };
+  const double now =
+      std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  EXPECT_GE(Only(families.at("process_cpu_seconds_total")).counter.value, 0);
+  EXPECT_GT(gauge("process_resident_memory_bytes"), 100'000);
+  EXPECT_GT(gauge("process_virtual_memory_bytes"), gauge("process_resident_memory_bytes"));
+  EXPECT_GE(gauge("process_threads"), 1);
+  EXPECT_LT(gauge("process_start_time_seconds"), now + 1);
+  EXPECT_GT(gauge("process_start_time_seconds"), now - 3'600);
+  EXPECT_GT(gauge("process_max_fds"), gauge("process_open_fds"));
+  const double before = gauge("process_open_fds");
+  const std::ifstream opened("/dev/null");
+  EXPECT_EQ(Only(Families(metrics).at("process_open_fds")).gauge.value, before + 1);
+}
+
+TEST(MetricsTest, CountTheErrorsAndConnectionsOfRedis) {
+  Metrics metrics(10, "1.2.3");
+  metrics.PublishRedis();
+  metrics.redis().CountOpened();
+  metrics.redis().CountOpened();
+  metrics.redis().CountClosed();
+  metrics.redis().CountError(RedisError::kTimeout);
+  metrics.redis().CountError(RedisError::kOther);
+  const auto families = Families(metrics);
+  EXPECT_EQ(Only(families.at("redis_connections_opened_total")).counter.value, 2);
+  EXPECT_EQ(Only(families.at("redis_connections")).gauge.value, 1);
+  const auto& errors = families.at("redis_errors_total").metric;
+  EXPECT_EQ(errors.size(), kRedisErrorNames.size());
+  for (const auto& metric : errors) {
+    const std::string& kind = metric.label.at(0).value;
+    EXPECT_EQ(metric.counter.value, kind == "timeout" || kind == "other" ? 1 : 0) << kind;
+  }
 }
 
 TEST(MetricsTest, CountTrackedUsersUpToTheBound) {
@@ -148,9 +318,9 @@ TEST(MetricsTest, CountTrackedUsersUpToTheBound) {
 
 TEST(MetricsTest, PutALatencyInItsBucket) {
   Metrics metrics(10, "1.2.3");
-  metrics.ObserveRedisLatency(50us);
-  metrics.ObserveRedisLatency(3ms);
-  metrics.ObserveRedisLatency(2s);
+  metrics.redis().Observe({.latency = 50us});
+  metrics.redis().Observe({.latency = 3ms});
+  metrics.redis().Observe({.latency = 2s});
   const auto histogram = Only(Families(metrics).at("redis_latency_seconds")).histogram;
   EXPECT_EQ(histogram.sample_count, 3U);
   EXPECT_DOUBLE_EQ(histogram.sample_sum, 2.00305);

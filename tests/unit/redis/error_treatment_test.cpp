@@ -27,10 +27,11 @@ TEST(ErrorTreatmentTest, ThePageHasTheSameTable) {
   std::vector<std::string> rows;
   for (const ErrorTreatment& treatment : ErrorTreatments()) {
     rows.push_back(fmt::format(
-        "| {} | {} | {} | {} | {} |",
+        "| {} | {} | {} | {} | {} | {} |",
         treatment.code.empty() ? "anything else" : fmt::format("`{}`", treatment.code),
         treatment.of_the_command ? "the call's" : "the store's", treatment.reconnect ? "yes" : "no",
-        treatment.redirects ? "yes" : "no", treatment.advice));
+        treatment.redirects ? "yes" : "no",
+        kRedisErrorNames[static_cast<std::size_t>(treatment.counted_as)], treatment.advice));
   }
   EXPECT_EQ(Rows(DOCS "/failures.md", "Redis's own errors"), rows);
 }

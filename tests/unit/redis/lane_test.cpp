@@ -40,8 +40,10 @@ namespace {
 using namespace std::chrono_literals;
 
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::StartsWith;
 
@@ -625,6 +627,105 @@ TEST_F(LaneTest, AServerThatRefusesIsAFailure) {
   }
   EXPECT_TRUE(breaker_.open());
   server().Run({"REPLICAOF", "NO", "ONE"});
+}
+
+TEST_F(LaneTest, CountsItsConnection) {
+  const RedisMetrics& counted = metrics_.redis();
+  auto lane = MakeLane();
+  EXPECT_EQ(counted.connections(), 0U);
+  EXPECT_THAT(Take(*lane, "user"), Leaves(4));
+  CloseAll();
+  EXPECT_THAT(Take(*lane, "user"), Leaves(3));
+  EXPECT_EQ(counted.connections(), 1U);
+  EXPECT_EQ(counted.connections_opened(), 2U);
+  lane.reset();
+  EXPECT_EQ(counted.connections(), 0U);
+  EXPECT_EQ(counted.connections_opened(), 2U);
+}
+
+TEST_F(LaneTest, TellsHowManySharedARoundTripAndHowLongTheyWaited) {
+  const auto lane = MakeWarmLane();
+  const auto before = metrics_.redis().round_trip_calls().Sample().histogram;
+  Stop();
+  const Caller leader(*lane, {"leader"}, Deadline::max());
+  const Caller a(*lane, {"a"}, Deadline::max());
+  EXPECT_EQ(lane->waiting(), 1U);
+  const auto came = std::chrono::steady_clock::now();
+  const Caller several(*lane, {"b", "c", "d"}, Deadline::max());
+  EXPECT_EQ(lane->waiting(), 2U);
+  const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - came;
+  Continue();
+  several.Ended();
+  a.Ended();
+  const auto calls = metrics_.redis().round_trip_calls().Sample().histogram;
+  EXPECT_EQ(calls.sample_count - before.sample_count, 2U);
+  EXPECT_EQ(calls.sample_sum - before.sample_sum, 5);
+  const auto waits = metrics_.redis().wait().Sample().histogram;
+  EXPECT_EQ(waits.sample_count, calls.sample_count);
+  EXPECT_GT(waits.sample_sum, waited.count());
+  EXPECT_EQ(lane->waiting(), 0U);
+}
+
+// The kinds of the errors that were counted, each as often as it was.
+std::vector<std::string_view> Errors(const RedisMetrics& metrics) {
+  std::vector<std::string_view> kinds;
+  for (std::size_t kind = 0; kind < kRedisErrorNames.size(); ++kind) {
+    kinds.insert(kinds.end(), metrics.errors(kind), kRedisErrorNames[kind]);
+  }
+  return kinds;
+}
+
+TEST_F(LaneTest, CountsErrorsThatRedisAnswersByTheirKind) {
+  const auto lane = MakeWarmLane();
+  EXPECT_THAT(Errors(metrics_.redis()), IsEmpty()) << "that the script was not there is none";
+  server().Run({"SET", "rl:1:default:{wrong}", "mine"});
+  Errand several({"wrong", "a"});
+  several.Run(*lane, Deadline::max());
+  EXPECT_THAT(Errors(metrics_.redis()), ElementsAre("wrongtype"));
+  server().Run({"REPLICAOF", "127.0.0.1", "1"});
+  EXPECT_FALSE(Take(*lane, "user").ok());
+  server().Run({"REPLICAOF", "NO", "ONE"});
+  EXPECT_THAT(Errors(metrics_.redis()), ElementsAre("readonly", "wrongtype"));
+}
+
+TEST_F(LaneTest, CountsRoundTripsThatFailByHow) {
+  const auto lane = MakeWarmLane(kShort);
+  Stop();
+  EXPECT_FALSE(Take(*lane, "user").ok());
+  Continue();
+  EXPECT_THAT(Errors(metrics_.redis()), ElementsAre("timeout"));
+  server().Kill();
+  EXPECT_FALSE(Take(*lane, "user").ok());
+  server().Start();
+  EXPECT_THAT(Errors(metrics_.redis()), ElementsAre("timeout", "connect"));
+}
+
+TEST(LaneToFakeTest, CountsWhatIsNoAnswerAndWhatBreaksOff) {
+  const std::vector<std::pair<TcpServer::Serve, std::string_view>> cases = {
+      {Answer("HTTP/1.1 400 Bad Request\r\n\r\n"), "protocol"},
+      {Answer("+OK\r\n"), "protocol"},
+      {AnswerAndClose("*4\r\n:1\r\n"), "connection"}};
+  for (const auto& [serve, kind] : cases) {
+    const FakeRedis fake(serve);
+    const RedisServer address = {.port = fake.port()};
+    const Script script = TokenBucketScript();
+    Metrics metrics(0, "test");
+    const SteadyClock clock;
+    Breaker breaker(clock, 1);
+    Resolver resolver("127.0.0.1");
+    Lane lane(address, kLong, script, resolver, breaker, metrics);
+    EXPECT_FALSE(Take(lane, "user").ok());
+    EXPECT_THAT(Errors(metrics.redis()), ElementsAre(kind));
+    EXPECT_EQ(metrics.redis().connections(), 0U);
+  }
+}
+
+TEST_F(LaneTest, ACallersOwnDeadlineIsNoErrorOfRedis) {
+  const TcpServer silent(StaySilent);
+  const RedisServer address = {.port = silent.port()};
+  Lane lane(address, kLong, script_, resolver_, breaker_, metrics_);
+  EXPECT_THAT(Take(lane, "user", 1, In(10ms)), kDeadlinePassed);
+  EXPECT_THAT(Errors(metrics_.redis()), IsEmpty());
 }
 
 TEST_F(LaneTest, WhoWaitsWhenItOpensIsAnsweredThen) {

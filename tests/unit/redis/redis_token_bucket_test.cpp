@@ -112,11 +112,15 @@ TEST_F(RedisTokenBucketTest, WarnsOnceIfBucketsMayBeEvicted) {
   };
   on_all_connections();
   EXPECT_TRUE(warnings.empty());
+  EXPECT_FALSE(store.may_evict());
   server().Run({"CONFIG", "SET", "maxmemory", "1gb"});
   server().Run({"CONFIG", "SET", "maxmemory-policy", "allkeys-lru"});
   for (int time = 0; time < 2; ++time) on_all_connections();
+  EXPECT_TRUE(store.may_evict());
   server().Run({"CONFIG", "SET", "maxmemory-policy", "noeviction"});
   server().Run({"CONFIG", "SET", "maxmemory", "0"});
+  on_all_connections();
+  EXPECT_FALSE(store.may_evict());
   EXPECT_THAT(warnings, ElementsAre(AllOf(StartsWith("Redis at 127.0.0.1:"),
                                           HasSubstr("allkeys-lru; set it to noeviction"))));
 }
@@ -496,6 +500,7 @@ TEST_F(DeniedTest, ARefusedBucketCostsNoRoundTripUntilItsWaitIsOver) {
   manual_.Advance(later.retry_after - 1us);
   EXPECT_EQ(Ask(store, {On("{user}")}).decisions[0].retry_after, 1us);
   EXPECT_EQ(Runs("evalsha"), 0);
+  EXPECT_EQ(metrics_.redis().deny_cache_hits(), 102U);
   manual_.Advance(1us);
   EXPECT_GT(Ask(store, {On("{user}")}).decisions[0].retry_after, 23h);  // As Redis has it.
   EXPECT_EQ(Runs("evalsha"), 1);

@@ -101,6 +101,20 @@ TEST(ServiceFailModeTest, ErrorIsUnavailable) {
   EXPECT_EQ(service.Allow(response).error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_EQ(service.Degraded("error"), "1");
   EXPECT_EQ(service.Requests("error"), "1");
+  EXPECT_EQ(service.Counted("rate_limiter_decisions_total{limit=\"default\",status=\"error\"}"),
+            "1");
+}
+
+TEST(ServiceFailModeTest, WhatIsNotValidIsNoLimitsError) {
+  Service service(FailMode::kError);
+  limiter::AllowRequestRequest request = Service::Request();
+  request.set_cost(3);
+  grpc::ServerContext context;
+  limiter::AllowRequestResponse response;
+  EXPECT_EQ(service.service().AllowRequest(&context, &request, &response).error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(service.Requests("error"), "1");
+  EXPECT_EQ(service.Counted("rate_limiter_decisions_total{limit=\"default\""), "none");
 }
 
 TEST(ServiceFailModeTest, OpenSaysThatItAllowsAndKnowsNoNumbers) {
