@@ -65,6 +65,8 @@ struct Settings {
   std::chrono::milliseconds drain_time{0};
   spdlog::level::level_enum log_level = spdlog::level::info;
   LogFormat log_format = LogFormat::kText;
+  // Of the calls, that have a line in the log. None: no call has.
+  std::optional<Share> access_log;
 };
 
 // Exit codes of the daemon.
