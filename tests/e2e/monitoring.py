@@ -129,7 +129,7 @@ def newcomer_script() -> str:
 
 @contextlib.contextmanager
 def newcomers_instances(directory: pathlib.Path):
-    """Runs that, on free ports, in `directory`; gives the two ports of /metrics."""
+    """Runs that, on free ports, in `directory`; gives the ports by those that it has."""
     script, ports = newcomer_script(), {}
     for word in ("6379", "50051", "50052", "2112", "2113"):
         ports[word] = str(harness.free_port())
@@ -143,7 +143,7 @@ def newcomers_instances(directory: pathlib.Path):
         group = harness.start(["setsid", "setpriv", "--pdeathsig", "TERM", "bash", "-c", text], log,
                               harness.clean_environment())
     try:
-        yield [int(ports["2112"]), int(ports["2113"])]
+        yield ports
     finally:
         os.killpg(group.pid, signal.SIGKILL)
         group.wait()

@@ -447,7 +447,7 @@ def prometheus(tmp_path_factory):
     instances = tmp_path_factory.mktemp("instances")
     with monitoring.newcomers_instances(instances) as ports:
         directory = tmp_path_factory.mktemp("prometheus")
-        with monitoring.prometheus(directory, {"ratelimiter": ports}) as api:
+        with monitoring.prometheus(directory, {"ratelimiter": [ports["2112"], ports["2113"]]}) as api:
             # The usual share comes half an hour after the first, a sixtieth of it here.
             yield api, time.monotonic() + 90
 
