@@ -119,7 +119,7 @@ RedisServer ServerOf(const Settings& settings) {
 std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings,
                                             std::shared_ptr<const TlsContext> tls,
                                             const Clock& clock, Metrics& metrics,
-                                            const std::shared_ptr<spdlog::logger>& logger) {
+                                            const std::shared_ptr<Logger>& logger) {
   if (settings.store == StoreKind::kMemory) {
     auto memory = std::make_unique<MemoryTokenBucket>(settings.memory_max_buckets, clock);
     metrics.Publish(Metric::kMemoryBuckets, [&store = *memory] { return store.buckets(); });
@@ -138,7 +138,8 @@ std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings,
           .deny_cache_size = settings.deny_cache_size,
           .on_breaker =
               [logger](bool open, const std::string& message) {
-                logger->log(open ? spdlog::level::warn : spdlog::level::info, "{}", message);
+                logger->Limited(LogKind::kBreaker, open ? spdlog::level::warn : spdlog::level::info,
+                                "{}", message);
               },
           .on_evicting = [logger](const std::string& message) { logger->warn("{}", message); }},
       metrics, clock);
@@ -175,7 +176,7 @@ void ShowInMetrics(const LimitSet& limits, Metrics& metrics) {
 // nullptr: there is no limits file.
 std::unique_ptr<LimitsReloader> MakeReloader(const Settings& settings, LimitsFile in_force,
                                              Limiter& limiter, Metrics& metrics,
-                                             std::shared_ptr<spdlog::logger> logger) {
+                                             std::shared_ptr<Logger> logger) {
   if (settings.limits_file.empty()) return nullptr;
   auto reloader = std::make_unique<LimitsReloader>(
       settings.limits_file, std::move(in_force),
@@ -277,12 +278,15 @@ int Run(const Settings& settings) {
 
   // For what a start must tell whatever LOG_LEVEL says: why it failed, and, unless
   // the log is off, what it has started and on which ports.
-  const auto start_logger = MakeLogger(spdlog::level::info, settings.log_format);
+  const auto start_logger = logger->AtLevel(spdlog::level::info);
   const bool quiet = settings.log_level == spdlog::level::off;
   std::jthread impatience;  // Before all whose end takes time.
   const SteadyClock clock;
   Metrics metrics(settings.metrics_max_users, RATELIMITER_VERSION,
                   {.label = settings.metrics_user_label, .top = settings.metrics_top_users});
+  metrics.Publish(Metric::kLogDropped, [logger](std::size_t kind) {
+    return static_cast<double>(logger->dropped(static_cast<LogKind>(kind)));
+  });
   const std::unique_ptr<TokenBucketStore> store = MakeStore(settings, *tls, clock, metrics, logger);
   DegradationReport report(metrics, logger);
   Fallback fallback(

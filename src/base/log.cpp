@@ -1,77 +1,219 @@
 #include "ratelimiter/base/log.h"
 
-#include <limits>
+#include <unistd.h>
+
+#include <algorithm>
+#include <iterator>
 #include <string>
-#include <string_view>
-#include <utility>
 
-#include <nlohmann/json.hpp>
-#include <spdlog/formatter.h>
-#include <spdlog/pattern_formatter.h>
-#include <spdlog/sinks/stdout_sinks.h>
-
+#include "line_queue.h"
 #include "ratelimiter/base/text.h"
 
 namespace ratelimiter {
 namespace {
 
-constexpr auto kNoLimit = std::numeric_limits<std::size_t>::max();
+using std::chrono::system_clock;
 
-// Writes a record's time by spdlog's own pattern, and the rest as the format
-// asks.
-class LineFormatter final : public spdlog::formatter {
- public:
-  explicit LineFormatter(LogFormat format)
-      : format_(format),
-        time_("%Y-%m-%dT%H:%M:%S.%fZ", spdlog::pattern_time_type::utc, /*eol=*/"") {}
+// By LogKind.
+constexpr std::array<LogLimit, kLogKinds> kLimits = {{
+    {},
+    {},
+    {std::chrono::seconds(1), 1},
+    {std::chrono::seconds(1), 1},
+    {std::chrono::seconds(10), 1},
+    {std::chrono::seconds(10), 1},
+    {std::chrono::seconds(10), 20},
+    {std::chrono::seconds(10), 20},
+    {std::chrono::seconds(10), 50},
+}};
 
-  void format(const spdlog::details::log_msg& record, spdlog::memory_buf_t& line) override {
-    spdlog::memory_buf_t time;
-    time_.format(record, time);
-    const auto level = spdlog::level::to_string_view(record.level);
-    const std::string message =
-        Printable(std::string_view(record.payload.data(), record.payload.size()), kNoLimit);
-    std::string text;
-    if (format_ == LogFormat::kJson) {
-      const nlohmann::ordered_json json = {{"time", std::string(time.data(), time.size())},
-                                           {"level", std::string(level.data(), level.size())},
-                                           {"message", message}};
-      text = json.dump();
-    } else {
-      text.append(time.data(), time.size()).append(" ");
-      text.append(level.data(), level.size()).append("  ").append(message);
-    }
-    text.push_back('\n');
-    line.append(text.data(), text.data() + text.size());
+void Append(std::string_view text, fmt::memory_buffer& out) {
+  out.append(text.data(), text.data() + text.size());
+}
+
+void AppendTime(system_clock::time_point time, fmt::memory_buffer& out) {
+  const auto day = std::chrono::floor<std::chrono::days>(time);
+  const std::chrono::year_month_day date(day);
+  const std::chrono::hh_mm_ss clock(std::chrono::floor<std::chrono::microseconds>(time - day));
+  fmt::format_to(std::back_inserter(out), "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
+                 static_cast<int>(date.year()), static_cast<unsigned>(date.month()),
+                 static_cast<unsigned>(date.day()), clock.hours().count(), clock.minutes().count(),
+                 clock.seconds().count(), clock.subseconds().count());
+}
+
+// Whether every format takes it as it is, without quotes.
+bool IsPlain(std::string_view text) {
+  return !text.empty() && std::ranges::all_of(text, [](char c) {
+    return c > ' ' && c < '\x7F' && c != '"' && c != '\\' && c != '=';
+  });
+}
+
+// A string of JSON, of what Printable leaves.
+void AppendQuoted(std::string_view printable, fmt::memory_buffer& out) {
+  out.push_back('"');
+  for (const char c : printable) {
+    if (c == '"' || c == '\\') out.push_back('\\');
+    out.push_back(c);
   }
+  out.push_back('"');
+}
 
-  std::unique_ptr<formatter> clone() const override {
-    return std::make_unique<LineFormatter>(format_);
+void AppendString(std::string_view text, std::size_t max_bytes, LogFormat format,
+                  fmt::memory_buffer& out) {
+  if (text.size() > max_bytes || !IsPlain(text)) {
+    AppendQuoted(Printable(text, max_bytes), out);
+  } else if (format == LogFormat::kJson) {
+    out.push_back('"');
+    Append(text, out);
+    out.push_back('"');
+  } else {
+    Append(text, out);
   }
+}
 
- private:
-  const LogFormat format_;
-  spdlog::pattern_formatter time_;
-};
+void AppendValue(const LogField& field, LogFormat format, fmt::memory_buffer& out) {
+  if (const auto* const text = std::get_if<std::string_view>(&field.value); text != nullptr) {
+    AppendString(*text, kMaxLogFieldBytes, format, out);
+  } else if (const auto* const number = std::get_if<std::uint64_t>(&field.value);
+             number != nullptr) {
+    fmt::format_to(std::back_inserter(out), "{}", *number);
+  } else {
+    Append(std::get<bool>(field.value) ? "true" : "false", out);
+  }
+}
+
+void AppendHead(LogFormat format, system_clock::time_point time, spdlog::level::level_enum level,
+                std::string_view message, fmt::memory_buffer& out) {
+  const auto name = spdlog::level::to_string_view(level);
+  const std::string_view level_name(name.data(), name.size());
+  if (format == LogFormat::kJson) {
+    Append(R"({"time":")", out);
+    AppendTime(time, out);
+    Append(R"(","level":")", out);
+    Append(level_name, out);
+    Append(R"(","message":)", out);
+    AppendString(message, kMaxLogMessageBytes, format, out);
+  } else {
+    AppendTime(time, out);
+    out.push_back(' ');
+    Append(level_name, out);
+    Append("  ", out);
+    Append(Printable(message, kMaxLogMessageBytes), out);
+  }
+}
 
 }  // namespace
 
-std::shared_ptr<spdlog::logger> MakeLogger(spdlog::level::level_enum level, LogFormat format) {
-  auto logger = std::make_shared<spdlog::logger>("ratelimiterd",
-                                                 std::make_shared<spdlog::sinks::stderr_sink_mt>());
-  logger->set_formatter(std::make_unique<LineFormatter>(format));
-  logger->set_level(level);
-  return logger;
+LogLimit LimitOf(LogKind kind) { return kLimits[static_cast<std::size_t>(kind)]; }
+
+bool LogThrottle::Admit(std::chrono::steady_clock::time_point now) {
+  constexpr unsigned kCountBits = 20;
+  constexpr std::uint64_t kCountMask = (std::uint64_t{1} << kCountBits) - 1;
+  const auto now_ms = static_cast<std::uint64_t>(
+      std::chrono::floor<std::chrono::milliseconds>(now.time_since_epoch()).count());
+  const auto interval = static_cast<std::uint64_t>(limit_.interval.count());
+  std::uint64_t window = window_.load(std::memory_order_relaxed);
+  while (true) {
+    const std::uint64_t begun = window >> kCountBits;
+    const std::uint64_t admitted = window & kCountMask;
+    const bool begins = admitted == 0 || now_ms >= begun + interval;
+    if (!begins && admitted >= limit_.most) return false;
+    const std::uint64_t next = begins ? (now_ms << kCountBits) + 1 : window + 1;
+    if (window_.compare_exchange_weak(window, next, std::memory_order_relaxed)) return true;
+  }
 }
 
-std::optional<std::uint64_t> LogThrottle::Admit(std::chrono::steady_clock::time_point now) {
-  const std::lock_guard lock(mutex_);
-  if (last_.has_value() && now - *last_ < interval_) {
-    ++left_out_;
-    return std::nullopt;
-  }
-  last_ = now;
-  return std::exchange(left_out_, 0);
+struct Logger::Output {
+  struct Dropped {
+    std::atomic<std::uint64_t> ever{0};
+    std::atomic<std::uint64_t> untold{0};
+  };
+
+  explicit Output(int descriptor) : lines(descriptor) {}
+
+  LineQueue lines;
+  std::array<Dropped, kLogKinds> dropped{};  // By LogKind.
+  std::array<LogThrottle, kLogKinds> throttles =
+      []<std::size_t... Kinds>(std::index_sequence<Kinds...>) {
+        return std::array<LogThrottle, kLogKinds>{LogThrottle(kLimits[Kinds])...};
+      }(std::make_index_sequence<kLogKinds>());
+};
+
+Logger::Logger(spdlog::level::level_enum level, LogFormat format, int descriptor)
+    : Logger(level, format, std::make_shared<Output>(descriptor)) {}
+
+Logger::Logger(spdlog::level::level_enum level, LogFormat format, std::shared_ptr<Output> output)
+    : spdlog::logger("ratelimiterd"), format_(format), output_(std::move(output)) {
+  set_level(level);
+}
+
+std::shared_ptr<Logger> Logger::AtLevel(spdlog::level::level_enum level) const {
+  // Not make_shared, for which the constructor would have to be public.
+  return std::shared_ptr<Logger>(new Logger(level, format_, output_));
+}
+
+bool Logger::Admits(LogKind kind, spdlog::level::level_enum level,
+                    std::chrono::steady_clock::time_point now) {
+  if (!should_log(level)) return false;
+  const auto index = static_cast<std::size_t>(kind);
+  if (LimitOf(kind).most == 0 || output_->throttles[index].Admit(now)) return true;
+  Output::Dropped& dropped = output_->dropped[index];
+  dropped.ever.fetch_add(1, std::memory_order_relaxed);
+  dropped.untold.fetch_add(1, std::memory_order_relaxed);
+  return false;
+}
+
+void Logger::Write(LogKind kind, spdlog::level::level_enum level, std::string_view message,
+                   const LogFields& fields) {
+  Put(system_clock::now(), kind, level, message, fields);
+}
+
+std::uint64_t Logger::dropped(LogKind kind) const {
+  return output_->dropped[static_cast<std::size_t>(kind)].ever.load(std::memory_order_relaxed);
+}
+
+void Logger::sink_it_(const spdlog::details::log_msg& record) {
+  Put(record.time, LogKind::kOther, record.level,
+      std::string_view(record.payload.data(), record.payload.size()), {});
+}
+
+void Logger::flush_() { output_->lines.Flush(); }
+
+void Logger::Put(system_clock::time_point time, LogKind kind, spdlog::level::level_enum level,
+                 std::string_view message, const LogFields& fields) {
+  Output::Dropped& dropped = output_->dropped[static_cast<std::size_t>(kind)];
+  std::uint64_t untold = dropped.untold.load(std::memory_order_relaxed);
+  if (untold > 0) untold = dropped.untold.exchange(0, std::memory_order_relaxed);
+
+  fmt::memory_buffer line;
+  AppendHead(format_, time, level, message, line);
+  bool first = true;
+  const auto append = [&](const LogField& field) {
+    if (format_ == LogFormat::kJson) {
+      Append(",\"", line);
+      Append(field.key, line);
+      Append("\":", line);
+    } else {
+      line.push_back(first ? '\t' : ' ');
+      Append(field.key, line);
+      line.push_back('=');
+    }
+    first = false;
+    AppendValue(field, format_, line);
+  };
+  if (kind != LogKind::kOther) append({"kind", NameOf(kind)});
+  if (untold > 0) append({"dropped", untold});
+  std::ranges::for_each(fields, append);
+  Append(format_ == LogFormat::kJson ? "}\n" : "\n", line);
+
+  const bool bulk = kind == LogKind::kAccess;
+  if (output_->lines.Push({line.data(), line.size()}, bulk)) return;
+  dropped.ever.fetch_add(1, std::memory_order_relaxed);
+  dropped.untold.fetch_add(untold + 1, std::memory_order_relaxed);
+}
+
+std::shared_ptr<Logger> MakeLogger(spdlog::level::level_enum level, LogFormat format) {
+  return std::make_shared<Logger>(level, format, STDERR_FILENO);
 }
 
 }  // namespace ratelimiter

@@ -43,11 +43,18 @@ std::size_t CharacterLength(std::string_view text) {
   return length;
 }
 
-// C0, DEL, and the C1 range, which terminals obey too (U+0080 to U+009F).
+// C0, DEL, and the C1 range, which terminals obey too (U+0080 to U+009F); the ends of
+// a line and of a paragraph (U+2028, U+2029); and what turns the direction of the text
+// behind it (U+202A to U+202E, U+2066 to U+2069), so that a reader sees another.
 bool IsControl(std::string_view character) {
   const std::uint8_t first = ByteAt(character, 0);
   if (character.size() == 1) return first < 0x20 || first == 0x7F;
-  return character.size() == 2 && first == 0xC2 && ByteAt(character, 1) < 0xA0;
+  const std::uint8_t second = ByteAt(character, 1);
+  if (character.size() == 2) return first == 0xC2 && second < 0xA0;
+  if (character.size() != 3 || first != 0xE2) return false;
+  const std::uint8_t third = ByteAt(character, 2);
+  return (second == 0x80 && third >= 0xA8 && third <= 0xAE) ||
+         (second == 0x81 && third >= 0xA6 && third <= 0xA9);
 }
 
 }  // namespace

@@ -50,15 +50,16 @@ FileWatch::Descriptor::~Descriptor() {
   if (number_ >= 0) close(number_);
 }
 
-FileWatch::FileWatch(const std::string& path, std::shared_ptr<spdlog::logger> logger)
+FileWatch::FileWatch(const std::string& path, std::shared_ptr<Logger> logger)
     : path_(fs::absolute(path)),
       logger_(std::move(logger)),
       stop_(eventfd(0, EFD_CLOEXEC)),
       inotify_(inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) {
   if (stop_.number() < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
   if (inotify_.number() < 0) {
-    logger_->warn("cannot watch {}: {}; it is read again on SIGHUP alone", path_.string(),
-                  std::generic_category().message(errno));
+    logger_->Limited(LogKind::kReload, spdlog::level::warn,
+                     "cannot watch {}: {}; it is read again on SIGHUP alone", path_.string(),
+                     std::generic_category().message(errno));
     return;
   }
   read_when_settled_ = Arm();
@@ -140,8 +141,9 @@ bool FileWatch::Arm() {
   }
   for (const auto& [place, why] : unwatched_) {
     if (unwatched_before.contains(place)) continue;
-    logger_->warn("cannot watch {}: {}; {} is read again on SIGHUP if that changes there",
-                  place.string(), why, path_.string());
+    logger_->Limited(LogKind::kReload, spdlog::level::warn,
+                     "cannot watch {}: {}; {} is read again on SIGHUP if that changes there",
+                     place.string(), why, path_.string());
   }
   return found;
 }

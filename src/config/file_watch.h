@@ -12,7 +12,7 @@
 #include <string>
 #include <utility>
 
-#include <spdlog/logger.h>
+#include "ratelimiter/base/log.h"
 
 namespace ratelimiter {
 
@@ -27,7 +27,7 @@ namespace ratelimiter {
 class FileWatch {
  public:
   // Watches from now on. What cannot be watched is logged, once.
-  FileWatch(const std::string& path, std::shared_ptr<spdlog::logger> logger);
+  FileWatch(const std::string& path, std::shared_ptr<Logger> logger);
 
   // Waits until it is worth reading the file: it may have been replaced, written,
   // or deleted since the last return, and at first since the construction. False:
@@ -78,7 +78,7 @@ class FileWatch {
 
   // Constant after construction.
   const std::filesystem::path path_;
-  const std::shared_ptr<spdlog::logger> logger_;
+  const std::shared_ptr<Logger> logger_;
 
   // Self-synchronised.
   const Descriptor stop_;

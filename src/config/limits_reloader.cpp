@@ -14,17 +14,19 @@ using std::chrono::system_clock;
 // A file of errors alone must not flood the log; Reload's answer has them all.
 constexpr std::size_t kMaxLines = 10;
 
-void LogLines(spdlog::logger& logger, spdlog::level::level_enum level,
+void LogLines(Logger& logger, spdlog::level::level_enum level,
               const std::vector<std::string>& lines) {
   const std::size_t shown = std::min(lines.size(), kMaxLines);
-  for (std::size_t i = 0; i < shown; ++i) logger.log(level, "{}", lines[i]);
-  if (shown < lines.size()) logger.log(level, "and {} more", lines.size() - shown);
+  for (std::size_t i = 0; i < shown; ++i) logger.Limited(LogKind::kReload, level, "{}", lines[i]);
+  if (shown < lines.size()) {
+    logger.Limited(LogKind::kReload, level, "and {} more", lines.size() - shown);
+  }
 }
 
 }  // namespace
 
 LimitsReloader::LimitsReloader(std::string path, LimitsFile in_force, Apply apply,
-                               std::shared_ptr<spdlog::logger> logger)
+                               std::shared_ptr<Logger> logger)
     : path_(std::move(path)),
       apply_(std::move(apply)),
       logger_(std::move(logger)),
@@ -63,10 +65,12 @@ void LimitsReloader::Take(LimitsFile file, system_clock::time_point read_at) {
     // What was replaced is kept until calls have long let it go, so that none has
     // to destroy it.
     replaced_ = std::exchange(in_force_, file.limits);
-    logger_->info("reloaded: {} limits of {}", file.limits->limits().size(), path_);
+    logger_->Limited(LogKind::kReload, spdlog::level::info, "reloaded: {} limits of {}",
+                     file.limits->limits().size(), path_);
     LogLines(*logger_, spdlog::level::warn, file.warnings);
   } else {
-    logger_->error("not reloaded, the old limits stay: {} is not accepted", path_);
+    logger_->Limited(LogKind::kReload, spdlog::level::err,
+                     "not reloaded, the old limits stay: {} is not accepted", path_);
     LogLines(*logger_, spdlog::level::err, file.errors);
   }
   {

@@ -343,6 +343,14 @@ constexpr Setting kSettings[] = {
             [](const std::string& value, Settings& settings) {
               return ReadChoice(value, kLogFormats, settings.log_format);
             }},
+    Setting{"ACCESS_LOG", "0", "0, 1, or 0.000001 to 0.999999, of up to six decimals",
+            "the share of calls that have a line in the log, whatever LOG_LEVEL says, unless it is "
+            "off; 0 is none",
+            [](const std::string& value, Settings& settings) {
+              if (value == "0") return true;
+              settings.access_log.emplace();
+              return ReadShare(value, *settings.access_log);
+            }},
 };
 
 // REDIS_URL -> --redis-url

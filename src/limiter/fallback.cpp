@@ -38,9 +38,8 @@ absl::StatusOr<Answer> Fallback::Conclude(Inquiry& inquiry, const absl::Status& 
   if (!mode.has_value()) return inquiry.Conclude(status);
 
   absl::StatusOr<Answer> answer = DecideInstead(*mode, inquiry, status);
-  const FailMode decided_by = answer.ok() ? *mode : FailMode::kError;
-  NoteFailure(decided_by, status);
-  observer_.OnDecided(decided_by);
+  NoteFailure();
+  observer_.OnDecided(answer.ok() ? *mode : FailMode::kError, status, inquiry.request());
   return answer;
 }
 
@@ -72,19 +71,11 @@ std::shared_ptr<TokenBucketStore> Fallback::Local() {
   return local_;
 }
 
-void Fallback::NoteFailure(FailMode mode, const absl::Status& why) {
-  std::uint64_t told = 0;
-  {
-    const std::lock_guard lock(mutex_);
-    const std::chrono::microseconds now = clock_.Now();
-    failed_at_.store(now, std::memory_order_relaxed);
-    failing_.store(true, std::memory_order_relaxed);
-    ++untold_;
-    if (calls_++ > 0 && now - told_at_ < kTellEvery) return;
-    told_at_ = now;
-    told = std::exchange(untold_, 0);
-  }
-  observer_.OnFailing(told, mode, why);
+void Fallback::NoteFailure() {
+  const std::lock_guard lock(mutex_);
+  failed_at_.store(clock_.Now(), std::memory_order_relaxed);
+  failing_.store(true, std::memory_order_relaxed);
+  ++calls_;
 }
 
 void Fallback::NoteAnswer() {
@@ -98,7 +89,6 @@ void Fallback::NoteAnswer() {
     if (calls_ == 0 || !is_quiet()) return;  // Another call was quicker.
     failing_.store(false, std::memory_order_relaxed);
     calls = std::exchange(calls_, 0);
-    untold_ = 0;
     DropLocal();
   }
   observer_.OnRecovered(calls);

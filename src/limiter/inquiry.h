@@ -48,6 +48,8 @@ class Inquiry {
   // the next one is made.
   Inquiry(InquiryBatch& batch, const Request& request);
 
+  const Request& request() const { return request_; }
+
   // Asks whether the request is allowed, of all limits that it is subject to.
   // INVALID_ARGUMENT if it could never be.
   absl::Status AskToAllow();

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "ratelimiter/base/duration.h"
+#include "ratelimiter/base/mix.h"
 
 namespace ratelimiter {
 namespace {
@@ -31,14 +32,6 @@ bool TimeToFullReachesBound(const Quota& quota) {
   if (ProductReaches(kExactBound, quota.capacity, whole)) return true;
   // part < refill_tokens, and capacity × refill_tokens < 2^52: this fits.
   return quota.capacity * whole + quota.capacity * part / quota.refill_tokens >= kExactBound;
-}
-
-// The finalizer of splitmix64 (Steele, Lea and Flood, "Fast Splittable
-// Pseudorandom Number Generators", 2014), which spreads every bit over all.
-std::uint64_t Mix(std::uint64_t bits) {
-  bits = (bits ^ (bits >> 30U)) * 0xBF58476D1CE4E5B9U;
-  bits = (bits ^ (bits >> 27U)) * 0x94D049BB133111EBU;
-  return bits ^ (bits >> 31U);
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ static_assert(kCodes.size() == kCallCodeNames.size());
 
 // The place of a code, of which the last is that of all others.
 std::size_t PlaceOf(int code) {
-  const auto found = std::ranges::find(kCodes, code);
+  const auto* const found = std::ranges::find(kCodes, code);
   return std::min(static_cast<std::size_t>(found - kCodes.begin()), kCodes.size() - 1);
 }
 

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "ratelimiter/base/log.h"
 #include "ratelimiter/metrics/call_metrics.h"
 #include "ratelimiter/metrics/redis_metrics.h"
 
@@ -68,6 +69,11 @@ constexpr auto kTable = std::to_array<MetricDefinition>({
      .name = "rate_limiter_ready",
      .type = Type::Gauge,
      .help = "1 while gRPC health says SERVING, else 0"},
+    {.metric = Metric::kLogDropped,
+     .name = "rate_limiter_log_dropped_total",
+     .type = Type::Counter,
+     .help = "Lines that are not in the log, by kind: too many came, or nobody read them",
+     .labels = {{{.name = "kind", .values = kLogKindNames}}}},
     {.metric = Metric::kCallsStarted,
      .name = "grpc_server_started_total",
      .type = Type::Counter,

@@ -7,13 +7,11 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <utility>
 
 #include <grpcpp/security/server_credentials.h>
 
 #include "ratelimiter/base/listen.h"
-#include "ratelimiter/base/log.h"
 
 namespace ratelimiter {
 namespace {
@@ -45,7 +43,7 @@ void Acceptor::Prepare(grpc::ServerBuilder& builder) {
       grpc::InsecureServerCredentials());
 }
 
-void Acceptor::Start(std::shared_ptr<spdlog::logger> logger) {
+void Acceptor::Start(std::shared_ptr<Logger> logger) {
   thread_ = std::jthread(
       [this, logger = std::move(logger)](const std::stop_token& stop) { Run(stop, *logger); });
 }
@@ -59,16 +57,14 @@ void Acceptor::Stop() {
   listener_ = -1;
 }
 
-void Acceptor::Run(const std::stop_token& stop, spdlog::logger& logger) {
+void Acceptor::Run(const std::stop_token& stop, Logger& logger) {
   constexpr int kNoneFreeMilliseconds = 100;  // Until it is looked again.
-  LogThrottle throttle(std::chrono::seconds(10));
   const auto tell = [&](int most) {
-    const auto left_out = throttle.Admit(std::chrono::steady_clock::now());
-    if (!left_out.has_value()) return;
-    logger.warn(
+    logger.Limited(
+        LogKind::kConnections, spdlog::level::warn,
         "gRPC connections are refused: this process may have {} descriptors (ulimit -n), and the "
-        "last of them are not for callers ({} more left out before)",
-        most, *left_out);
+        "last of them are not for callers",
+        most);
   };
 
   bool none_free = false;

@@ -7,7 +7,8 @@
 #include <thread>
 
 #include <grpcpp/server_builder.h>
-#include <spdlog/logger.h>
+
+#include "ratelimiter/base/log.h"
 
 namespace ratelimiter {
 
@@ -29,7 +30,7 @@ class Acceptor {
   void Prepare(grpc::ServerBuilder& builder);
 
   // As soon as the server has been started.
-  void Start(std::shared_ptr<spdlog::logger> logger);
+  void Start(std::shared_ptr<Logger> logger);
 
   // Ends listening. What was accepted is the server's.
   void Stop();
@@ -37,7 +38,7 @@ class Acceptor {
   std::uint16_t port() const { return port_; }
 
  private:
-  void Run(const std::stop_token& stop, spdlog::logger& logger);
+  void Run(const std::stop_token& stop, Logger& logger);
 
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> server_;
   int listener_ = -1;

@@ -3,6 +3,10 @@
 #include <string>
 #include <utility>
 
+#include <fmt/format.h>
+
+#include "call_ids.h"
+
 namespace ratelimiter {
 namespace {
 
@@ -22,15 +26,22 @@ DegradedMode Counted(FailMode mode) {
 
 }  // namespace
 
-DegradationReport::DegradationReport(Metrics& metrics, std::shared_ptr<spdlog::logger> logger)
+DegradationReport::DegradationReport(Metrics& metrics, std::shared_ptr<Logger> logger)
     : metrics_(metrics), logger_(std::move(logger)) {}
 
-void DegradationReport::OnDecided(FailMode mode) { metrics_.CountDegraded(Counted(mode)); }
-
-void DegradationReport::OnFailing(std::uint64_t calls, FailMode mode, const absl::Status& why) {
-  logger_->warn("the store failed {} {}, the last of which got FAIL_MODE={}: {}", calls,
-                calls == 1 ? "call" : "calls", std::string(NameOf(mode)),
-                std::string(why.message()));
+void DegradationReport::OnDecided(FailMode mode, const absl::Status& why, const Request& request) {
+  metrics_.CountDegraded(Counted(mode));
+  if (!logger_->Admits(LogKind::kStore, spdlog::level::warn)) return;
+  LogFields fields;
+  if (request.origin != nullptr) {
+    const grpc::ServerContextBase& context = request.origin->context;
+    if (const auto id = RequestIdOf(context); id.has_value()) fields.push_back({"request_id", *id});
+    AppendTrace(TraceParentOf(context), fields);
+  }
+  logger_->Write(LogKind::kStore, spdlog::level::warn,
+                 fmt::format("the store failed a call, which got FAIL_MODE={}: {}", NameOf(mode),
+                             std::string(why.message())),
+                 fields);
 }
 
 void DegradationReport::OnRecovered(std::uint64_t calls) {

@@ -9,6 +9,8 @@
 #include <absl/status/status.h>
 #include <fmt/format.h>
 
+#include "call_ids.h"
+#include "call_log.h"
 #include "message_translation.h"
 #include "rate_limit_headers.h"
 #include "status_mapping.h"
@@ -34,22 +36,26 @@ LimitStatus StatusOf(const LimitState& state) {
 grpc::Status RateLimiterService::AllowRequest(grpc::ServerContext* context,
                                               const limiter::AllowRequestRequest* message,
                                               limiter::AllowRequestResponse* response) {
-  ObservedCall call(metrics_.calls(), CallMethod::kAllowRequest);
-  return call.EndWith(Allow(context, message, response));
+  LoggedCall logged(call_log_, *context);
+  ObservedCall observed(metrics_.calls(), CallMethod::kAllowRequest);
+  return logged.EndWith(observed.EndWith(Allow(context, message, response)), *message, *response);
 }
 
 grpc::Status RateLimiterService::GetUsage(grpc::ServerContext* context,
                                           const limiter::GetUsageRequest* message,
                                           limiter::GetUsageResponse* response) {
-  ObservedCall call(metrics_.calls(), CallMethod::kGetUsage);
-  return call.EndWith(Look(context, message, response));
+  LoggedCall logged(call_log_, *context);
+  ObservedCall observed(metrics_.calls(), CallMethod::kGetUsage);
+  return logged.EndWith(observed.EndWith(Look(context, message, response)), *message, *response);
 }
 
 grpc::Status RateLimiterService::AllowRequests(grpc::ServerContext* context,
                                                const limiter::AllowRequestsRequest* message,
                                                limiter::AllowRequestsResponse* response) {
-  ObservedCall call(metrics_.calls(), CallMethod::kAllowRequests);
-  return call.EndWith(AllowAll(context, message, response));
+  LoggedCall logged(call_log_, *context);
+  ObservedCall observed(metrics_.calls(), CallMethod::kAllowRequests);
+  return logged.EndWith(observed.EndWith(AllowAll(context, message, response)), *message,
+                        *response);
 }
 
 grpc::Status RateLimiterService::Allow(grpc::ServerContext* context,
@@ -61,7 +67,8 @@ grpc::Status RateLimiterService::Allow(grpc::ServerContext* context,
     return Shed();
   }
   Attributes attributes;
-  Request request;
+  const Origin origin{*context};
+  Request request{.origin = &origin};
   const absl::Status valid = Translate(*message, attributes, request);
   const absl::StatusOr<Answer> answer =
       valid.ok() ? limiter_.Allow(request, DeadlineOf(*context)) : valid;
@@ -115,6 +122,7 @@ grpc::Status RateLimiterService::AllowAll(grpc::ServerContext* context,
   for (const auto& request : message->requests()) {
     attributes_size += static_cast<std::size_t>(request.attributes_size());
   }
+  const Origin origin{*context};
   Attributes attributes;
   attributes.reserve(attributes_size);
   std::vector<Request> asked;
@@ -127,7 +135,7 @@ grpc::Status RateLimiterService::AllowAll(grpc::ServerContext* context,
   };
   for (const limiter::AllowRequestRequest& request : message->requests()) {
     limiter::AllowRequestsResult& result = *response->add_results();
-    Request translated;
+    Request translated{.origin = &origin};
     if (const absl::Status valid = Translate(request, attributes, translated); valid.ok()) {
       asked.push_back(translated);
       results.push_back(&result);

@@ -15,8 +15,7 @@ constexpr std::chrono::seconds kFirstAnswer{1};
 }  // namespace
 
 Readiness::Readiness(TokenBucketStore& store, grpc::HealthCheckServiceInterface& health,
-                     Metrics& metrics, std::shared_ptr<spdlog::logger> logger,
-                     bool serves_without_store)
+                     Metrics& metrics, std::shared_ptr<Logger> logger, bool serves_without_store)
     : store_(store),
       health_(health),
       metrics_(metrics),
@@ -69,9 +68,10 @@ void Readiness::Ask() {
   if (!first && ready_ == was_ready) return;
   SetServing(now_.serving);
   if (!ready_) {
-    logger_->warn("{}: {}", now_.serving ? "degraded" : "not ready", now_.reason);
+    logger_->Limited(LogKind::kReadiness, spdlog::level::warn, "{}: {}",
+                     now_.serving ? "degraded" : "not ready", now_.reason);
   } else if (!first || slow_) {  // Else the start line is enough.
-    logger_->info("ready");
+    logger_->Limited(LogKind::kReadiness, spdlog::level::info, "ready");
   }
   changed_.notify_all();
 }

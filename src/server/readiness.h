@@ -6,8 +6,8 @@
 #include <thread>
 
 #include <grpcpp/health_check_service_interface.h>
-#include <spdlog/logger.h>
 
+#include "ratelimiter/base/log.h"
 #include "ratelimiter/limiter/token_bucket_store.h"
 #include "ratelimiter/metrics/metrics.h"
 #include "ratelimiter/server/server.h"
@@ -28,7 +28,7 @@ class Readiness {
   // is then right from the start of a daemon whose store is well, and a store that
   // is not holds up neither the start nor the end.
   Readiness(TokenBucketStore& store, grpc::HealthCheckServiceInterface& health, Metrics& metrics,
-            std::shared_ptr<spdlog::logger> logger, bool serves_without_store = false);
+            std::shared_ptr<Logger> logger, bool serves_without_store = false);
   ~Readiness();
   Readiness(const Readiness&) = delete;
   Readiness& operator=(const Readiness&) = delete;
@@ -47,7 +47,7 @@ class Readiness {
   TokenBucketStore& store_;
   grpc::HealthCheckServiceInterface& health_;
   Metrics& metrics_;
-  const std::shared_ptr<spdlog::logger> logger_;
+  const std::shared_ptr<Logger> logger_;
   const bool serves_without_store_;
 
   mutable std::mutex mutex_;

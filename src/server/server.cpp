@@ -11,6 +11,7 @@
 #include <grpcpp/server_builder.h>
 
 #include "acceptor.h"
+#include "call_log.h"
 #include "grpc/health/v1/health.pb.h"
 #include "grpc_logging.h"
 #include "ratelimiter/server/rate_limiter_service.h"
@@ -48,15 +49,17 @@ void BoundConnections(grpc::ServerBuilder& builder, std::chrono::milliseconds ma
 
 class GrpcServer final : public Server {
  public:
-  GrpcServer(const Settings& settings, Limiter& limiter, Metrics& metrics)
-      : service_(limiter, metrics, settings.max_in_flight, settings.ratelimit_headers) {
+  GrpcServer(const Settings& settings, Limiter& limiter, Metrics& metrics,
+             std::shared_ptr<Logger> logger)
+      : call_log_(settings.access_log, std::move(logger)),
+        service_(limiter, metrics, call_log_, settings.max_in_flight, settings.ratelimit_headers) {
     metrics.Publish(Metric::kInFlight, [this] { return service_.in_flight(); });
   }
 
   ~GrpcServer() override { Shutdown(std::chrono::milliseconds(0)); }
 
   absl::Status Listen(const Settings& settings, TokenBucketStore& store, Metrics& metrics,
-                      std::shared_ptr<spdlog::logger> logger) {
+                      std::shared_ptr<Logger> logger) {
     const auto failure = [&](const std::string& why) {
       return absl::UnavailableError(fmt::format("cannot listen on {} port {} for gRPC: {}",
                                                 settings.bind, settings.port, why));
@@ -116,6 +119,7 @@ class GrpcServer final : public Server {
 
  private:
   Acceptor acceptor_;
+  CallLog call_log_;
   RateLimiterService service_;
   ReflectionService reflection_;
   std::unique_ptr<grpc::Server> server_;
@@ -126,12 +130,12 @@ class GrpcServer final : public Server {
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Settings& settings, Limiter& limiter,
                                                       TokenBucketStore& store, Metrics& metrics,
-                                                      std::shared_ptr<spdlog::logger> logger) {
+                                                      std::shared_ptr<Logger> logger) {
   RedirectLibraryLogs(logger);
   // Distributions build Abseil with its search for deadlocks on, which keeps a graph
   // of all locks under every lock that gRPC takes: 5 to 10 % of a call's time.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
-  auto server = std::make_unique<GrpcServer>(settings, limiter, metrics);
+  auto server = std::make_unique<GrpcServer>(settings, limiter, metrics, logger);
   if (absl::Status status = server->Listen(settings, store, metrics, std::move(logger));
       !status.ok()) {
     return status;

@@ -1,8 +1,11 @@
 // What the service's handlers cost over the store in memory, without gRPC: a call,
 // and a batch of a hundred, by the decision.
 
+#include <fcntl.h>
+
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,11 +16,13 @@
 #include <grpcpp/server_context.h>
 
 #include "ratelimiter/base/clock.h"
+#include "ratelimiter/base/log.h"
 #include "ratelimiter/limiter/limit_set.h"
 #include "ratelimiter/limiter/limiter.h"
 #include "ratelimiter/memory/memory_token_bucket.h"
 #include "ratelimiter/metrics/metrics.h"
 #include "ratelimiter/server/rate_limiter_service.h"
+#include "server/call_log.h"
 
 namespace ratelimiter {
 namespace {
@@ -35,15 +40,26 @@ std::shared_ptr<const LimitSet> Limits(std::int64_t count) {
   return std::make_shared<const LimitSet>(std::move(limits), HashBy::kUser);
 }
 
-// The service with all that it needs, and so many limits a request.
+std::optional<Share> ShareOf(std::int64_t millionths) {
+  if (millionths == 0) return std::nullopt;
+  return Share{static_cast<std::uint32_t>(millionths)};
+}
+
+// The service with all that it needs, and so many limits a request. Of its calls a
+// share has a line in a log that nobody keeps.
 struct Served {
-  explicit Served(std::int64_t limits) : limiter(Limits(limits), store) {}
+  explicit Served(std::int64_t limits, std::int64_t logged_millionths = 0)
+      : limiter(Limits(limits), store),
+        log(ShareOf(logged_millionths),
+            std::make_shared<Logger>(spdlog::level::info, LogFormat::kJson,
+                                     open("/dev/null", O_WRONLY | O_CLOEXEC))) {}
 
   SteadyClock clock;
   MemoryTokenBucket store{1'000'000, clock};
   Limiter limiter;
   Metrics metrics{1'000, "bench"};
-  RateLimiterService service{limiter, metrics, 400, false};
+  CallLog log;
+  RateLimiterService service{limiter, metrics, log, 400, false};
 };
 
 limiter::AllowRequestRequest RequestOf(std::int64_t user) {
@@ -64,6 +80,19 @@ void Handles(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations());
 }
 BENCHMARK(Handles)->Threads(1)->Threads(2);
+
+// By the share of calls, in millionths, that the access log has.
+void HandlesAndLogs(benchmark::State& state) {
+  Served served(1, state.range(0));
+  const limiter::AllowRequestRequest request = RequestOf(1);
+  for (auto _ : state) {
+    grpc::ServerContext context;
+    limiter::AllowRequestResponse response;
+    benchmark::DoNotOptimize(served.service.AllowRequest(&context, &request, &response));
+  }
+  state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(HandlesAndLogs)->Arg(0)->Arg(10'000)->Arg(1'000'000);
 
 // By the number of limits a request. Of all bytes of a call, in and out.
 void HandlesAHundred(benchmark::State& state) {

@@ -247,7 +247,7 @@ class Daemon:
                     "METRICS_BIND": "127.0.0.1", "LOG_FORMAT": "json", "DRAIN_TIME": "0"}
         given = {name: value for name, value in (defaults | settings).items() if value is not None}
         generated()  # Before callers on threads ask for it at once.
-        self.log = tempfile.NamedTemporaryFile(prefix="ratelimiterd-", suffix=".log")
+        self.log = self._open_log()
         self.process = start([program, *flags], self.log, clean_environment(**given))
         self.start_line = wait_until(self._find_start_line, what="the start line")
         words = self.start_line.replace(",", "").split()
@@ -256,6 +256,9 @@ class Daemon:
         self.admin_port = ports[2] if " admin on " in self.start_line else None
         self.address = f"127.0.0.1:{self.port}"
         self.channel = grpc.insecure_channel(self.address)
+
+    def _open_log(self):
+        return tempfile.NamedTemporaryFile(prefix="ratelimiterd-", suffix=".log")
 
     def log_text(self) -> str:
         return pathlib.Path(self.log.name).read_text(encoding="utf-8", errors="replace")

@@ -21,7 +21,7 @@ limits:
   - name: reports
     path: /reports/*
     capacity: 100
-    refill: 1 per 1s
+    refill: 1 per 5h
     cost: 40
   - name: tenant
     attributes: {plan: free}

@@ -52,6 +52,7 @@ BAD = {
     "DRAIN_TIME": ["5", "61m", "1us", "soon"],
     "LOG_LEVEL": ["verbose", "INFO"],
     "LOG_FORMAT": ["xml", "JSON"],
+    "ACCESS_LOG": ["off", "0.0", "0.0000001", "1.5", "-1", "10%"],
 }
 
 

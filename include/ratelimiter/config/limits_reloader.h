@@ -9,8 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include <spdlog/logger.h>
-
+#include "ratelimiter/base/log.h"
 #include "ratelimiter/config/limits_file.h"
 #include "ratelimiter/limiter/limit_set.h"
 
@@ -48,7 +47,7 @@ class LimitsReloader {
   // from now on; a change since it was read is noticed too. Where the system has
   // no watch left to give, that is logged, and Reload is the only way.
   LimitsReloader(std::string path, LimitsFile in_force, Apply apply,
-                 std::shared_ptr<spdlog::logger> logger);
+                 std::shared_ptr<Logger> logger);
   ~LimitsReloader();
   LimitsReloader(const LimitsReloader&) = delete;
   LimitsReloader& operator=(const LimitsReloader&) = delete;
@@ -68,7 +67,7 @@ class LimitsReloader {
   // Constant after construction.
   const std::string path_;
   const Apply apply_;
-  const std::shared_ptr<spdlog::logger> logger_;
+  const std::shared_ptr<Logger> logger_;
 
   std::mutex reading_;
   // Guarded by reading_. What was read last is the limits in force or errors.

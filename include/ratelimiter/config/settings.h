@@ -78,6 +78,8 @@ struct Settings {
   std::chrono::milliseconds drain_time{0};
   spdlog::level::level_enum log_level = spdlog::level::info;
   LogFormat log_format = LogFormat::kText;
+  // Of the calls, that have a line in the log. None: no call has.
+  std::optional<Share> access_log;
   // All of these, in the order of --help.
   std::vector<ShownSetting> shown;
 };

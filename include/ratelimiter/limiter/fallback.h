@@ -14,6 +14,7 @@
 #include "ratelimiter/base/clock.h"
 #include "ratelimiter/limiter/fail_mode.h"
 #include "ratelimiter/limiter/quota.h"
+#include "ratelimiter/limiter/request.h"
 #include "ratelimiter/limiter/token_bucket_store.h"
 
 namespace ratelimiter {
@@ -26,11 +27,9 @@ class FallbackObserver {
  public:
   virtual ~FallbackObserver() = default;
 
-  // A call was decided so. Of each call, so it must be quick.
-  virtual void OnDecided(FailMode mode) = 0;
-  // The store fails calls: `calls` since this was told last, the latest of which was
-  // decided by `mode`, for `why`. At the first, and then once in kTellEvery at most.
-  virtual void OnFailing(std::uint64_t calls, FailMode mode, const absl::Status& why) = 0;
+  // A request was decided so, for the store failed it for `why`. Of each one, so it must
+  // be quick.
+  virtual void OnDecided(FailMode mode, const absl::Status& why, const Request& request) = 0;
   // The store decides again, after it had failed `calls` in all.
   virtual void OnRecovered(std::uint64_t calls) = 0;
 };
@@ -45,7 +44,6 @@ class FallbackObserver {
 class Fallback {
  public:
   static constexpr std::chrono::seconds kQuiet{10};
-  static constexpr std::chrono::seconds kTellEvery{10};
 
   struct Options {
     // Of limits that do not name their own.
@@ -65,7 +63,7 @@ class Fallback {
  private:
   absl::StatusOr<Answer> DecideInstead(FailMode mode, Inquiry& inquiry, const absl::Status& status);
   std::shared_ptr<TokenBucketStore> Local();
-  void NoteFailure(FailMode mode, const absl::Status& why);
+  void NoteFailure();
   void NoteAnswer();
   // Precondition: mutex_ is held.
   void DropLocal();
@@ -80,10 +78,8 @@ class Fallback {
   std::atomic<std::chrono::microseconds> failed_at_{};
 
   std::mutex mutex_;
-  // Guarded by mutex_. Calls that the store failed, and of these the ones untold.
+  // Guarded by mutex_. Calls that the store failed.
   std::uint64_t calls_ = 0;
-  std::uint64_t untold_ = 0;
-  std::chrono::microseconds told_at_{0};
   std::shared_ptr<TokenBucketStore> local_;
   // Destroys what was dropped.
   std::jthread dropping_;

@@ -25,6 +25,9 @@ struct AttributeView {
   std::string_view value;
 };
 
+// Where a request comes from: for whoever gave it to the limiter to know it again.
+struct Origin;
+
 // One request, as the limiter sees it. The strings are the caller's.
 struct Request {
   std::string_view user_id{};
@@ -35,6 +38,8 @@ struct Request {
   bool dry_run = false;
   // Whether limits are looked at that cannot change the decision any more.
   bool details = false;
+  // nullptr: that is no matter.
+  const Origin* origin = nullptr;
 
   // Whether the decision takes tokens and is counted.
   bool charges() const { return cost > 0 && !dry_run; }

@@ -24,6 +24,7 @@ enum class Metric : std::uint8_t {
   kShed,
   kInFlight,
   kReady,
+  kLogDropped,
   kCallsStarted,
   kCallsHandled,
   kCallsHandling,

@@ -13,7 +13,7 @@ namespace ratelimiter {
 // few others, so that no cache line is written by all.
 //
 // Thread-safe. Adding takes no lock.
-template <std::size_t kCounts>
+template <std::size_t Counts>
 class StripedCounts {
  public:
   void Add(std::size_t which, std::uint64_t number = 1) {
@@ -32,7 +32,7 @@ class StripedCounts {
   static constexpr std::size_t kStripes = 16;
 
   struct alignas(64) Stripe {
-    std::array<std::atomic<std::uint64_t>, kCounts> counts{};
+    std::array<std::atomic<std::uint64_t>, Counts> counts{};
   };
 
   std::array<Stripe, kStripes> stripes_{};

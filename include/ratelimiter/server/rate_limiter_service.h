@@ -10,6 +10,8 @@
 
 namespace ratelimiter {
 
+class CallLog;
+
 // limiter.RateLimiter, as limiter.proto states it: checks and translates, and
 // leaves the decision to the limiter. A call beyond those that may be in flight is
 // refused before anything else.
@@ -19,8 +21,13 @@ class RateLimiterService final : public limiter::RateLimiter::Service {
  public:
   // `max_in_flight`: see LoadShedder. `headers`: whether AllowRequest's answers
   // carry RateLimit and RateLimit-Policy as initial metadata.
-  RateLimiterService(Limiter& limiter, Metrics& metrics, std::size_t max_in_flight, bool headers)
-      : limiter_(limiter), metrics_(metrics), headers_(headers), shedder_(max_in_flight) {}
+  RateLimiterService(Limiter& limiter, Metrics& metrics, CallLog& call_log,
+                     std::size_t max_in_flight, bool headers)
+      : limiter_(limiter),
+        metrics_(metrics),
+        call_log_(call_log),
+        headers_(headers),
+        shedder_(max_in_flight) {}
 
   // Calls that are worked on now.
   std::size_t in_flight() const { return shedder_.in_flight(); }
@@ -40,7 +47,7 @@ class RateLimiterService final : public limiter::RateLimiter::Service {
   absl::StatusOr<Answer> Allow(const Request& request, Deadline deadline);
 
  private:
-  // The methods, which those above observe for the metrics.
+  // The methods, beside which those above keep metrics and the log.
   grpc::Status Allow(grpc::ServerContext* context, const limiter::AllowRequestRequest* message,
                      limiter::AllowRequestResponse* response);
   grpc::Status Look(grpc::ServerContext* context, const limiter::GetUsageRequest* message,
@@ -60,6 +67,7 @@ class RateLimiterService final : public limiter::RateLimiter::Service {
 
   Limiter& limiter_;
   Metrics& metrics_;
+  CallLog& call_log_;
   const bool headers_;
   LoadShedder shedder_;
 };

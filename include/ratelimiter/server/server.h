@@ -6,8 +6,8 @@
 #include <string>
 
 #include <absl/status/statusor.h>
-#include <spdlog/logger.h>
 
+#include "ratelimiter/base/log.h"
 #include "ratelimiter/config/settings.h"
 #include "ratelimiter/limiter/limiter.h"
 #include "ratelimiter/limiter/token_bucket_store.h"
@@ -34,7 +34,7 @@ class Server {
   // good.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const Settings& settings, Limiter& limiter,
                                                        TokenBucketStore& store, Metrics& metrics,
-                                                       std::shared_ptr<spdlog::logger> logger);
+                                                       std::shared_ptr<Logger> logger);
 
   virtual ~Server() = default;
 

@@ -96,6 +96,17 @@ TEST(PrintableTest, ReplacesControlCharacters) {
   }
 }
 
+TEST(PrintableTest, ReplacesWhatEndsALineOrTurnsTheDirection) {
+  for (const std::string_view character :
+       // NOLINTNEXTLINE(misc-misleading-bidirectional): what it is about.
+       {"\u2028"sv, "\u2029"sv, "\u202A"sv, "\u202E"sv, "\u2066"sv, "\u2069"sv}) {
+    EXPECT_EQ(Printable("a" + std::string(character) + "z", kNoLimit), "a" + kReplacement + "z");
+  }
+  for (const std::string_view beside : {"\u2027"sv, "\u202F"sv, "\u2065"sv, "\u206A"sv}) {
+    EXPECT_EQ(Printable(beside, kNoLimit), beside);
+  }
+}
+
 TEST(PrintableTest, ReplacesEachByteThatIsNotUtf8) {
   EXPECT_EQ(Printable("a\xE2\x82z", kNoLimit), "a" + kReplacement + kReplacement + "z");
   for (const std::string_view bytes : kIllFormed) {

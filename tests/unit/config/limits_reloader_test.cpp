@@ -12,7 +12,6 @@
 #include <fstream>
 #include <memory>
 #include <optional>
-#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -22,10 +21,10 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <spdlog/sinks/ostream_sink.h>
 
 #include "ratelimiter/base/snapshot.h"
 #include "support/eventually.h"
+#include "support/log_file.h"
 #include "support/threads.h"
 
 namespace ratelimiter {
@@ -86,12 +85,10 @@ class LimitsReloaderTest : public ::testing::Test {
   void Start(LimitsFile file) {
     ASSERT_THAT(file.errors, IsEmpty());
     in_force_.Set(file.limits);
-    auto logger = std::make_shared<spdlog::logger>("", log_sink_);
-    logger->set_pattern("%l %v");
     reloader_.emplace(
         path_, std::move(file),
         [this](const std::shared_ptr<const LimitSet>& limits) { in_force_.Set(limits); },
-        std::move(logger));
+        log_.logger());
   }
   // What comes next is noticed by events alone.
   void Start() {
@@ -126,7 +123,7 @@ class LimitsReloaderTest : public ::testing::Test {
     Write(bystander, Yaml({"x"}));
     const LimitsReloader other(
         bystander, ReadLimitsFile(bystander), [](const auto& /*limits*/) {},
-        std::make_shared<spdlog::logger>(""));
+        MakeLogger(spdlog::level::off, LogFormat::kText));
     AwaitNotice();
     fs::remove(bystander);
     ASSERT_TRUE(Eventually([&] { return other.state().failed == 1; }));
@@ -146,9 +143,7 @@ class LimitsReloaderTest : public ::testing::Test {
   fs::path folder_;
   fs::path path_;
   Snapshot<LimitSet> in_force_{nullptr};
-  std::ostringstream log_;
-  std::shared_ptr<spdlog::sinks::sink> log_sink_ =
-      std::make_shared<spdlog::sinks::ostream_sink_mt>(log_, true);
+  const testing::LogFile log_;
   std::optional<LimitsReloader> reloader_;
 };
 
@@ -315,7 +310,7 @@ TEST_F(LimitsReloaderTest, WhatIsNotTheFileCausesNothing) {
   AwaitSettled();
   EXPECT_EQ(reloader_->state().succeeded, 0U);
   EXPECT_EQ(reloader_->state().failed, 0U);
-  EXPECT_EQ(log_.str(), "");
+  EXPECT_EQ(log_.untimed(), "");
 }
 
 TEST_F(LimitsReloaderTest, ReloadWorksWhereNothingCanBeWatched) {
@@ -335,9 +330,9 @@ TEST_F(LimitsReloaderTest, ReloadWorksWhereNothingCanBeWatched) {
   Start(std::move(file));
   setrlimit(RLIMIT_NOFILE, &before);
 
-  EXPECT_EQ(log_.str(), fmt::format("warning cannot watch {}: Too many open files; it is read "
-                                    "again on SIGHUP alone\n",
-                                    path_.string()));
+  EXPECT_EQ(log_.untimed(), fmt::format("warning  cannot watch {}: Too many open files; it is read "
+                                        "again on SIGHUP alone\tkind=reload\n",
+                                        path_.string()));
   Write(path_, Yaml({"b"}));
   EXPECT_EQ(reloader_->Reload().succeeded, 1U);
   EXPECT_THAT(InForce(), ElementsAre("b"));
@@ -421,8 +416,9 @@ TEST_F(LimitsReloaderTest, AReloadIsALineAndEachWarningAnother) {
   StartWith({"a"});
   Write(path_, "hash_by: global\n" + Yaml({"b", "c"}));
   AwaitSuccesses(1);
-  EXPECT_EQ(log_.str(), fmt::format("info reloaded: 2 limits of {}\nwarning {}\n", path_.string(),
-                                    ReadLimitsFile(path_).warnings.at(0)));
+  EXPECT_EQ(log_.untimed(),
+            fmt::format("info  reloaded: 2 limits of {}\tkind=reload\nwarning  {}\tkind=reload\n",
+                        path_.string(), ReadLimitsFile(path_).warnings.at(0)));
 }
 
 TEST_F(LimitsReloaderTest, OfManyErrorsTheFirstAreLogged) {
@@ -433,9 +429,11 @@ TEST_F(LimitsReloaderTest, OfManyErrorsTheFirstAreLogged) {
   const ReloadState state = AwaitFailures(1);
   ASSERT_THAT(state.errors, SizeIs(25));
   std::string lines =
-      fmt::format("error not reloaded, the old limits stay: {} is not accepted\n", path_.string());
-  for (std::size_t i = 0; i < 10; ++i) lines += fmt::format("error {}\n", state.errors[i]);
-  EXPECT_EQ(log_.str(), lines + "error and 15 more\n");
+      fmt::format("error  not reloaded, the old limits stay: {} is not accepted\tkind=reload\n",
+                  path_.string());
+  for (std::size_t i = 0; i < 10; ++i)
+    lines += fmt::format("error  {}\tkind=reload\n", state.errors[i]);
+  EXPECT_EQ(log_.untimed(), lines + "error  and 15 more\tkind=reload\n");
 }
 
 // --- When told to ---

@@ -319,7 +319,18 @@ const std::vector<Setting>& AllSettings() {
        [](const Settings& settings) -> std::string {
          return settings.log_format == LogFormat::kJson ? "json" : "text";
        },
-       {"JSON", "xml"}}};
+       {"JSON", "xml"}},
+      {"ACCESS_LOG",
+       "--access-log",
+       "0",
+       "0.01",
+       "1",
+       [](const Settings& settings) {
+         return settings.access_log.has_value()
+                    ? fmt::format("{}", settings.access_log->millionths / 1e6)
+                    : "0";
+       },
+       {"off", "0.", "0.0", "0.0000001", "1.0", "1.5", "-1", "10%"}}};
   return all;
 }
 

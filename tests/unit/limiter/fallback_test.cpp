@@ -57,21 +57,16 @@ class FailingStore final : public TokenBucketStore {
 
 class Recorder final : public FallbackObserver {
  public:
-  struct Failing {
-    std::uint64_t calls;
-    FailMode mode;
-    std::string why;
-    friend bool operator==(const Failing&, const Failing&) = default;
-  };
-
-  void OnDecided(FailMode mode) override { decided.push_back(mode); }
-  void OnFailing(std::uint64_t calls, FailMode mode, const absl::Status& why) override {
-    failing.push_back({calls, mode, std::string(why.message())});
+  void OnDecided(FailMode mode, const absl::Status& why, const Request& request) override {
+    decided.push_back(mode);
+    reasons.emplace_back(why.message());
+    users.emplace_back(request.user_id);
   }
   void OnRecovered(std::uint64_t calls) override { recovered.push_back(calls); }
 
   std::vector<FailMode> decided;
-  std::vector<Failing> failing;
+  std::vector<std::string> reasons;
+  std::vector<std::string> users;
   std::vector<std::uint64_t> recovered;
 };
 
@@ -320,14 +315,13 @@ class FlappingStore final : public TokenBucketStore {
 
 class CountingObserver final : public FallbackObserver {
  public:
-  void OnDecided(FailMode /*mode*/) override { ++decided; }
-  void OnFailing(std::uint64_t /*calls*/, FailMode /*mode*/, const absl::Status& /*why*/) override {
-    ++begun;
+  void OnDecided(FailMode /*mode*/, const absl::Status& /*why*/,
+                 const Request& /*request*/) override {
+    ++decided;
   }
   void OnRecovered(std::uint64_t calls) override { recovered += calls; }
 
   std::atomic<std::uint64_t> decided = 0;
-  std::atomic<std::uint64_t> begun = 0;
   std::atomic<std::uint64_t> recovered = 0;
 };
 
@@ -354,7 +348,6 @@ TEST(FallbackThreadsTest, ManyCallersAtOnceShareTheLocalBuckets) {
   });
   EXPECT_EQ(allowed, 7);
   EXPECT_EQ(observer.decided, kThreads * kCalls / 2);
-  EXPECT_EQ(observer.begun, 1U);
   EXPECT_EQ(observer.recovered, 0U);
 }
 
@@ -418,30 +411,24 @@ TEST_F(FallbackTest, AStoreThatFailsEverySecondCallGivesNoNewBursts) {
   EXPECT_EQ(allowed_locally, 2);
 }
 
-TEST_F(FallbackTest, TellsWhenItBeginsThenSeldomAndWhenItEnds) {
+TEST_F(FallbackTest, TellsOfEachCallAndWhenItEnds) {
   With(FailMode::kOpen);
   AllowedOf(3);
-  EXPECT_THAT(recorder_.failing, ElementsAre(Recorder::Failing{1, FailMode::kOpen, "gone"}));
-  clock_.Advance(Fallback::kTellEvery - 1us);
-  AllowedOf(4);
-  EXPECT_THAT(recorder_.failing, SizeIs(1));
-  clock_.Advance(1us);
-  AllowedOf(1);
-  ASSERT_THAT(recorder_.failing, SizeIs(2));
-  EXPECT_EQ(recorder_.failing.back().calls, 7U);
+  EXPECT_THAT(recorder_.decided, ElementsAre(FailMode::kOpen, FailMode::kOpen, FailMode::kOpen));
+  EXPECT_THAT(recorder_.reasons, ElementsAre("gone", "gone", "gone"));
+  EXPECT_THAT(recorder_.users, ElementsAre("u", "u", "u"));
 
   store_.status = absl::OkStatus();
   AllowedOf(1);
   EXPECT_THAT(recorder_.recovered, IsEmpty());
   clock_.Advance(Fallback::kQuiet);
   AllowedOf(2);
-  EXPECT_THAT(recorder_.recovered, ElementsAre(8U));
-  EXPECT_THAT(recorder_.decided, SizeIs(8));
+  EXPECT_THAT(recorder_.recovered, ElementsAre(3U));
+  EXPECT_THAT(recorder_.decided, SizeIs(3));
 
   store_.status = absl::UnavailableError("gone");
   AllowedOf(2);
-  ASSERT_THAT(recorder_.failing, SizeIs(3));
-  EXPECT_EQ(recorder_.failing.back().calls, 1U);
+  EXPECT_THAT(recorder_.decided, SizeIs(5));
 }
 
 }  // namespace

@@ -40,6 +40,7 @@ rate_limiter_degraded_total{mode=error|open|closed|local} counter: Calls that th
 rate_limiter_shed_total{} counter: Calls refused at once because MAX_IN_FLIGHT others were worked on
 rate_limiter_in_flight_calls{} gauge: Calls worked on now (MAX_IN_FLIGHT)
 rate_limiter_ready{} gauge: 1 while gRPC health says SERVING, else 0
+rate_limiter_log_dropped_total{kind=other|access|grpc|protobuf|connections|store|breaker|readiness|reload} counter: Lines that are not in the log, by kind: too many came, or nobody read them
 grpc_server_started_total{grpc_type=unary,grpc_service=limiter.RateLimiter,grpc_method=AllowRequest|GetUsage|AllowRequests} counter: Calls begun, those that are shed and those that are not valid included
 grpc_server_handled_total{grpc_type=unary,grpc_service=limiter.RateLimiter,grpc_method=AllowRequest|GetUsage|AllowRequests,grpc_code=OK|InvalidArgument|DeadlineExceeded|NotFound|ResourceExhausted|Internal|Unavailable|Unknown} counter: Calls ended, by their status code
 grpc_server_handling_seconds{grpc_type=unary,grpc_service=limiter.RateLimiter,grpc_method=AllowRequest|GetUsage|AllowRequests} histogram: How long calls took, from when a thread had them to their answer
@@ -108,7 +109,7 @@ TEST(MetricTableTest, HasThese) {
 
 // Those of the table that a Metrics of which nothing was published has not.
 constexpr auto kPublishedByOthers = std::to_array<Metric>(
-    {Metric::kInFlight, Metric::kRedisErrors, Metric::kRedisConnectionsOpened,
+    {Metric::kInFlight, Metric::kLogDropped, Metric::kRedisErrors, Metric::kRedisConnectionsOpened,
      Metric::kRedisConnections, Metric::kRedisWaitingCalls, Metric::kRedisWait,
      Metric::kRedisRoundTripCalls, Metric::kRedisMayEvict, Metric::kDenyCacheHits,
      Metric::kBreakerOpen, Metric::kBreakerOpened, Metric::kMemoryBuckets, Metric::kMemoryRejected,

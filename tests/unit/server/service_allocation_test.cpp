@@ -1,6 +1,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,12 +10,14 @@
 #include <gtest/gtest.h>
 
 #include "ratelimiter/base/clock.h"
+#include "ratelimiter/base/log.h"
 #include "ratelimiter/limiter/limit_set.h"
 #include "ratelimiter/limiter/limiter.h"
 #include "ratelimiter/memory/memory_token_bucket.h"
 #include "ratelimiter/metrics/metrics.h"
 #include "ratelimiter/redis/redis_token_bucket.h"
 #include "ratelimiter/server/rate_limiter_service.h"
+#include "server/call_log.h"
 #include "support/allocations.h"
 #include "support/redis_server.h"
 
@@ -66,7 +69,8 @@ void ExpectOnlyTheResponse(const auto& handle) {
 void ExpectThatCallsAllocateOnlyTheirResponses(TokenBucketStore& store) {
   Limiter limiter(ThreeLimits(), store);
   Metrics metrics(10, "test");
-  RateLimiterService service(limiter, metrics, 1, false);
+  CallLog log(std::nullopt, MakeLogger(spdlog::level::info, LogFormat::kText));
+  RateLimiterService service(limiter, metrics, log, 1, false);
   for (const std::string& user : {std::string(11, 'u'), std::string(kMaxUserIdBytes, 'u')}) {
     bool allowed = true;
     const auto allow = [&](bool details) {

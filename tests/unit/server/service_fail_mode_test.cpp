@@ -1,14 +1,15 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include <fmt/format.h>
-#include <gmock/gmock.h>
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/status_code_enum.h>
+#include <grpcpp/test/server_context_test_spouse.h>
 #include <gtest/gtest.h>
 #include <prometheus/text_serializer.h>
 
@@ -20,14 +21,15 @@
 #include "ratelimiter/metrics/metrics.h"
 #include "ratelimiter/server/degradation_report.h"
 #include "ratelimiter/server/rate_limiter_service.h"
+#include "server/call_ids.h"
+#include "server/call_log.h"
+#include "support/log_file.h"
 #include "support/manual_clock.h"
 
 namespace ratelimiter {
 namespace {
 
 using namespace std::chrono_literals;
-
-using ::testing::MatchesRegex;
 
 class GoneStore final : public TokenBucketStore {
  public:
@@ -89,10 +91,12 @@ class Service {
   const testing::ManualClock clock_{1h};
   GoneStore store_;
   Metrics metrics_{10, "test"};
-  DegradationReport report_{metrics_, MakeLogger(spdlog::level::off, LogFormat::kText)};
+  const std::shared_ptr<Logger> logger_ = MakeLogger(spdlog::level::off, LogFormat::kText);
+  DegradationReport report_{metrics_, logger_};
+  CallLog call_log_{std::nullopt, logger_};
   Fallback fallback_;
   Limiter limiter_{DefaultLimits({2, 1, 1h}), store_, &fallback_};
-  RateLimiterService service_{limiter_, metrics_, 1, true};
+  RateLimiterService service_{limiter_, metrics_, call_log_, 1, true};
 };
 
 TEST(ServiceFailModeTest, ErrorIsUnavailable) {
@@ -183,21 +187,32 @@ TEST(ServiceFailModeTest, UsageIsAFact) {
 
 TEST(DegradationReportTest, LogsWhenItBeginsAndWhenItEnds) {
   Metrics metrics(0, "test");
-  ::testing::internal::CaptureStderr();
-  const auto logger = MakeLogger(spdlog::level::info, LogFormat::kText);
-  DegradationReport report(metrics, logger);
-  report.OnDecided(FailMode::kOpen);
-  report.OnFailing(1, FailMode::kOpen, absl::UnavailableError("gone"));
-  report.OnFailing(70, FailMode::kLocal, absl::UnavailableError("still gone"));
-  report.OnRecovered(71);
-  logger->flush();
-  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
-              MatchesRegex(".* warning  the store failed 1 call, the last of which got "
-                           "FAIL_MODE=open: gone\n"
-                           ".* warning  the store failed 70 calls, the last of which got "
-                           "FAIL_MODE=local: still gone\n"
-                           ".* info  the store decides again: it has failed no call for 10 s, "
-                           "and 71 before that\n"));
+  const testing::LogFile log;
+  DegradationReport report(metrics, log.logger());
+  report.OnDecided(FailMode::kOpen, absl::UnavailableError("gone"), {});
+  report.OnDecided(FailMode::kLocal, absl::UnavailableError("still gone"), {});
+  report.OnRecovered(2);
+  EXPECT_EQ(log.untimed(),
+            "warning  the store failed a call, which got FAIL_MODE=open: gone\tkind=store\n"
+            "info  the store decides again: it has failed no call for 10 s, and 2 before that\n");
+  EXPECT_EQ(log.logger()->dropped(LogKind::kStore), 1U);
+}
+
+TEST(DegradationReportTest, LogsTheIdsOfTheCall) {
+  Metrics metrics(0, "test");
+  const testing::LogFile log;
+  DegradationReport report(metrics, log.logger());
+  grpc::ServerContext context;
+  grpc::testing::ServerContextTestSpouse metadata(&context);
+  metadata.AddClientMetadata("x-request-id", "abc-1");
+  metadata.AddClientMetadata("traceparent",
+                             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00");
+  const Origin origin{context};
+  report.OnDecided(FailMode::kOpen, absl::UnavailableError("gone"), {.origin = &origin});
+  EXPECT_EQ(log.untimed(),
+            "warning  the store failed a call, which got FAIL_MODE=open: gone\tkind=store "
+            "request_id=abc-1 trace_id=0af7651916cd43dd8448eb211c80319c "
+            "span_id=b7ad6b7169203331\n");
 }
 
 }  // namespace

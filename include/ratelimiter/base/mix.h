@@ -1,0 +1,16 @@
+#pragma once
+
+#include <cstdint>
+
+namespace ratelimiter {
+
+// Spreads every bit over all: of numbers in a row it makes numbers that look random,
+// each once. The finalizer of splitmix64 (Steele, Lea and Flood, "Fast Splittable
+// Pseudorandom Number Generators", 2014).
+constexpr std::uint64_t Mix(std::uint64_t bits) {
+  bits = (bits ^ (bits >> 30U)) * 0xBF58476D1CE4E5B9U;
+  bits = (bits ^ (bits >> 27U)) * 0x94D049BB133111EBU;
+  return bits ^ (bits >> 31U);
+}
+
+}  // namespace ratelimiter

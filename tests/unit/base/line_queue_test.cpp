@@ -1,0 +1,131 @@
+#include "base/line_queue.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <stdexcept>
+#include <string>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "support/threads.h"
+
+namespace ratelimiter {
+namespace {
+
+// A pipe, which takes little while nobody reads it.
+class Pipe {
+ public:
+  Pipe() {
+    if (pipe2(ends_.data(), O_CLOEXEC) != 0) throw std::runtime_error("no pipe");
+  }
+  ~Pipe() {
+    CloseWriter();
+    close(ends_[0]);
+  }
+  Pipe(const Pipe&) = delete;
+  Pipe& operator=(const Pipe&) = delete;
+
+  int writer() const { return ends_[1]; }
+  void CloseWriter() {
+    if (ends_[1] >= 0) close(ends_[1]);
+    ends_[1] = -1;
+  }
+  // All that comes until whoever writes has ended.
+  std::string ReadToEnd() const {
+    std::string text;
+    std::array<char, 65'536> part{};
+    for (ssize_t size = 1; size > 0;) {
+      size = read(ends_[0], part.data(), part.size());
+      text.append(part.data(), static_cast<std::size_t>(std::max<ssize_t>(size, 0)));
+    }
+    return text;
+  }
+
+ private:
+  std::array<int, 2> ends_{};
+};
+
+std::size_t LinesIn(const std::string& text) {
+  return static_cast<std::size_t>(std::ranges::count(text, '\n'));
+}
+
+TEST(LineQueueTest, WritesLinesInTheirOrder) {
+  Pipe pipe;
+  {
+    LineQueue queue(pipe.writer());
+    EXPECT_TRUE(queue.Push("one\n", true));
+    EXPECT_TRUE(queue.Push("two\n", false));
+    EXPECT_TRUE(queue.Flush());
+    EXPECT_TRUE(queue.Push("three\n", true));
+  }
+  pipe.CloseWriter();
+  EXPECT_EQ(pipe.ReadToEnd(), "one\ntwo\nthree\n");
+}
+
+TEST(LineQueueTest, RefusesWhatHasNoRoomWhileNobodyReads) {
+  Pipe pipe;
+  const std::string line = std::string(999, 'x') + '\n';
+  std::size_t taken = 0;
+  std::string read;
+  {
+    LineQueue queue(pipe.writer());
+    while (queue.Push(line, true)) ++taken;
+    EXPECT_FALSE(queue.Flush());
+    while (queue.Push(line, true)) ++taken;
+    EXPECT_GE(taken * line.size(), LineQueue::kMaxBulkBytes);
+    EXPECT_LE(taken * line.size(), 2 * LineQueue::kMaxBytes + 65'536);
+    // Others still find room.
+    std::size_t others = 0;
+    while (queue.Push(line, false)) ++others;
+    EXPECT_GE(others, (LineQueue::kMaxBytes - LineQueue::kMaxBulkBytes) / line.size());
+    taken += others;
+
+    const std::jthread reader([&] { read = pipe.ReadToEnd(); });
+    EXPECT_TRUE(queue.Flush());
+    EXPECT_TRUE(queue.Push("last\n", true));
+    EXPECT_TRUE(queue.Flush());
+    pipe.CloseWriter();
+  }
+  EXPECT_EQ(LinesIn(read), taken + 1);
+  EXPECT_TRUE(read.ends_with("last\n"));
+}
+
+TEST(LineQueueTest, EndsThoughNobodyReads) {
+  // Never closed, for its thread hangs in a write for as long as the process lives.
+  auto* const pipe = new Pipe;
+  LineQueue queue(pipe->writer());
+  while (queue.Push("a line that nobody reads\n", true)) continue;
+}
+
+TEST(LineQueueTest, ManyMayPushAtOnce) {
+  constexpr std::size_t kThreads = 8;
+  constexpr std::size_t kLines = 1'000;
+  Pipe pipe;
+  std::string read;
+  std::atomic<std::size_t> taken = 0;
+  {
+    const std::jthread reader([&] { read = pipe.ReadToEnd(); });
+    {
+      LineQueue queue(pipe.writer());
+      testing::OnThreads(kThreads, [&](std::size_t thread) {
+        const std::string line = std::string(50, static_cast<char>('a' + thread)) + '\n';
+        for (std::size_t i = 0; i < kLines; ++i) taken += queue.Push(line, i % 2 == 0) ? 1U : 0U;
+      });
+    }
+    pipe.CloseWriter();
+  }
+  EXPECT_EQ(taken, kThreads * kLines);
+  EXPECT_EQ(LinesIn(read), taken);
+  for (std::size_t at = 0; at < read.size(); at += 51) {
+    ASSERT_EQ(read.substr(at, 51), std::string(50, read[at]) + '\n');
+  }
+}
+
+}  // namespace
+}  // namespace ratelimiter
