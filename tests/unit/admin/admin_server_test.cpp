@@ -294,7 +294,7 @@ TEST_F(AdminServerTest, TheHeaviestUsersComeFirst) {
   EXPECT_EQ(answer.body["allowed"], Json::array({{{"user", "ann"}, {"count", 1}, {"error", 0}}}));
   const Json& denied = answer.body["denied"];
   EXPECT_EQ(denied.size(), 20U);
-  EXPECT_EQ(denied[0]["user"], "</script>\uFFFD\"\u202E\U0001D11E\uFFFD");
+  EXPECT_EQ(denied[0]["user"], "</script>\uFFFD\"\uFFFD\U0001D11E\uFFFD");
   EXPECT_EQ(denied[0]["count"], 3);
   EXPECT_EQ(answer.body["window_seconds"], 600);
 }
