@@ -283,6 +283,7 @@ TEST_F(AdminServerTest, StatsOfMemoryAreItsBuckets) {
 }
 
 TEST_F(AdminServerTest, TheHeaviestUsersComeFirst) {
+  // NOLINTNEXTLINE(misc-misleading-bidirectional): what it is about.
   const std::string hostile = "</script>\n\"\u202E\U0001D11E" + std::string(1, '\0');
   for (int i = 0; i < 25; ++i) {
     metrics_.heavy_users(RequestStatus::kDenied).Count(fmt::format("user {}", i));
