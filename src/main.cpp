@@ -210,10 +210,13 @@ std::string KeyOf(const TokenBucketStore& store, std::string_view limit, std::st
 absl::StatusOr<std::unique_ptr<AdminServer>> StartAdmin(const Settings& settings, Limiter& limiter,
                                                         LimitsReloader* reloader,
                                                         const TokenBucketStore& store,
-                                                        const Server& server) {
+                                                        Metrics& metrics, Server& server) {
   if (!settings.admin_port.has_value()) return nullptr;
   AdminBackend backend = {
       .limiter = limiter,
+      .metrics = metrics,
+      .allow = [&server](const Request& request,
+                         Deadline deadline) { return server.Allow(request, deadline); },
       .readiness = [&server]() -> AdminBackend::Readiness {
         const Health health = server.health();
         return {.ready = health.serving, .reason = health.reason};
@@ -307,7 +310,7 @@ int Run(const Settings& settings) {
     start_logger->error("{} (METRICS_PORT, METRICS_BIND)", std::string(exposer.status().message()));
     return kExitRuntime;
   }
-  auto admin = StartAdmin(settings, limiter, reloader.get(), *store, **server);
+  auto admin = StartAdmin(settings, limiter, reloader.get(), *store, metrics, **server);
   if (!admin.ok()) {
     start_logger->error("{} (ADMIN_PORT, ADMIN_BIND)", std::string(admin.status().message()));
     return kExitRuntime;

@@ -3,15 +3,18 @@
 #include <chrono>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <span>
 #include <utility>
 
 #include <absl/container/inlined_vector.h>
+#include <absl/strings/escaping.h>
 #include <absl/strings/str_join.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "page.h"
 #include "ratelimiter/base/duration.h"
 #include "ratelimiter/base/text.h"
 
@@ -23,6 +26,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::chrono::seconds kStoreTime{2};
 constexpr std::size_t kMaxShownBytes = 200;
+constexpr std::size_t kTopUsers = 20;
 // As wide as on the wire of gRPC.
 constexpr std::uint64_t kMaxCost = std::numeric_limits<std::uint32_t>::max();
 
@@ -62,6 +66,7 @@ Reply OkReply(const Json& json) { return {.body = Dump(json)}; }
 
 // --- What is asked ---
 
+constexpr std::string_view kCheckFields[] = {"user_id", "path", "attributes", "cost", "dry_run"};
 constexpr std::string_view kExplainFields[] = {"user_id", "path", "attributes", "cost"};
 constexpr std::string_view kResetFields[] = {"user_id", "path", "attributes", "limit"};
 constexpr std::string_view kRefundFields[] = {"user_id", "path", "attributes", "limit", "cost"};
@@ -128,6 +133,14 @@ absl::Status ReadCost(const Json& object, std::uint64_t& result) {
   return absl::OkStatus();
 }
 
+absl::Status ReadBool(const Json& object, const char* name, bool& result) {
+  const auto value = object.find(name);
+  if (value == object.end()) return absl::OkStatus();
+  if (!value->is_boolean()) return WrongType(name, *value, "true or false");
+  result = value->get<bool>();
+  return absl::OkStatus();
+}
+
 absl::Status ReadAttributes(AskedRequest& asked) {
   const auto attributes = asked.body.find("attributes");
   if (attributes == asked.body.end()) return absl::OkStatus();
@@ -152,6 +165,7 @@ absl::Status ReadRequest(std::string_view text, std::span<const std::string_view
   if (valid.ok()) valid = ReadString(asked.body, "path", asked.request.path);
   if (valid.ok()) valid = ReadString(asked.body, "limit", asked.limit);
   if (valid.ok()) valid = ReadCost(asked.body, asked.request.cost);
+  if (valid.ok()) valid = ReadBool(asked.body, "dry_run", asked.request.dry_run);
   if (valid.ok()) valid = ReadAttributes(asked);
   if (valid.ok()) valid = Validate(asked.request);
   return valid;
@@ -233,6 +247,113 @@ Reply ToReply(const absl::StatusOr<Answer>& answer) {
   return OkReply({{"limits", limits}});
 }
 
+// As protobuf's JSON has it: "2s", "1.500s", "1.875365s".
+std::string ToSeconds(std::chrono::microseconds time) {
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(time);
+  const auto rest = (time - seconds).count();
+  if (rest == 0) return fmt::format("{}s", seconds.count());
+  if (rest % 1000 == 0) return fmt::format("{}.{:03}s", seconds.count(), rest / 1000);
+  return fmt::format("{}.{:06}s", seconds.count(), rest);
+}
+
+// The numbers of a bucket, as AllowRequest's answer has them.
+void AddNumbers(const LimitState& state, Json& json) {
+  json["remaining"] = state.decision.remaining;
+  json["limit"] = state.quota.capacity;
+  if (!state.decision.allowed && state.decision.retry_after > std::chrono::microseconds(0)) {
+    json["retry_after"] = ToSeconds(state.decision.retry_after);
+  }
+  json["reset_after"] = ToSeconds(state.decision.reset_after);
+}
+
+Json ToJson(const Request& request, const Answer& answer) {
+  Json json = {{"allowed", answer.allowed}, {"reason", ReasonOf(request, answer)}};
+  if (const LimitState* const deciding = answer.deciding_state(); deciding != nullptr) {
+    AddNumbers(*deciding, json);
+    json["limit_name"] = deciding->limit->name;
+  }
+  json["limits"] = Json::array();
+  for (const LimitState& state : answer.states) {
+    Json& limit = json["limits"].emplace_back(Json{{"name", state.limit->name},
+                                                   {"shadow", state.limit->shadow},
+                                                   {"allowed", state.decision.allowed}});
+    AddNumbers(state, limit);
+  }
+  if (answer.fail_mode.has_value()) json["fail_mode"] = NameOf(*answer.fail_mode);
+  return json;
+}
+
+std::string_view NameOf(ShownSetting::Source source) {
+  switch (source) {
+    case ShownSetting::Source::kEnvironment:
+      return "environment";
+    case ShownSetting::Source::kFlag:
+      return "flag";
+    case ShownSetting::Source::kDefault:
+      break;
+  }
+  return "default";
+}
+
+Json ToJson(const std::vector<ShownSetting>& settings) {
+  Json json = Json::array();
+  for (const ShownSetting& setting : settings) {
+    json.push_back({{"name", setting.name},
+                    {"value", setting.value},
+                    {"default", setting.default_value},
+                    {"source", NameOf(setting.source)},
+                    {"meaning", setting.meaning}});
+  }
+  return json;
+}
+
+Json ToJson(const AdminBackend::Readiness& readiness) {
+  if (!readiness.ready) return {{"status", "not ready"}, {"reason", readiness.reason}};
+  if (readiness.reason.empty()) return {{"status", "ready"}};
+  return {{"status", "degraded"}, {"reason", readiness.reason}};
+}
+
+// Counts come as metrics have them, which know no whole numbers.
+std::uint64_t Whole(double count) { return static_cast<std::uint64_t>(count); }
+
+Json ToJson(const std::vector<std::pair<std::string, double>>& counts) {
+  Json json = Json::object();
+  for (const auto& [label, count] : counts) json[label] = Whole(count);
+  return json;
+}
+
+void AddCounts(const StatusCounter& counter, const StatusCounter::Counts& counts, Json& json) {
+  const std::span<const std::string_view> statuses = counter.statuses();
+  for (std::size_t i = 0; i < statuses.size(); ++i) json[std::string(statuses[i])] = counts[i];
+}
+
+Json ToJson(const std::vector<HeavyUser>& users) {
+  Json json = Json::array();
+  for (const HeavyUser& user : users) {
+    json.push_back({{"user", user.user}, {"count", user.count}, {"error", user.error}});
+  }
+  return json;
+}
+
+// --- The page ---
+
+// The hash of an inline script or style, as a policy names it.
+std::string HashSource(std::string_view sha256_in_hex) {
+  return fmt::format(
+      "'sha256-{}'",
+      absl::Base64Escape(absl::HexStringToBytes({sha256_in_hex.data(), sha256_in_hex.size()})));
+}
+
+// It asks nobody but this server, no other page may show it, and what it did not
+// come with is no script of its.
+std::string PolicyOf(const LivePage& page) {
+  return fmt::format(
+      "default-src 'none'; script-src {}; style-src {}; img-src data:; connect-src 'self'; "
+      "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+      "require-trusted-types-for 'script'; trusted-types 'none'",
+      HashSource(page.script_sha256), HashSource(page.style_sha256));
+}
+
 Deadline StoreDeadline() { return std::chrono::steady_clock::now() + kStoreTime; }
 
 }  // namespace
@@ -243,18 +364,28 @@ Reply ErrorReply(int status, const absl::Status& error) {
 
 Reply ErrorReply(const absl::Status& error) { return ErrorReply(HttpStatus(error.code()), error); }
 
-AdminApi::AdminApi(AdminBackend backend, std::string limits_file)
-    : backend_(std::move(backend)), limits_file_(std::move(limits_file)) {}
+AdminApi::AdminApi(AdminBackend backend, const Settings& settings)
+    : backend_(std::move(backend)),
+      limits_file_(settings.limits_file),
+      store_(settings.store),
+      fail_mode_(settings.fail_mode),
+      settings_(Dump({{"settings", ToJson(settings.shown)}})) {}
+
+Reply AdminApi::Page(std::string_view /*body*/) const {
+  const LivePage page = GetLivePage();
+  return {.body = std::string(page.html),
+          .type = "text/html; charset=utf-8",
+          .headers = {{"Content-Security-Policy", PolicyOf(page)},
+                      {"Referrer-Policy", "no-referrer"},
+                      {"Cross-Origin-Opener-Policy", "same-origin"},
+                      {"Cross-Origin-Resource-Policy", "same-origin"}}};
+}
 
 Reply AdminApi::Health(std::string_view /*body*/) const { return OkReply({{"status", "ok"}}); }
 
 Reply AdminApi::Readiness(std::string_view /*body*/) const {
-  const auto [ready, reason] = backend_.readiness();
-  if (!ready) {
-    return {.status = 503, .body = Dump({{"status", "not ready"}, {"reason", reason}})};
-  }
-  if (reason.empty()) return OkReply({{"status", "ready"}});
-  return OkReply({{"status", "degraded"}, {"reason", reason}});
+  const AdminBackend::Readiness readiness = backend_.readiness();
+  return {.status = readiness.ready ? 200 : 503, .body = Dump(ToJson(readiness))};
 }
 
 Reply AdminApi::Version(std::string_view /*body*/) const {
@@ -276,6 +407,70 @@ Reply AdminApi::Limits(std::string_view /*body*/) const {
   json["limits"] = Json::array();
   for (const Limit& limit : limits->limits()) json["limits"].push_back(ToJson(limit));
   return OkReply(json);
+}
+
+Reply AdminApi::AllSettings(std::string_view /*body*/) const { return {.body = settings_}; }
+
+Reply AdminApi::Stats(std::string_view /*body*/) const {
+  const std::chrono::duration<double> uptime = std::chrono::steady_clock::now() - started_;
+  Metrics& metrics = backend_.metrics;
+  const auto count = [&](Metric metric) { return Whole(metrics.Value(metric)); };
+
+  Json json = {{"version", RATELIMITER_VERSION},
+               {"uptime_seconds", uptime.count()},
+               {"readiness", ToJson(backend_.readiness())},
+               {"fail_mode", NameOf(fail_mode_)},
+               {"in_flight", count(Metric::kInFlight)},
+               {"requests", Json::object()},
+               {"shed", count(Metric::kShed)},
+               {"degraded", ToJson(metrics.ByLabel(Metric::kDegraded))},
+               {"redis", nullptr},
+               {"memory", nullptr},
+               {"limits", Json::array()}};
+  const RequestCounter& requests = metrics.requests();
+  AddCounts(requests, requests.Totals(), json["requests"]);
+  if (store_ == StoreKind::kRedis) {
+    const Histogram& latency = metrics.redis().latency();
+    json["redis"] = {{"breakers_open", count(Metric::kBreakerOpen)},
+                     {"breaker_openings", count(Metric::kBreakerOpened)},
+                     {"errors", ToJson(metrics.ByLabel(Metric::kRedisErrors))},
+                     {"latency", {{"bounds", latency.Edges()}, {"counts", latency.Counts()}}}};
+  } else {
+    json["memory"] = {{"buckets", count(Metric::kMemoryBuckets)},
+                      {"rejected", count(Metric::kMemoryRejected)}};
+  }
+  const std::shared_ptr<const LimitSet> limits = backend_.limiter.limits();
+  const LimitCounter& decisions = metrics.decisions();
+  for (const Limit& limit : limits->limits()) {
+    const auto counts = decisions.CountsOf(limit.name);
+    if (!counts.has_value()) continue;
+    Json& shown = json["limits"].emplace_back();
+    shown["name"] = limit.name;
+    AddCounts(decisions, *counts, shown);
+  }
+  return OkReply(json);
+}
+
+Reply AdminApi::Top(std::string_view /*body*/) const {
+  const auto top = [&](RequestStatus status) {
+    return ToJson(backend_.metrics.heavy_users(status).Top(kTopUsers));
+  };
+  const std::chrono::seconds window = HeavyHitters::kFade;
+  return OkReply({{"window_seconds", window.count()},
+                  {"allowed", top(RequestStatus::kAllowed)},
+                  {"denied", top(RequestStatus::kDenied)}});
+}
+
+Reply AdminApi::Check(std::string_view body) const {
+  AskedRequest asked;
+  asked.request.dry_run = true;
+  asked.request.details = true;
+  if (absl::Status valid = ReadRequest(body, kCheckFields, asked); !valid.ok()) {
+    return ErrorReply(valid);
+  }
+  const absl::StatusOr<Answer> answer = backend_.allow(asked.request, StoreDeadline());
+  if (!answer.ok()) return ErrorReply(answer.status());
+  return OkReply(ToJson(asked.request, *answer));
 }
 
 Reply AdminApi::Explain(std::string_view body) const {

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include <absl/status/status.h>
 
@@ -11,7 +14,10 @@ namespace ratelimiter {
 
 struct Reply {
   int status = 200;  // HTTP's
-  std::string body;  // JSON
+  std::string body;
+  const char* type = "application/json";
+  // Further ones, of HTTP.
+  std::vector<std::pair<std::string, std::string>> headers{};
 };
 
 // {"error": {"code": …, "message": …}} with an HTTP status of its own, or with the
@@ -19,14 +25,16 @@ struct Reply {
 Reply ErrorReply(int status, const absl::Status& error);
 Reply ErrorReply(const absl::Status& error);
 
-// What the admin server answers, whoever asks. Bodies are JSON; those of GET are
-// not looked at.
+// What the admin server answers, whoever asks. Bodies are JSON, but for the page;
+// those of GET are not looked at.
 //
 // Thread-safe.
 class AdminApi {
  public:
-  // `limits_file`: its path; empty: there is none.
-  AdminApi(AdminBackend backend, std::string limits_file);
+  AdminApi(AdminBackend backend, const Settings& settings);
+
+  // What people see of the rest, and asks for it.
+  Reply Page(std::string_view body) const;
 
   // The probes.
   Reply Health(std::string_view body) const;
@@ -34,6 +42,10 @@ class AdminApi {
 
   Reply Version(std::string_view body) const;
   Reply Limits(std::string_view body) const;
+  Reply AllSettings(std::string_view body) const;
+  Reply Stats(std::string_view body) const;
+  Reply Top(std::string_view body) const;
+  Reply Check(std::string_view body) const;
   Reply Explain(std::string_view body) const;
   Reply Reset(std::string_view body) const;
   Reply Refund(std::string_view body) const;
@@ -41,7 +53,12 @@ class AdminApi {
 
  private:
   const AdminBackend backend_;
+  // Of the settings, of which no secret is kept.
   const std::string limits_file_;
+  const StoreKind store_;
+  const FailMode fail_mode_;
+  const std::string settings_;  // In JSON.
+  const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
 };
 
 }  // namespace ratelimiter

@@ -41,10 +41,19 @@ struct Route {
 };
 
 constexpr Route kRoutes[] = {
-    {"GET", "/healthz", &AdminApi::Health, true},    {"GET", "/readyz", &AdminApi::Readiness, true},
-    {"GET", "/api/v1/version", &AdminApi::Version},  {"GET", "/api/v1/limits", &AdminApi::Limits},
-    {"POST", "/api/v1/explain", &AdminApi::Explain}, {"POST", "/api/v1/reset", &AdminApi::Reset},
-    {"POST", "/api/v1/refund", &AdminApi::Refund},   {"POST", "/api/v1/reload", &AdminApi::Reload},
+    {"GET", "/healthz", &AdminApi::Health, true},
+    {"GET", "/readyz", &AdminApi::Readiness, true},
+    {"GET", "/", &AdminApi::Page},
+    {"GET", "/api/v1/version", &AdminApi::Version},
+    {"GET", "/api/v1/limits", &AdminApi::Limits},
+    {"GET", "/api/v1/settings", &AdminApi::AllSettings},
+    {"GET", "/api/v1/stats", &AdminApi::Stats},
+    {"GET", "/api/v1/top", &AdminApi::Top},
+    {"POST", "/api/v1/check", &AdminApi::Check},
+    {"POST", "/api/v1/explain", &AdminApi::Explain},
+    {"POST", "/api/v1/reset", &AdminApi::Reset},
+    {"POST", "/api/v1/refund", &AdminApi::Refund},
+    {"POST", "/api/v1/reload", &AdminApi::Reload},
 };
 
 // GET's answer without its body is HEAD's.
@@ -54,7 +63,8 @@ bool Takes(const Route& route, std::string_view method) {
 
 void Send(const Reply& reply, httplib::Response& response) {
   response.status = reply.status;
-  response.set_content(reply.body, kJson);
+  response.set_content(reply.body, reply.type);
+  for (const auto& [name, value] : reply.headers) response.set_header(name, value);
 }
 
 // A header that must be there once; nothing if it is not.
@@ -141,7 +151,7 @@ void DescribeError(httplib::Response& response) {
 class HttpServer final : public AdminServer, private httplib::Server {
  public:
   HttpServer(const Settings& settings, AdminBackend backend)
-      : hosts_(settings.admin_hosts), api_(std::move(backend), settings.limits_file) {
+      : hosts_(settings.admin_hosts), api_(std::move(backend), settings) {
     set_socket_options([](socket_t socket) {
       // Without httplib's SO_REUSEPORT, by which a second server would silently
       // share a taken port.

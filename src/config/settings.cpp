@@ -369,11 +369,30 @@ bool IsOfOneLimit(const Setting& setting) {
 }
 
 constexpr std::size_t kMaxShownBytes = 100;
+constexpr std::string_view kHidden = "…";
+
+// What of an accepted value may be shown: all but passwords.
+std::string WithoutSecrets(const Setting& setting, std::string_view value) {
+  if (setting.name == "REDIS_SENTINEL_PASSWORD") return std::string(value.empty() ? "" : kHidden);
+  constexpr auto kNone = std::string_view::npos;
+  constexpr std::string_view kScheme = "://";
+  const std::size_t begin = value.find(kScheme);
+  if (setting.name != "REDIS_URL" || begin == kNone) return std::string(value);
+
+  // As ParseRedisUrl finds them: the path of a socket may hold an '@', too.
+  const std::string_view rest = value.substr(begin + kScheme.size());
+  const bool of_socket = value.starts_with("unix://");
+  const std::size_t at =
+      of_socket && rest.starts_with('/') ? kNone : rest.rfind(of_socket ? "@/" : "@");
+  const std::size_t colon = rest.find(':');
+  if (at == kNone || colon > at) return std::string(value);
+  return fmt::format("{}{}{}", value.substr(0, value.size() - rest.size() + colon + 1), kHidden,
+                     rest.substr(at));
+}
 
 // What of a rejected value may be shown. A URL may hold a password: before '@',
 // or where '@' is missing, after a ':' that no port follows.
 std::string Shown(const Setting& setting, std::string_view value) {
-  constexpr std::string_view kHidden = "…";
   constexpr auto kNone = std::string_view::npos;
   if (setting.name != "REDIS_URL") return Printable(value, kMaxShownBytes);
 
@@ -429,6 +448,14 @@ std::vector<std::string> ArgumentsInReverse(int argc, const char* const* argv) {
   }
   std::ranges::reverse(arguments);
   return arguments;
+}
+
+// Where the value came from that CLI11 has for an option.
+ShownSetting::Source SourceOf(const CLI::Option& option, const CLI::App& app) {
+  if (option.count() == 0) return ShownSetting::Source::kDefault;
+  const std::vector<CLI::Option*>& flags = app.parse_order();
+  return std::ranges::find(flags, &option) == flags.end() ? ShownSetting::Source::kEnvironment
+                                                          : ShownSetting::Source::kFlag;
 }
 
 // Why the two servers cannot have their ports; empty: they can.
@@ -544,8 +571,17 @@ SettingsResult ReadSettings(int argc, const char* const* argv) {
                                 std::string(valid.message()));
     }
   }
-  if (rejections.empty()) return {.settings = settings, .message = {}, .exit_code = kExitOk};
-  return {.settings = std::nullopt, .message = rejections, .exit_code = kExitConfig};
+  if (!rejections.empty()) {
+    return {.settings = std::nullopt, .message = rejections, .exit_code = kExitConfig};
+  }
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    settings.shown.push_back({.name = kSettings[i].name,
+                              .value = WithoutSecrets(kSettings[i], values[i]),
+                              .default_value = kSettings[i].default_value,
+                              .meaning = kSettings[i].meaning,
+                              .source = SourceOf(*options[i], app)});
+  }
+  return {.settings = std::move(settings), .message = {}, .exit_code = kExitOk};
 }
 
 }  // namespace ratelimiter

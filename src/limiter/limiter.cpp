@@ -1,6 +1,7 @@
 #include "ratelimiter/limiter/limiter.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include <fmt/format.h>
@@ -57,7 +58,30 @@ std::string Why(const Limit& limit, const Request& request) {
   return why;
 }
 
+// What the limits say, or nothing where nobody asked them.
+std::string ReasonByLimits(const Request& request, const Answer& answer) {
+  if (answer.allowed) return "Request allowed";
+  const LimitState* const deciding = answer.deciding_state();
+  if (deciding == nullptr) return "Request refused";
+  const LimitState& state = *deciding;
+  if (state.quota.capacity == 0) {
+    return fmt::format("Limit \"{}\" refuses always: its capacity is 0", state.limit->name);
+  }
+  return fmt::format("Limit \"{}\" exceeded: cost {}, {} of {} tokens left", state.limit->name,
+                     request.cost * state.limit->cost, state.decision.remaining,
+                     state.quota.capacity);
+}
+
 }  // namespace
+
+std::string ReasonOf(const Request& request, const Answer& answer) {
+  std::string reason = ReasonByLimits(request, answer);
+  if (answer.fail_mode.has_value()) {
+    fmt::format_to(std::back_inserter(reason), ": the store is not available (FAIL_MODE={})",
+                   NameOf(*answer.fail_mode));
+  }
+  return reason;
+}
 
 Limiter::Limiter(const std::shared_ptr<const LimitSet>& limits, TokenBucketStore& store,
                  Fallback* fallback)

@@ -26,6 +26,18 @@ void Histogram::Observe(std::chrono::nanoseconds duration) {
   Observe(static_cast<std::uint64_t>(std::max<std::int64_t>(duration.count(), 0)));
 }
 
+std::vector<double> Histogram::Edges() const {
+  std::vector<double> edges;
+  for (const std::uint64_t edge : edges_) edges.push_back(static_cast<double>(edge) / per_unit_);
+  return edges;
+}
+
+std::vector<std::uint64_t> Histogram::Counts() const {
+  std::vector<std::uint64_t> counts;
+  for (std::size_t i = 0; i <= edges_.size(); ++i) counts.push_back(counts_.Total(i));
+  return counts;
+}
+
 prometheus::ClientMetric Histogram::Sample() const {
   prometheus::ClientMetric metric;
   prometheus::ClientMetric::Histogram& histogram = metric.histogram;

@@ -30,6 +30,11 @@ std::string ListenAddress(const std::string& bind, std::uint16_t port) {
   return fmt::format("{}:{}", bind, port);
 }
 
+double ValueOf(const prometheus::ClientMetric& sample, Metric metric) {
+  return DefinitionOf(metric).type == prometheus::MetricType::Counter ? sample.counter.value
+                                                                      : sample.gauge.value;
+}
+
 }  // namespace
 
 // Metrics that are read when they are scraped.
@@ -38,6 +43,12 @@ class Metrics::Families final : public prometheus::Collectable {
   using Read = std::function<std::vector<prometheus::ClientMetric>()>;
 
   void Add(Metric metric, Read read) { reads_.emplace(metric, std::move(read)); }
+
+  // Empty: there is none.
+  std::vector<prometheus::ClientMetric> Samples(Metric metric) const {
+    const auto found = reads_.find(metric);
+    return found == reads_.end() ? std::vector<prometheus::ClientMetric>{} : found->second();
+  }
 
   std::vector<prometheus::MetricFamily> Collect() const override {
     std::vector<prometheus::MetricFamily> families;
@@ -114,6 +125,19 @@ void Metrics::PublishProcess() {
   Publish(Metric::kProcessStart, [] { return ReadProcess().started_seconds; });
   Publish(Metric::kProcessOpenFds, OpenFds);
   Publish(Metric::kProcessMaxFds, MaxFds);
+}
+
+double Metrics::Value(Metric metric) const {
+  const auto samples = families_->Samples(metric);
+  return samples.empty() ? 0 : ValueOf(samples.front(), metric);
+}
+
+std::vector<std::pair<std::string, double>> Metrics::ByLabel(Metric metric) const {
+  std::vector<std::pair<std::string, double>> values;
+  for (const prometheus::ClientMetric& sample : families_->Samples(metric)) {
+    values.emplace_back(sample.label.front().value, ValueOf(sample, metric));
+  }
+  return values;
 }
 
 std::vector<prometheus::ClientMetric> Metrics::HeavySamples() const {

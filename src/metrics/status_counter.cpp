@@ -59,14 +59,29 @@ std::uint64_t StatusCounter::untracked() const {
   return count;
 }
 
+StatusCounter::Counts StatusCounter::Totals() const {
+  Counts totals{};
+  other_.AddTo(totals);
+  const std::lock_guard lock(mutex_);
+  for (const Series& series : series_) series.AddTo(totals);
+  return totals;
+}
+
+std::optional<StatusCounter::Counts> StatusCounter::CountsOf(std::string_view label) const {
+  const Series* const series = Find(label);
+  if (series == nullptr || series == &other_) return std::nullopt;
+  Counts counts{};
+  series->AddTo(counts);
+  return counts;
+}
+
 std::vector<prometheus::MetricFamily> StatusCounter::Collect() const {
   prometheus::MetricFamily family = FamilyOf(options_.metric);
-  const auto statuses = DefinitionOf(options_.metric).labels[1].values;
   const auto append = [&](std::string_view label, const Series& series) {
-    for (std::size_t i = 0; i < statuses.size(); ++i) {
+    for (std::size_t i = 0; i < statuses().size(); ++i) {
       const std::uint64_t count = series.by_status[i].load(std::memory_order_relaxed);
       family.metric.push_back(
-          SampleOf(options_.metric, {label, statuses[i]}, static_cast<double>(count)));
+          SampleOf(options_.metric, {label, statuses()[i]}, static_cast<double>(count)));
     }
   };
   const std::lock_guard lock(mutex_);

@@ -3,14 +3,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
-#include <iterator>
 #include <limits>
 #include <span>
 #include <string>
 #include <string_view>
-#include <utility>
-
-#include <fmt/format.h>
 
 namespace ratelimiter {
 namespace {
@@ -62,20 +58,6 @@ void AddStates(const Answer& answer, auto& states) {
   }
 }
 
-// What the limits say, or nothing where nobody asked them.
-std::string ReasonByLimits(const Request& request, const Answer& answer) {
-  if (answer.allowed) return "Request allowed";
-  const LimitState* const deciding = answer.deciding_state();
-  if (deciding == nullptr) return "Request refused";
-  const LimitState& state = *deciding;
-  if (state.quota.capacity == 0) {
-    return fmt::format("Limit \"{}\" refuses always: its capacity is 0", state.limit->name);
-  }
-  return fmt::format("Limit \"{}\" exceeded: cost {}, {} of {} tokens left", state.limit->name,
-                     request.cost * state.limit->cost, state.decision.remaining,
-                     state.quota.capacity);
-}
-
 }  // namespace
 
 absl::Status Translate(const limiter::AllowRequestRequest& message, Attributes& attributes,
@@ -99,13 +81,11 @@ void Translate(const Request& request, const Answer& answer,
     SetNumbers(*deciding, response);
     response.set_limit_name(deciding->limit->name);
   }
-  std::string reason = ReasonByLimits(request, answer);
   if (answer.fail_mode.has_value()) {
     const std::string_view mode = NameOf(*answer.fail_mode);
-    fmt::format_to(std::back_inserter(reason), ": the store is not available (FAIL_MODE={})", mode);
     response.set_fail_mode(mode.data(), mode.size());
   }
-  response.set_reason(std::move(reason));
+  response.set_reason(ReasonOf(request, answer));
   if (request.details) AddStates(answer, *response.mutable_limits());
 }
 

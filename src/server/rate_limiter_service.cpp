@@ -157,6 +157,12 @@ grpc::Status RateLimiterService::AllowAll(grpc::ServerContext* context,
   return grpc::Status::OK;
 }
 
+absl::StatusOr<Answer> RateLimiterService::Allow(const Request& request, Deadline deadline) {
+  absl::StatusOr<Answer> answer = limiter_.Allow(request, deadline);
+  Count(request, answer);
+  return answer;
+}
+
 grpc::Status RateLimiterService::Shed() {
   metrics_.CountShed();
   return shedder_.Refusal();

@@ -101,6 +101,10 @@ class GrpcServer final : public Server {
 
   Health health() const override { return readiness_->health(); }
 
+  absl::StatusOr<Answer> Allow(const Request& request, Deadline deadline) override {
+    return service_.Allow(request, deadline);
+  }
+
   void StopServing() override { readiness_->StopServing(); }
 
   void Shutdown(std::chrono::milliseconds grace) override {

@@ -1,8 +1,10 @@
 """The admin server: what it answers, whom it refuses, what it withstands; and
 docs/admin-api.yaml and docs/admin-api.md, held against it."""
 
+import base64
 import concurrent.futures
 import contextlib
+import hashlib
 import http.client
 import io
 import json
@@ -203,6 +205,104 @@ def test_a_refund_gives_back_what_was_paid(daemon):
     assert daemon.allow("refund", "/login", cost=0)["remaining"] == 5
 
 
+def without_waits(answer: dict) -> dict:
+    """Which time alone changes; whether they are there is kept."""
+    limits = [without_waits(limit) for limit in answer.get("limits", [])]
+    kept = {name: "a wait" if name.endswith("_after") else value for name, value in answer.items()}
+    return kept | {"limits": limits}
+
+
+def test_a_check_decides_as_a_call_does(daemon):
+    attributes = {"plan": "free", "tenant": "check"}
+    for path, cost in (("/login", 3), ("/api/x", 2), ("/elsewhere", 1), ("/login", 3)):
+        fields = {"attributes": attributes, "cost": cost}
+        called = daemon.allow("check", path, dry_run=True, details=True, **fields)
+        checked = post(daemon, "check", user_id="check", path=path, **fields).json
+        assert without_waits(checked) == without_waits(called)
+        allowed = called["allowed"]
+        assert post(daemon, "check", user_id="check", path=path, dry_run=False,
+                    **fields).json["allowed"] == allowed
+    assert daemon.allow("check", "/login", cost=0)["remaining"] == 2
+
+
+def test_what_a_check_takes_is_counted_and_a_dry_run_is_not(daemon):
+    def allowed():
+        return get(daemon, "/api/v1/stats").json["requests"]["allowed"]
+
+    before = allowed()
+    post(daemon, "check", user_id="counted", path="/login")
+    assert allowed() == before
+    post(daemon, "check", user_id="counted", path="/login", dry_run=False)
+    assert allowed() == before + 1
+
+
+def test_stats_tell_what_is_decided(daemon):
+    before = get(daemon, "/api/v1/stats").json
+    attributes = {"plan": "free", "tenant": "stats"}
+    for _ in range(7):
+        daemon.allow("stats", "/login")
+        daemon.allow("stats", "/api/x", attributes=attributes)
+    after = get(daemon, "/api/v1/stats").json
+
+    def grown(of):
+        return {name: count - of(before)[name] for name, count in of(after).items()
+                if isinstance(count, int)}
+
+    assert grown(lambda stats: stats["requests"]) == {"allowed": 12, "denied": 2, "error": 0}
+    limits = [grown(lambda stats: stats["limits"][number]) for number in range(2)]
+    assert limits == [{"allowed": 5, "denied": 2, "shadow_denied": 0, "error": 0},
+                      {"allowed": 5, "denied": 0, "shadow_denied": 2, "error": 0}]
+    if daemon.store == "redis":
+        trips = [sum(stats["redis"]["latency"]["counts"]) for stats in (before, after)]
+        assert trips[1] > trips[0]
+    else:
+        assert after["memory"]["buckets"] > before["memory"]["buckets"] - 1
+    assert after["uptime_seconds"] > before["uptime_seconds"]
+    top = get(daemon, "/api/v1/top").json
+    counts = {status: {user["user"]: user["count"] for user in top[status]}
+              for status in ("allowed", "denied")}
+    # They fade.
+    assert counts["allowed"]["stats"] in (11, 12) and counts["denied"]["stats"] in (1, 2)
+
+
+def test_settings_tell_where_they_come_from(redis, limits_file):
+    settings = settings_of("redis", redis, LIMITS_FILE=limits_file, KEY_PREFIX="env")
+    with harness.daemon("--key-prefix=flag", **settings) as daemon:
+        shown = {setting["name"]: setting for setting in get(daemon, "/api/v1/settings").json["settings"]}
+    assert (shown["KEY_PREFIX"]["value"], shown["KEY_PREFIX"]["source"]) == ("flag", "flag")
+    assert shown["REDIS_TIMEOUT"]["source"] == "environment"
+    assert shown["REDIS_TIMEOUT"]["default"] == "100ms"
+    assert shown["DENY_CACHE_SIZE"]["source"] == "default"
+    assert list(shown) == re.findall(r"\(Env:(\w+)\)", harness.run_to_end("--help").stdout)
+
+
+def test_no_secret_is_told():
+    secrets = {"hunter2", "s3cret@x", "s3cret%40x", "sentinels-own"}
+    for settings in ({"REDIS_URL": "redis://hunter2name:s3cret%40x@127.0.0.1:1/2"},
+                     {"REDIS_URL": "redis-sentinel://:hunter2@127.0.0.1:1/m",
+                      "REDIS_SENTINEL_PASSWORD": "sentinels-own"},
+                     {"REDIS_URL": "unix://u:hunter2@/nowhere/redis.sock"}):
+        with harness.daemon(ADMIN_PORT=0, **settings) as daemon:
+            for method, path in ROUTES:
+                text = ask(daemon, method, path, GOOD if method == "POST" else None).text
+                told = text.replace("hunter2name", "")
+                assert not [secret for secret in secrets if secret in told], path
+            assert "…" in get(daemon, "/api/v1/settings").text
+
+
+def test_the_pages_policy_names_its_own_script_and_style(daemon):
+    page = get(daemon, "/")
+    policy = dict(part.split(" ", 1) for part in page.headers["Content-Security-Policy"].split("; "))
+    for part in ("script", "style"):
+        (inline,) = re.findall(f"<{part}>(.*?)</{part}>", page.text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
+        assert policy[f"{part}-src"] == f"'sha256-{digest}'"
+    assert policy["default-src"] == policy["frame-ancestors"] == policy["form-action"] == "'none'"
+    assert policy["connect-src"] == "'self'"
+    # It names no other place, but for what SVG is called.
+    assert set(re.findall(r"https?://[^'\" ]+", page.text)) == {"http://www.w3.org/2000/svg"}
+
+
 def test_hostile_names_are_names(daemon):
     for user in ['"', "\\", "\n", "\0", "é𝄞", "{}", "%", "a\r\nX: y", "</script>"]:
         answer = post(daemon, "explain", user_id=user, path='/"\n')
@@ -303,7 +403,7 @@ def test_listens_where_it_is_told_to():
 
 def test_other_ports_do_not_serve_it(daemon):
     for port in (daemon.metrics_port, daemon.port):
-        for path in ("/healthz", "/api/v1/limits", "/api/v1/version"):
+        for path in ("/", "/healthz", "/api/v1/limits", "/api/v1/settings", "/api/v1/stats"):
             done = subprocess.run(["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-m", "10",
                                    f"http://127.0.0.1:{port}{path}"], capture_output=True, text=True)
             assert done.stdout in ("404", "000")
@@ -322,9 +422,11 @@ OTHERS = [
     "0177.0.0.1", "0.0.0.0", "128.0.0.1", "169.254.169.254", "[::ffff:127.0.0.1]", "[::1].evil.com",
     "[::1", "::1", "[0:0:0:0:0:0:0:1%lo]", "xn--localhost", "localhost\tevil.com", "localhost%2eevil.com",
     "localhost%00evil.com", "*", "", "null", "rebind.network"]
-API = [("GET", "/api/v1/limits"), ("GET", "/api/v1/version"), ("POST", "/api/v1/explain"),
-       ("POST", "/api/v1/reset"), ("POST", "/api/v1/refund"), ("POST", "/api/v1/reload"),
-       ("OPTIONS", "/api/v1/reset"), ("GET", "/"), ("GET", "/favicon.ico")]
+ROUTES = [("GET", "/"), ("GET", "/api/v1/limits"), ("GET", "/api/v1/version"),
+          ("GET", "/api/v1/settings"), ("GET", "/api/v1/stats"), ("GET", "/api/v1/top"),
+          ("POST", "/api/v1/check"), ("POST", "/api/v1/explain"), ("POST", "/api/v1/reset"),
+          ("POST", "/api/v1/refund"), ("POST", "/api/v1/reload")]
+API = [*ROUTES, ("OPTIONS", "/api/v1/reset"), ("GET", "/favicon.ico")]
 
 
 def with_headers(method, path, *headers) -> bytes:
@@ -382,7 +484,7 @@ def test_what_a_form_of_another_site_can_send_is_refused(daemon):
     body = b'{"user_id":"victim","path":"/login"}'
     for kind in ("text/plain", "application/x-www-form-urlencoded",
                  "multipart/form-data; boundary=b", "text/plain; application/json", ""):
-        for path in ("explain", "reset", "refund", "reload"):
+        for path in ("check", "explain", "reset", "refund", "reload"):
             answer = ask(daemon, "POST", f"/api/v1/{path}", body, {"Content-Type": kind})
             assert (answer.status, answer.code) == (415, "INVALID_ARGUMENT")
     # What a page may not send before it has asked.
@@ -433,7 +535,7 @@ def test_bodies_that_are_not_accepted(body, says, daemon):
 
 
 def test_other_methods_are_told_which_ones_are_accepted(daemon):
-    for method, path in API[:6]:
+    for method, path in ROUTES:
         allowed = "POST" if method == "POST" else "GET, HEAD"
         for other in {"GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"} - {method}:
             answer = ask(daemon, other, path)
@@ -547,7 +649,8 @@ def check_answer(method, path, answer):
     response = resolved(SPECIFICATION["paths"][path][method.lower()]["responses"][str(answer.status)])
     ((kind, content),) = response["content"].items()
     assert answer.headers["Content-Type"] == kind
-    validator(content["schema"]).validate(answer.json)
+    validator(content["schema"]).validate(
+        answer.json if kind == "application/json" else answer.text)
 
 
 def test_the_specification_is_one():
@@ -564,7 +667,7 @@ def test_every_route_is_documented():
     source = (harness.ROOT / "src" / "admin" / "admin_server.cpp").read_text(encoding="utf-8")
     table = source.split("kRoutes[] = {")[1].split("};")[0]
     routes = set(re.findall(r'\{"([A-Z]+)", "([^"]+)"', table))
-    assert len(routes) == table.count("{") == 8
+    assert len(routes) == table.count("{") == 13
     assert {(method, path) for method, path, _ in documented()} == routes
 
 
@@ -588,7 +691,7 @@ def answers(redis, limits_file, tmp_path):
                 posts = method == "POST"
                 sent = {} if path.endswith("reload") else body
                 yield method, path, ask(daemon, method, path, sent if posts else None)
-                if path.startswith("/api"):
+                if path not in ("/healthz", "/readyz"):
                     yield method, path, ask(daemon, method, path, sent if posts else None,
                                             {"Host": "evil.com"})
                 if posts:
@@ -598,18 +701,24 @@ def answers(redis, limits_file, tmp_path):
                     yield method, path, chunked(daemon, path)
 
     changes = ["/api/v1/reset", "/api/v1/refund"]
+    asking = ["/api/v1/check", *changes]
     with harness.daemon(**settings_of("redis", redis, LIMITS_FILE=limits_file)) as daemon:
         yield from every(daemon, GOOD)
         for user in ("root", "eve", "bot"):
-            for path in ["/api/v1/explain", *changes]:
+            for path in ["/api/v1/explain", *asking]:
                 yield "POST", path, ask(daemon, "POST", path, GOOD | {"user_id": user})
         attributes = {"attributes": {"plan": "free", "tenant": "t"}, "path": "/api/x"}
-        for path in ["/api/v1/explain", *changes]:
+        for path in ["/api/v1/explain", *asking]:
             yield "POST", path, ask(daemon, "POST", path, GOOD | attributes)
+        for _ in range(6):
+            yield "POST", asking[0], ask(daemon, "POST", asking[0], GOOD | {"dry_run": False})
+        for path in ("/api/v1/stats", "/api/v1/top"):
+            yield "GET", path, get(daemon, path)
         key = post(daemon, "explain", **GOOD | {"user_id": "spoilt"}).json["limits"][0]["key"]
         redis.cli("SET", key, "a string")
         for path in changes:
             yield "POST", path, ask(daemon, "POST", path, GOOD | {"limit": "none"})
+        for path in asking:
             yield "POST", path, ask(daemon, "POST", path, GOOD | {"user_id": "spoilt"})
     with harness.daemon(STORE="memory", ADMIN_PORT=0, DRAIN_TIME="1h") as daemon:
         yield from every(daemon, GOOD)
@@ -622,10 +731,16 @@ def answers(redis, limits_file, tmp_path):
         path.write_text("limits: 7")
         yield "POST", "/api/v1/reload", ask(daemon, "POST", "/api/v1/reload", {})
         yield "GET", "/api/v1/limits", get(daemon, "/api/v1/limits")
-    with harness.daemon(REDIS_URL=f"redis://127.0.0.1:{harness.free_port()}", ADMIN_PORT=0) as daemon:
-        for path in changes:
+    away = f"redis://127.0.0.1:{harness.free_port()}"
+    with harness.daemon(REDIS_URL=away, ADMIN_PORT=0) as daemon:
+        for path in asking:
             yield "POST", path, ask(daemon, "POST", path, {"user_id": "u"})
-    yield from late_answers(redis, changes)
+        yield "GET", "/api/v1/stats", get(daemon, "/api/v1/stats")
+    for mode in ("open", "closed", "local"):
+        with harness.daemon(REDIS_URL=away, ADMIN_PORT=0, FAIL_MODE=mode) as daemon:
+            yield "POST", asking[0], ask(daemon, "POST", asking[0], {"user_id": "u"})
+            yield "GET", "/api/v1/stats", get(daemon, "/api/v1/stats")
+    yield from late_answers(redis, asking)
 
 
 def late_answers(redis, paths):
@@ -665,6 +780,7 @@ def test_other_errors_have_the_same_form(daemon):
 
 
 @pytest.mark.parametrize("name, body", [
+    ("check", GOOD | {"attributes": {"a": "b"}, "cost": 0, "dry_run": False}), ("check", GOOD),
     ("explain", GOOD | {"attributes": {"a": "b"}, "cost": 4294967295}), ("reset", GOOD),
     ("refund", GOOD | {"limit": "login", "cost": 0}), ("reload", {})])
 def test_documented_requests_are_accepted_and_others_are_not(name, body, daemon):
@@ -673,7 +789,7 @@ def test_documented_requests_are_accepted_and_others_are_not(name, body, daemon)
     schema.validate(body)
     assert ask(daemon, "POST", f"/api/v1/{name}", body).status == 200
     for field, value in {"surprise": 1, "user_id": "", "cost": -1, "attributes": {"a": 1},
-                         "path": None, "limit": 7}.items():
+                         "path": None, "limit": 7, "dry_run": 0}.items():
         bad = body | {field: value}
         assert not schema.is_valid(bad)
         assert ask(daemon, "POST", f"/api/v1/{name}", bad).status == 400, bad

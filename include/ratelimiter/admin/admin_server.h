@@ -11,6 +11,7 @@
 #include "ratelimiter/config/limits_reloader.h"
 #include "ratelimiter/config/settings.h"
 #include "ratelimiter/limiter/limiter.h"
+#include "ratelimiter/metrics/metrics.h"
 
 namespace ratelimiter {
 
@@ -18,6 +19,9 @@ namespace ratelimiter {
 // threads at once, and must be callable for as long as the server lives.
 struct AdminBackend {
   Limiter& limiter;
+  Metrics& metrics;
+  // Decides and counts a request as the API does that this one stands beside.
+  std::function<absl::StatusOr<Answer>(const Request& request, Deadline deadline)> allow;
   // Whether the daemon takes calls, and why it does not, or does without its store.
   struct Readiness {
     bool ready = false;
@@ -31,9 +35,9 @@ struct AdminBackend {
   std::function<ReloadState()> reload_state{};
 };
 
-// The admin API in JSON over HTTP, which docs/admin-api.yaml describes, and the
-// probes /healthz and /readyz: from threads of its own until it is destroyed,
-// which waits for requests in flight.
+// The admin API in JSON over HTTP, which docs/admin-api.yaml describes, the page that
+// shows it live, and the probes /healthz and /readyz: from threads of its own until it is
+// destroyed, which waits for requests in flight.
 //
 // Whoever can connect may use it; what a browser can be made to send by another
 // site's page is refused. A connection is bounded in time and in bytes, and serves

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <spdlog/common.h>
@@ -18,6 +19,18 @@
 namespace ratelimiter {
 
 enum class StoreKind { kRedis, kMemory };
+
+// A setting as people may see it.
+struct ShownSetting {
+  enum class Source : std::uint8_t { kDefault, kEnvironment, kFlag };
+
+  std::string_view name;
+  // As it was written; "…" is in place of a secret.
+  std::string value;
+  std::string_view default_value;
+  std::string_view meaning;
+  Source source = Source::kDefault;
+};
 
 // Every setting of the daemon, valid. settings.cpp has the table of their
 // names, defaults, units and meanings, which --help prints.
@@ -67,6 +80,8 @@ struct Settings {
   LogFormat log_format = LogFormat::kText;
   // Of the calls, that have a line in the log. None: no call has.
   std::optional<Share> access_log;
+  // All of these, in the order of --help.
+  std::vector<ShownSetting> shown;
 };
 
 // Exit codes of the daemon.

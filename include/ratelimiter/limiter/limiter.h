@@ -58,6 +58,10 @@ struct Answer {
   }
 };
 
+// For people: "Request allowed", or which limit refused the request and what was
+// missing; and where the store did not decide, that it did not.
+std::string ReasonOf(const Request& request, const Answer& answer);
+
 // Why a limit does or does not apply to a request, and what it would count.
 struct Explanation {
   const Limit* limit = nullptr;

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include <prometheus/client_metric.h>
 
@@ -29,6 +30,11 @@ class Histogram {
 
   void Observe(std::uint64_t number);
   void Observe(std::chrono::nanoseconds duration);
+
+  // The edges as they are shown; and how many numbers lie up to each and above the one
+  // before, and at last above all.
+  std::vector<double> Edges() const;
+  std::vector<std::uint64_t> Counts() const;
 
   // Without labels.
   prometheus::ClientMetric Sample() const;

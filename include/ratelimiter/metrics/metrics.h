@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <absl/status/statusor.h>
@@ -78,6 +79,11 @@ class Metrics {
   void Publish(Metric metric, std::function<double(std::size_t value)> read);
   // What redis() counts, all but the latency, which is published always.
   void PublishRedis();
+
+  // What is published of a counter or a gauge without labels; 0: nothing is.
+  double Value(Metric metric) const;
+  // The same of one with one label, for each of its values; empty: nothing is.
+  std::vector<std::pair<std::string, double>> ByLabel(Metric metric) const;
 
   // What an exposer serves. It must not outlive this.
   const std::vector<std::shared_ptr<prometheus::Collectable>>& collectables() const {

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <deque>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -64,6 +66,20 @@ class StatusCounter : public prometheus::Collectable {
   // What was counted where all others are.
   std::uint64_t untracked() const;
 
+  // By status, in the order of statuses().
+  using Counts = std::array<std::uint64_t, kMaxStatuses>;
+
+  // Their names.
+  std::span<const std::string_view> statuses() const {
+    return DefinitionOf(options_.metric).labels[1].values;
+  }
+
+  // The sums over all labels.
+  Counts Totals() const;
+
+  // A label's own; nullopt: it has no series of its own.
+  std::optional<Counts> CountsOf(std::string_view label) const;
+
   // A label's series appear together, at 0.
   std::vector<prometheus::MetricFamily> Collect() const override;
 
@@ -72,6 +88,11 @@ class StatusCounter : public prometheus::Collectable {
   struct alignas(64) Series {
     std::array<std::atomic<std::uint64_t>, kMaxStatuses> by_status{};
     void Add(std::size_t status) { by_status[status].fetch_add(1, std::memory_order_relaxed); }
+    void AddTo(Counts& counts) const {
+      for (std::size_t i = 0; i < kMaxStatuses; ++i) {
+        counts[i] += by_status[i].load(std::memory_order_relaxed);
+      }
+    }
   };
   // A label and the series it counts in. Immutable once published.
   struct Label {

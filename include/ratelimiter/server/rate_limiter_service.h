@@ -43,6 +43,9 @@ class RateLimiterService final : public limiter::RateLimiter::Service {
                              const limiter::AllowRequestsRequest* message,
                              limiter::AllowRequestsResponse* response) override;
 
+  // Decides and counts a request as AllowRequest does, beside the calls in flight.
+  absl::StatusOr<Answer> Allow(const Request& request, Deadline deadline);
+
  private:
   // The methods, beside which those above keep metrics and the log.
   grpc::Status Allow(grpc::ServerContext* context, const limiter::AllowRequestRequest* message,

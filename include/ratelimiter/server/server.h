@@ -43,6 +43,10 @@ class Server {
   // Not to be called during Shutdown or after it.
   virtual Health health() const = 0;
 
+  // Decides and counts a request that comes otherwise than by gRPC, as AllowRequest
+  // would.
+  virtual absl::StatusOr<Answer> Allow(const Request& request, Deadline deadline) = 0;
+
   // Health says NOT_SERVING from now on; calls are still answered.
   virtual void StopServing() = 0;
 

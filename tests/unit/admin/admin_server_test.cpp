@@ -26,7 +26,10 @@ namespace {
 using namespace std::chrono_literals;
 
 using ::testing::AllOf;
+using ::testing::ContainsRegex;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 using testing::FailsWith;
@@ -95,6 +98,9 @@ class AdminServerTest : public ::testing::Test {
 
   AdminBackend Backend() {
     return {.limiter = limiter_,
+            .metrics = metrics_,
+            .allow = [this](const Request& request,
+                            Deadline deadline) { return limiter_.Allow(request, deadline); },
             .readiness =
                 [this] {
                   return AdminBackend::Readiness{.ready = ready_,
@@ -136,6 +142,7 @@ class AdminServerTest : public ::testing::Test {
   ManualClock clock_{1h};
   MemoryTokenBucket store_{100, clock_};
   Limiter limiter_{TwoLimits(), store_};
+  Metrics metrics_{10, "1.2.3"};
   std::atomic<bool> ready_ = true;
   std::atomic<bool> well_ = true;
   std::unique_ptr<AdminServer> server_;
@@ -200,6 +207,161 @@ TEST_F(AdminServerTest, TheLimitsInForceAreShownWhole) {
       R"("interval":"1m"},"cost":2,"shadow":true,"fail_mode":null,"overrides":[]}]})");
   limiter_.SetLimits(std::make_shared<LimitSet>(std::vector<Limit>{}, HashBy::kUser));
   EXPECT_EQ(Get("/api/v1/limits").body["limits"], Json::array());
+}
+
+TEST_F(AdminServerTest, SettingsAreShownAsTheyAreGiven) {
+  settings_.shown = {{.name = "REDIS_URL",
+                      .value = "redis://me:…@cache",
+                      .default_value = "redis://127.0.0.1:6379",
+                      .meaning = "the Redis",
+                      .source = ShownSetting::Source::kEnvironment},
+                     {.name = "PORT", .value = "1", .default_value = "1", .meaning = "m"},
+                     {.name = "BIND",
+                      .value = "::",
+                      .default_value = "::",
+                      .meaning = "b",
+                      .source = ShownSetting::Source::kFlag}};
+  Start();
+  EXPECT_EQ(Get("/api/v1/settings").text,
+            R"({"settings":[{"name":"REDIS_URL","value":"redis://me:…@cache","default":)"
+            R"("redis://127.0.0.1:6379","source":"environment","meaning":"the Redis"},)"
+            R"({"name":"PORT","value":"1","default":"1","source":"default","meaning":"m"},)"
+            R"({"name":"BIND","value":"::","default":"::","source":"flag","meaning":"b"}]})");
+}
+
+TEST_F(AdminServerTest, StatsTellWhatMetricsCount) {
+  metrics_.requests().Count("ann", RequestStatus::kAllowed);
+  metrics_.requests().Count("bob", RequestStatus::kAllowed);
+  metrics_.requests().Count("bob", RequestStatus::kDenied);
+  metrics_.requests().CountOther(RequestStatus::kError);
+  metrics_.decisions().Count("tenant", LimitStatus::kShadowDenied);
+  metrics_.decisions().Count("of another time", LimitStatus::kAllowed);
+  metrics_.CountShed();
+  metrics_.CountDegraded(DegradedMode::kLocal);
+  metrics_.Publish(Metric::kInFlight, [] { return 3; });
+  metrics_.PublishRedis();
+  metrics_.Publish(Metric::kBreakerOpen, [] { return 1; });
+  metrics_.Publish(Metric::kBreakerOpened, [] { return 2; });
+  metrics_.redis().Observe({.latency = 60us, .calls = 1});
+  metrics_.redis().CountError(RedisError::kTimeout);
+  settings_.fail_mode = FailMode::kLocal;
+  well_ = false;
+  Start();
+  Json stats = Get("/api/v1/stats").body;
+  EXPECT_GT(stats["uptime_seconds"], 0.0);
+  EXPECT_LT(stats["uptime_seconds"], 100.0);
+  EXPECT_EQ(stats["readiness"], (Json{{"status", "degraded"}, {"reason", "no answer"}}));
+  EXPECT_EQ(stats["fail_mode"], "local");
+  EXPECT_EQ(stats["in_flight"], 3);
+  EXPECT_EQ(stats["requests"], (Json{{"allowed", 2}, {"denied", 1}, {"error", 1}}));
+  EXPECT_EQ(stats["shed"], 1);
+  EXPECT_EQ(stats["degraded"], (Json{{"error", 0}, {"open", 0}, {"closed", 0}, {"local", 1}}));
+  EXPECT_EQ(stats["redis"]["breakers_open"], 1);
+  EXPECT_EQ(stats["redis"]["breaker_openings"], 2);
+  EXPECT_EQ(stats["redis"]["errors"]["timeout"], 1);
+  EXPECT_EQ(stats["redis"]["errors"]["readonly"], 0);
+  const Json& latency = stats["redis"]["latency"];
+  EXPECT_EQ(latency["bounds"][1], 0.0001);
+  EXPECT_EQ(latency["counts"][1], 1);
+  EXPECT_EQ(latency["counts"].size(), latency["bounds"].size() + 1);
+  EXPECT_EQ(stats["memory"], nullptr);
+  ASSERT_EQ(stats["limits"].size(), 1U);  // Of which something was counted, and that are in force.
+  EXPECT_EQ(stats["limits"][0]["name"], "tenant");
+  EXPECT_EQ(stats["limits"][0]["shadow_denied"], 1);
+  EXPECT_EQ(stats["limits"][0]["allowed"], 0);
+}
+
+TEST_F(AdminServerTest, StatsOfMemoryAreItsBuckets) {
+  metrics_.Publish(Metric::kMemoryBuckets, [] { return 4; });
+  metrics_.Publish(Metric::kMemoryRejected, [] { return 5; });
+  settings_.store = StoreKind::kMemory;
+  Start();
+  const Json stats = Get("/api/v1/stats").body;
+  EXPECT_EQ(stats["memory"], (Json{{"buckets", 4}, {"rejected", 5}}));
+  EXPECT_EQ(stats["redis"], nullptr);
+  EXPECT_EQ(stats["readiness"], (Json{{"status", "ready"}}));
+}
+
+TEST_F(AdminServerTest, TheHeaviestUsersComeFirst) {
+  const std::string hostile = "</script>\n\"\u202E\U0001D11E" + std::string(1, '\0');
+  for (int i = 0; i < 25; ++i) {
+    metrics_.heavy_users(RequestStatus::kDenied).Count(fmt::format("user {}", i));
+  }
+  for (int i = 0; i < 3; ++i) metrics_.heavy_users(RequestStatus::kDenied).Count(hostile);
+  metrics_.heavy_users(RequestStatus::kAllowed).Count("ann");
+  Start();
+  const HttpAnswer answer = Get("/api/v1/top");
+  EXPECT_EQ(answer.body["allowed"], Json::array({{{"user", "ann"}, {"count", 1}, {"error", 0}}}));
+  const Json& denied = answer.body["denied"];
+  EXPECT_EQ(denied.size(), 20U);
+  EXPECT_EQ(denied[0]["user"], "</script>\uFFFD\"\uFFFD\U0001D11E\uFFFD");
+  EXPECT_EQ(denied[0]["count"], 3);
+  EXPECT_EQ(answer.body["window_seconds"], 600);
+}
+
+TEST_F(AdminServerTest, ACheckTakesNothingUnlessItIsToldTo) {
+  Start();
+  Take("ann", 4);
+  const std::string allowed =
+      R"({"allowed":true,"reason":"Request allowed","remaining":1,"limit":5,"reset_after":"8s",)"
+      R"("limit_name":"user","limits":[{"name":"user","shadow":false,"allowed":true,)"
+      R"("remaining":1,"limit":5,"reset_after":"8s"}]})";
+  EXPECT_EQ(Post("/api/v1/check", R"({"user_id":"ann"})").text, allowed);
+  EXPECT_EQ(Post("/api/v1/check", R"({"user_id":"ann","dry_run":true})").text, allowed);
+  EXPECT_EQ(Left("ann"), 1U);
+  EXPECT_EQ(
+      Post("/api/v1/check", R"({"user_id":"ann","dry_run":false})").body["limits"][0]["remaining"],
+      0);
+  EXPECT_EQ(Left("ann"), 0U);
+}
+
+TEST_F(AdminServerTest, ACheckTellsARefusal) {
+  Start();
+  Take("ann", 5);
+  clock_.Advance(500ms);
+  EXPECT_EQ(
+      Post(
+          "/api/v1/check",
+          R"({"user_id":"ann","path":"/api/x","attributes":{"plan":"free","tenant":"t"},"cost":3})")
+          .text,
+      R"({"allowed":false,"reason":"Limit \"user\" exceeded: cost 3, 0 of 5 tokens left",)"
+      R"("remaining":0,"limit":5,"retry_after":"5.500s","reset_after":"9.500s","limit_name":"user",)"
+      R"("limits":[{"name":"user","shadow":false,"allowed":false,"remaining":0,"limit":5,)"
+      R"("retry_after":"5.500s","reset_after":"9.500s"},{"name":"tenant","shadow":true,)"
+      R"("allowed":true,"remaining":10,"limit":10,"reset_after":"0s"}]})");
+  EXPECT_EQ(Post("/api/v1/check", R"({"user_id":"eve"})").body["reason"],
+            R"(Limit "user" refuses always: its capacity is 0)");
+  EXPECT_FALSE(Post("/api/v1/check", R"({"user_id":"eve"})").body.contains("retry_after"));
+  EXPECT_EQ(Post("/api/v1/check", R"({"user_id":"root"})").text,
+            R"({"allowed":true,"reason":"Request allowed","limits":[]})");
+}
+
+TEST_F(AdminServerTest, ACheckTellsWhatDecidedInsteadOfTheStore) {
+  AdminBackend backend = Backend();
+  backend.allow = [this](const Request& request, Deadline deadline) {
+    absl::StatusOr<Answer> answer = limiter_.Allow(request, deadline);
+    answer->fail_mode = FailMode::kLocal;
+    return answer;
+  };
+  Start(std::move(backend));
+  const Json answer = Post("/api/v1/check", R"({"user_id":"ann"})").body;
+  EXPECT_EQ(answer["fail_mode"], "local");
+  EXPECT_EQ(answer["reason"], "Request allowed: the store is not available (FAIL_MODE=local)");
+}
+
+TEST_F(AdminServerTest, ThePageIsWholeAndLetsNothingElseIn) {
+  Start();
+  const HttpAnswer page = Get("/");
+  EXPECT_EQ(page.status, 200);
+  EXPECT_THAT(page.head + "\r\n",
+              AllOf(HasSubstr("\r\nContent-Type: text/html; charset=utf-8\r\n"),
+                    HasSubstr("\r\nCache-Control: no-store\r\n"),
+                    HasSubstr("\r\nX-Content-Type-Options: nosniff\r\n"),
+                    HasSubstr("\r\nReferrer-Policy: no-referrer\r\n"),
+                    ContainsRegex("\r\nContent-Security-Policy: default-src 'none'; script-src "
+                                  "'sha256-[^' ]{43}='; style-src 'sha256-[^' ]{43}='; "),
+                    HasSubstr("frame-ancestors 'none'"), Not(HasSubstr("unsafe"))));
+  EXPECT_THAT(page.text, AllOf(StartsWith("<!doctype html>"), EndsWith("</html>\n")));
 }
 
 TEST_F(AdminServerTest, AnExplanationTellsKeysAndNumbersAndTakesNothing) {
@@ -295,8 +457,15 @@ TEST_F(AdminServerTest, TheStoresErrorsHaveTheirStatuses) {
     FailingStore store(error);
     Limiter limiter(TwoLimits(), store);
     AdminBackend backend = Backend();
-    Start({.limiter = limiter, .readiness = backend.readiness, .key = backend.key});
-    for (const char* path : {"/api/v1/reset", "/api/v1/refund"}) {
+    backend.allow = [&](const Request& request, Deadline deadline) {
+      return limiter.Allow(request, deadline);
+    };
+    Start({.limiter = limiter,
+           .metrics = metrics_,
+           .allow = backend.allow,
+           .readiness = backend.readiness,
+           .key = backend.key});
+    for (const char* path : {"/api/v1/check", "/api/v1/reset", "/api/v1/refund"}) {
       ExpectError(Post(path, R"({"user_id":"ann"})"), status, code, "why");
     }
     EXPECT_EQ(Post("/api/v1/explain", R"({"user_id":"ann"})").status, 200);
@@ -354,6 +523,8 @@ TEST_F(AdminServerTest, ABodyThatIsNotAcceptedIsToldWhatIs) {
               HasSubstr("there are 17 attributes; accepted: at most 16"));
   ExpectError(Post("/api/v1/reset", R"({"user_id":"u","cost":1})"), 400, "INVALID_ARGUMENT",
               HasSubstr("accepted: user_id, path, attributes, limit"));
+  ExpectError(Post("/api/v1/check", R"({"user_id":"u","dry_run":0})"), 400, "INVALID_ARGUMENT",
+              "dry_run is of type number; accepted: true or false");
   ExpectError(Post("/api/v1/reload", R"({"now":1})"), 400, "INVALID_ARGUMENT",
               HasSubstr("accepted: none"));
 }
@@ -368,8 +539,8 @@ TEST_F(AdminServerTest, ALimitThatDoesNotApplyIsNotFound) {
 
 TEST_F(AdminServerTest, AnUnknownPathIsNotFoundAndAnotherMethodIsToldWhichOnesAre) {
   Start();
-  for (const char* path : {"/", "/metrics", "/api/v1", "/api/v1/limits/", "/api/v1//limits",
-                           "http://localhost/api/v1/limits", "/healthz/x"}) {
+  for (const char* path : {"/index.html", "/metrics", "/api/v1", "/api/v1/limits/",
+                           "/api/v1//limits", "http://localhost/api/v1/limits", "/healthz/x"}) {
     ExpectError(Get(path), 404, "NOT_FOUND", HasSubstr(path));
   }
   for (const char* method : {"DELETE", "PUT", "PATCH", "OPTIONS", "HEAD"}) {

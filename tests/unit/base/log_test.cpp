@@ -32,6 +32,7 @@ constexpr const char* kTime = "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9
 // What a caller could send to forge a line or a field, to recolour a terminal, to turn
 // the text around, or to break a reader of UTF-8 or JSON.
 const std::string kHostile =
+    // NOLINTNEXTLINE(misc-misleading-bidirectional): what it is about.
     "a\n2030-01-01 error forged\r\x1B[31m\xFF\xC2\x85\"},{\\\u2028é\t=\u202E<script>";
 const std::string kHarmless =
     "a\uFFFD2030-01-01 error forged\uFFFD\uFFFD[31m\uFFFD\uFFFD\"},{\\\uFFFDé\uFFFD=\uFFFD<script>";

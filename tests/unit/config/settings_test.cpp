@@ -590,6 +590,67 @@ TEST_F(SettingsTest, NoSecretIsInTheHelp) {
   EXPECT_THAT(Read({"--help"}).message, Not(HasSubstr("hunter2")));
 }
 
+TEST_F(SettingsTest, AreShownAsTheyWereWritten) {
+  environment_.Set("REFILL_INTERVAL", "60s");
+  environment_.Set("PORT", "1");
+  const Settings settings =
+      Read({"--port=7", "--key-prefix", "PORT"}).settings.value_or(Settings{});
+  ASSERT_EQ(settings.shown.size(), AllSettings().size());
+  std::map<std::string_view, ShownSetting> shown;
+  for (const ShownSetting& setting : settings.shown) shown[setting.name] = setting;
+  EXPECT_EQ(shown["PORT"].value, "7");
+  EXPECT_EQ(shown["PORT"].default_value, "50051");
+  EXPECT_EQ(shown["PORT"].source, ShownSetting::Source::kFlag);
+  EXPECT_EQ(shown["KEY_PREFIX"].source, ShownSetting::Source::kFlag);
+  EXPECT_EQ(shown["REFILL_INTERVAL"].value, "60s");
+  EXPECT_EQ(shown["REFILL_INTERVAL"].source, ShownSetting::Source::kEnvironment);
+  EXPECT_EQ(shown["CAPACITY"].value, "5");
+  EXPECT_EQ(shown["CAPACITY"].source, ShownSetting::Source::kDefault);
+  EXPECT_THAT(std::string(shown["CAPACITY"].meaning), HasSubstr("burst"));
+}
+
+TEST_F(SettingsTest, AreShownWithoutSecrets) {
+  const std::map<std::string, std::string> urls = {
+      {"redis://cache:6379/1", "redis://cache:6379/1"},
+      {"redis://[::1]:6379", "redis://[::1]:6379"},
+      {"redis://me:hunter2@cache", "redis://me:…@cache"},
+      {"redis://:hunter2@[::1]:6379/3", "redis://:…@[::1]:6379/3"},
+      {"redis://me:hunter2@hunter2:hunter2@cache", "redis://me:…@cache"},
+      {"rediss://me:hunter2%40@cache", "rediss://me:…@cache"},
+      {"unix://me:hunter2@/run/redis@1.sock?db=2", "unix://me:…@/run/redis@1.sock?db=2"},
+      {"unix://me:hunter2@/hunter2@/run/redis", "unix://me:…@/run/redis"},
+      {"unix:///run/a:b@/redis", "unix:///run/a:b@/redis"},
+      {"redis-sentinel://me:hunter2@a:1,b:2/m", "redis-sentinel://me:…@a:1,b:2/m"},
+      {"redis-cluster://me:hunter2@a:1,b:2", "redis-cluster://me:…@a:1,b:2"}};
+  for (const auto& [url, shown] : urls) {
+    const SettingsResult result = Read({"--redis-url", url});
+    ASSERT_TRUE(result.settings.has_value()) << url << ": " << result.message;
+    for (const ShownSetting& setting : result.settings->shown) {
+      if (setting.name == "REDIS_URL") {
+        EXPECT_EQ(setting.value, shown);
+      }
+      EXPECT_THAT(setting.value, Not(HasSubstr("hunter2")));
+    }
+  }
+}
+
+// As it comes to be that there are more: a setting with such a name is one.
+TEST_F(SettingsTest, APasswordIsNeverShown) {
+  for (const Setting& setting : AllSettings()) {
+    if (!setting.variable.ends_with("PASSWORD")) continue;
+    for (const std::string& value : {std::string("hunter2"), std::string()}) {
+      environment_.Set(setting.variable, value);
+      const SettingsResult result = Read({"--redis-url", "redis-sentinel://a/m"});
+      ASSERT_TRUE(result.settings.has_value()) << result.message;
+      for (const ShownSetting& shown : result.settings->shown) {
+        if (shown.name == setting.variable) {
+          EXPECT_EQ(shown.value, value.empty() ? "" : "…");
+        }
+      }
+    }
+  }
+}
+
 TEST_F(SettingsTest, ABadValueCannotForgeALine) {
   environment_.Set("STORE", "disk\n\x1B[31mforged\xFF");
   EXPECT_THAT(Read().message, StartsWith("STORE: \"disk\uFFFD\uFFFD[31mforged\uFFFD\" is not"));

@@ -59,8 +59,8 @@ class Recorder final : public FallbackObserver {
  public:
   void OnDecided(FailMode mode, const absl::Status& why, const Request& request) override {
     decided.push_back(mode);
-    reasons.push_back(std::string(why.message()));
-    users.push_back(std::string(request.user_id));
+    reasons.emplace_back(why.message());
+    users.emplace_back(request.user_id);
   }
   void OnRecovered(std::uint64_t calls) override { recovered.push_back(calls); }
 

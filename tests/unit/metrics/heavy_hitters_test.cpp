@@ -19,6 +19,7 @@
 
 namespace ratelimiter {
 
+// NOLINTNEXTLINE(misc-use-anonymous-namespace): GoogleTest looks for it beside HeavyUser.
 static void PrintTo(const HeavyUser& user, std::ostream* out) {
   *out << user.user << ": " << user.count << " (error " << user.error << ")";
 }
@@ -139,6 +140,7 @@ TEST_F(HeavyHittersTest, IdsThatLookAlikeAreOneUser) {
 
 TEST_F(HeavyHittersTest, NoIdBreaksALabel) {
   for (int first = 0; first < 256; ++first) {
+    // NOLINTNEXTLINE(misc-misleading-bidirectional): what it is about.
     Count(std::string(1, static_cast<char>(first)) + "<script>\n\"\\{}\0\u202E😀"s);
     Count(std::string(127, 'x') + std::string(1, static_cast<char>(first)) + "é");
     Count(std::string(256, static_cast<char>(first)));

@@ -9,6 +9,8 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -315,6 +317,41 @@ TEST(MetricsTest, CountTrackedUsersUpToTheBound) {
   Metrics metrics(2, "1.2.3");
   for (const char* user : {"a", "b", "c"}) metrics.requests().Count(user, RequestStatus::kAllowed);
   EXPECT_EQ(Only(Families(metrics).at("rate_limiter_tracked_users")).gauge.value, 2);
+}
+
+TEST(MetricsTest, TellTheValueOfOneThatIsPublished) {
+  Metrics metrics(10, "1.2.3");
+  metrics.CountShed();
+  metrics.CountShed();
+  metrics.Publish(Metric::kInFlight, [] { return 7; });
+  EXPECT_EQ(metrics.Value(Metric::kShed), 2);
+  EXPECT_EQ(metrics.Value(Metric::kInFlight), 7);
+  EXPECT_EQ(metrics.Value(Metric::kMemoryBuckets), 0);
+}
+
+TEST(MetricsTest, TellTheValuesByALabel) {
+  Metrics metrics(10, "1.2.3");
+  metrics.CountDegraded(DegradedMode::kOpen);
+  using Values = std::vector<std::pair<std::string, double>>;
+  EXPECT_EQ(metrics.ByLabel(Metric::kDegraded),
+            (Values{{"error", 0}, {"open", 1}, {"closed", 0}, {"local", 0}}));
+  EXPECT_TRUE(metrics.ByLabel(Metric::kRedisErrors).empty());
+}
+
+TEST(MetricsTest, TellHowManyLatenciesLieBetweenTheEdges) {
+  Metrics metrics(10, "1.2.3");
+  for (const auto latency : {50us, 51us, 100us}) metrics.redis().Observe({.latency = latency});
+  metrics.redis().Observe({.latency = 2s});
+  const Histogram& latency = metrics.redis().latency();
+  const std::vector<double> edges = latency.Edges();
+  const std::vector<std::uint64_t> counts = latency.Counts();
+  ASSERT_EQ(counts.size(), edges.size() + 1);
+  EXPECT_EQ(edges.front(), 0.00005);
+  EXPECT_EQ(edges.back(), 1);
+  EXPECT_EQ(counts[0], 1U);
+  EXPECT_EQ(counts[1], 2U);
+  EXPECT_EQ(counts[2], 0U);
+  EXPECT_EQ(counts.back(), 1U);
 }
 
 TEST(MetricsTest, PutALatencyInItsBucket) {

@@ -132,6 +132,29 @@ TEST(RequestCounterTest, IdsThatDifferAfterANulAreTwoUsers) {
               ElementsAre(Pair("__other__", 0), Pair("a\uFFFDb", 1), Pair("a\uFFFDc", 1)));
 }
 
+TEST(RequestCounterTest, TellsTheTotalsOfAllUsers) {
+  RequestCounter counter(2);
+  for (const char* user : {"ann", "bob", "cid", "__other__"}) counter.Count(user, kDenied);
+  counter.CountOther(kError);
+  counter.Count("ann", kAllowed);
+  const StatusCounter::Counts totals = counter.Totals();
+  EXPECT_EQ(totals[static_cast<std::size_t>(kAllowed)], 1U);
+  EXPECT_EQ(totals[static_cast<std::size_t>(kDenied)], 4U);
+  EXPECT_EQ(totals[static_cast<std::size_t>(kError)], 1U);
+}
+
+TEST(RequestCounterTest, TellsWhatAUserHasWhoHasSeries) {
+  RequestCounter counter(2);
+  counter.Count("ann", kDenied);
+  counter.Count("__other__", kDenied);
+  counter.Count("cid", kDenied);
+  ASSERT_TRUE(counter.CountsOf("ann").has_value());
+  EXPECT_EQ(counter.CountsOf("ann")->at(static_cast<std::size_t>(kDenied)), 1U);
+  for (const char* user : {"__other__", "cid", "dan"}) {
+    EXPECT_FALSE(counter.CountsOf(user).has_value()) << user;
+  }
+}
+
 TEST(RequestCounterTest, IsExactWhileItIsScraped) {
   constexpr std::size_t kThreads = 8;
   constexpr std::size_t kUsers = 2'000;
