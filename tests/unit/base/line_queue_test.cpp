@@ -98,7 +98,7 @@ TEST(LineQueueTest, RefusesWhatHasNoRoomWhileNobodyReads) {
 
 TEST(LineQueueTest, EndsThoughNobodyReads) {
   // Never closed, for its thread hangs in a write for as long as the process lives.
-  auto* const pipe = new Pipe;
+  static auto* const pipe = new Pipe;
   LineQueue queue(pipe->writer());
   while (queue.Push("a line that nobody reads\n", true)) continue;
 }
