@@ -248,12 +248,15 @@ def test_limits_are_shown_with_their_state(page, daemon):
 
 
 def test_the_heaviest_users_come_first(page, daemon):
+    denied = 0
     for _ in range(400):
         daemon.allow("heavy", "/about")
-        daemon.allow("greedy", "/login")
+        denied += not daemon.allow("greedy", "/login")["allowed"]
     page.wait(lambda: page.rows("top-allowed") and page.rows("top-allowed")[0][0] == "heavy", "heavy")
     page.wait(lambda: page.rows("top-denied") and page.rows("top-denied")[0][0] == "greedy", "greedy")
-    assert 380 <= int(page.rows("top-denied")[0][2].removeprefix("≤ ")) <= 400
+    # Counts fade, slowly.
+    page.wait(lambda: 0.9 * denied <= int(page.rows("top-denied")[0][2].removeprefix("≤ ")) <= denied,
+              "what was denied")
 
 
 def test_settings_are_shown_those_that_are_set_first(page, redis):
@@ -441,10 +444,15 @@ def test_axe_finds_nothing(colours, width, driver, daemon):
         with emulated(driver, **scheme(colours)), emulated(
                 driver, width=width, height=900, deviceScaleFactor=1, mobile=False):
             page = Page(driver, daemon).open()
-            daemon.allow("refused", "/login", cost=5)
-            daemon.allow("refused", "/login", cost=5)
-            page.submit("refused", path="/login", cost="5")
-            page.wait(lambda: "Refused" in page.answer(), "the answer")
+
+            def is_refused() -> bool:
+                # However long the page takes to ask: by then its tokens may be back.
+                daemon.allow("refused", "/login", cost=5)
+                daemon.allow("refused", "/login", cost=5)
+                page.submit("refused", path="/login", cost="5")
+                return "Refused" in page.wait(page.answer, "an answer")
+
+            page.wait(is_refused, "a refusal")
             page.wait(lambda: page.rows("top-denied"), "the users")
             page.find("set-only").click()
             background = driver.execute_script(
