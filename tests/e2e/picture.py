@@ -5,6 +5,7 @@ only what these panels need.
 What is scraped is what monitoring/README.md has a newcomer run, for as many seconds as are
 given (240), with a Redis that stands still for 10 of them."""
 
+import io
 import math
 import pathlib
 import subprocess
@@ -16,6 +17,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import dates, pyplot, ticker
+from PIL import Image
 
 import harness
 import monitoring
@@ -133,7 +135,11 @@ class Picture:
         table.set_fontsize(8)
 
     def save(self, path: pathlib.Path):
-        self.figure.savefig(path, pil_kwargs={"optimize": True})
+        """Of 96 colours, with which it is a quarter of the size and looks the same."""
+        drawn = io.BytesIO()
+        self.figure.savefig(drawn)
+        Image.open(drawn).convert("RGB").quantize(
+            96, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def main(seconds: int):
