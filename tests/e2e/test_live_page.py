@@ -111,8 +111,10 @@ class Page:
         self.driver, self.origin = driver, f"http://127.0.0.1:{daemon.admin_port}"
 
     def open(self):
+        # The page that was there before asks a daemon that may be gone, until it is gone too.
+        self.driver.get("about:blank")
         for log in ("browser", "performance"):
-            self.driver.get_log(log)  # What was there before.
+            self.driver.get_log(log)
         self.driver.get(f"{self.origin}/")
         self.wait(lambda: self.text("uptime") != "–", "the first answer")
         return self
@@ -295,6 +297,8 @@ def test_hostile_ids_are_text(page, daemon):
     for user in ("<img src=x onerror='window.hacked = 1'>", "\u202e<b>", "'\"><script>hacked = 1"):
         page.submit(user, path="/<script>window.hacked = 1</script>", attributes="<b>=<i>")
         page.wait(lambda: "No limit applies" in page.answer(), "the answer")
+    page.submit("u", attributes="\u202egnp\u2028<b>")
+    page.wait(lambda: "“U+202EgnpU+2028<b>” is not key=value" in page.answer(), "the error")
     assert page.driver.execute_script("return window.hacked === undefined")
     assert page.driver.execute_script(
         "return document.querySelectorAll('img, b:not(.trio b), i, h1, script').length") == 2
