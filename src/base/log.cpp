@@ -16,15 +16,15 @@ using std::chrono::system_clock;
 
 // By LogKind.
 constexpr std::array<LogLimit, kLogKinds> kLimits = {{
-    {},
-    {},
-    {std::chrono::seconds(1), 1},
-    {std::chrono::seconds(1), 1},
-    {std::chrono::seconds(10), 1},
-    {std::chrono::seconds(10), 1},
-    {std::chrono::seconds(10), 20},
-    {std::chrono::seconds(10), 20},
-    {std::chrono::seconds(10), 50},
+    {},                              // other
+    {},                              // access, which ACCESS_LOG bounds
+    {std::chrono::seconds(1), 1},    // grpc
+    {std::chrono::seconds(1), 1},    // protobuf
+    {std::chrono::seconds(10), 1},   // connections
+    {std::chrono::seconds(10), 1},   // store
+    {std::chrono::seconds(10), 20},  // breaker
+    {std::chrono::seconds(10), 20},  // readiness
+    {std::chrono::seconds(10), 50},  // reload
 }};
 
 void Append(std::string_view text, fmt::memory_buffer& out) {

@@ -39,14 +39,16 @@ std::vector<std::uint64_t> Histogram::Counts() const {
 }
 
 prometheus::ClientMetric Histogram::Sample() const {
+  std::vector<double> edges = Edges();
+  edges.push_back(std::numeric_limits<double>::infinity());
+  const std::vector<std::uint64_t> counts = Counts();
+
   prometheus::ClientMetric metric;
   prometheus::ClientMetric::Histogram& histogram = metric.histogram;
   std::uint64_t cumulative = 0;
-  for (std::size_t i = 0; i <= edges_.size(); ++i) {
-    cumulative += counts_.Total(i);
-    const double edge = i < edges_.size() ? static_cast<double>(edges_[i]) / per_unit_
-                                          : std::numeric_limits<double>::infinity();
-    histogram.bucket.push_back({.cumulative_count = cumulative, .upper_bound = edge});
+  for (std::size_t i = 0; i < edges.size(); ++i) {
+    cumulative += counts[i];
+    histogram.bucket.push_back({.cumulative_count = cumulative, .upper_bound = edges[i]});
   }
   histogram.sample_count = cumulative;
   histogram.sample_sum = static_cast<double>(counts_.Total(kSum)) / per_unit_;

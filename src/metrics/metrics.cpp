@@ -71,7 +71,7 @@ Metrics::Metrics(std::size_t max_users, const std::string& version, const UserMe
       top_users_(users.top),
       heavy_allowed_(kHeavyCounters, users.label),
       heavy_denied_(kHeavyCounters, users.label),
-      collectables_{families_, requests_, decisions_, calls_} {
+      collectables_{families_, requests_, decisions_, calls_, std::make_shared<ProcessMetrics>()} {
   families_->Add(Metric::kBuildInfo,
                  [version] { return std::vector{SampleOf(Metric::kBuildInfo, {version}, 1)}; });
   if (top_users_ > 0) {
@@ -85,7 +85,6 @@ Metrics::Metrics(std::size_t max_users, const std::string& version, const UserMe
     return static_cast<double>(degraded_[mode].load(std::memory_order_relaxed));
   });
   Publish(Metric::kReady, [this] { return ready_.load(std::memory_order_relaxed) ? 1 : 0; });
-  PublishProcess();
 }
 
 Metrics::~Metrics() = default;
@@ -115,16 +114,6 @@ void Metrics::PublishRedis() {
   Publish(Metric::kRedisConnectionsOpened, [this] { return redis_.connections_opened(); });
   Publish(Metric::kRedisConnections, [this] { return redis_.connections(); });
   Publish(Metric::kDenyCacheHits, [this] { return redis_.deny_cache_hits(); });
-}
-
-void Metrics::PublishProcess() {
-  Publish(Metric::kProcessCpu, [] { return ReadProcess().cpu_seconds; });
-  Publish(Metric::kProcessResidentMemory, [] { return ReadProcess().resident_bytes; });
-  Publish(Metric::kProcessVirtualMemory, [] { return ReadProcess().virtual_bytes; });
-  Publish(Metric::kProcessThreads, [] { return ReadProcess().threads; });
-  Publish(Metric::kProcessStart, [] { return ReadProcess().started_seconds; });
-  Publish(Metric::kProcessOpenFds, OpenFds);
-  Publish(Metric::kProcessMaxFds, MaxFds);
 }
 
 double Metrics::Value(Metric metric) const {

@@ -11,6 +11,8 @@
 #include <system_error>
 #include <vector>
 
+#include "ratelimiter/metrics/metric_table.h"
+
 namespace ratelimiter {
 namespace {
 
@@ -37,7 +39,15 @@ std::vector<double> ReadStat() {
   return {std::istream_iterator<double>(rest), {}};
 }
 
-}  // namespace
+// Of /proc/self/stat.
+struct ProcessFigures {
+  double cpu_seconds = 0;
+  double resident_bytes = 0;
+  double virtual_bytes = 0;
+  double threads = 0;
+  // Since the epoch.
+  double started_seconds = 0;
+};
 
 ProcessFigures ReadProcess() {
   // Fields by their numbers in proc(5), of which the first read is the fourth.
@@ -61,6 +71,7 @@ ProcessFigures ReadProcess() {
           .started_seconds = boot_time + field(kStartTime) / ticks_per_second};
 }
 
+// File descriptors that are open now.
 double OpenFds() {
   std::error_code error;
   double count = 0;
@@ -72,10 +83,30 @@ double OpenFds() {
   return count > 0 ? count - 1 : 0;
 }
 
+// And that may be.
 double MaxFds() {
   rlimit limit{};
   getrlimit(RLIMIT_NOFILE, &limit);
   return static_cast<double>(limit.rlim_cur);
+}
+
+prometheus::MetricFamily Family(Metric metric, double value) {
+  prometheus::MetricFamily family = FamilyOf(metric);
+  family.metric = {SampleOf(metric, {}, value)};
+  return family;
+}
+
+}  // namespace
+
+std::vector<prometheus::MetricFamily> ProcessMetrics::Collect() const {
+  const ProcessFigures figures = ReadProcess();
+  return {Family(Metric::kProcessCpu, figures.cpu_seconds),
+          Family(Metric::kProcessResidentMemory, figures.resident_bytes),
+          Family(Metric::kProcessVirtualMemory, figures.virtual_bytes),
+          Family(Metric::kProcessOpenFds, OpenFds()),
+          Family(Metric::kProcessMaxFds, MaxFds()),
+          Family(Metric::kProcessStart, figures.started_seconds),
+          Family(Metric::kProcessThreads, figures.threads)};
 }
 
 }  // namespace ratelimiter

@@ -1,6 +1,7 @@
 #include "ratelimiter/metrics/status_counter.h"
 
 #include <bit>
+#include <numeric>
 #include <utility>
 
 #include <absl/hash/hash.h>
@@ -52,11 +53,9 @@ StatusCounter::Series& StatusCounter::FindOrAdd(std::string_view label) {
 }
 
 std::uint64_t StatusCounter::untracked() const {
-  std::uint64_t count = 0;
-  for (const auto& requests : other_.by_status) {
-    count += requests.load(std::memory_order_relaxed);
-  }
-  return count;
+  Counts counts{};
+  other_.AddTo(counts);
+  return std::accumulate(counts.begin(), counts.end(), std::uint64_t{0});
 }
 
 StatusCounter::Counts StatusCounter::Totals() const {
@@ -78,10 +77,11 @@ std::optional<StatusCounter::Counts> StatusCounter::CountsOf(std::string_view la
 std::vector<prometheus::MetricFamily> StatusCounter::Collect() const {
   prometheus::MetricFamily family = FamilyOf(options_.metric);
   const auto append = [&](std::string_view label, const Series& series) {
+    Counts counts{};
+    series.AddTo(counts);
     for (std::size_t i = 0; i < statuses().size(); ++i) {
-      const std::uint64_t count = series.by_status[i].load(std::memory_order_relaxed);
       family.metric.push_back(
-          SampleOf(options_.metric, {label, statuses()[i]}, static_cast<double>(count)));
+          SampleOf(options_.metric, {label, statuses()[i]}, static_cast<double>(counts[i])));
     }
   };
   const std::lock_guard lock(mutex_);

@@ -93,7 +93,6 @@ class Metrics {
  private:
   class Families;
 
-  void PublishProcess();
   std::vector<prometheus::ClientMetric> HeavySamples() const;
 
   const std::shared_ptr<Families> families_;
