@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
 
 import pytest
 
@@ -147,6 +148,49 @@ def test_systemd_takes_the_unit_and_finds_it_safe(machine):
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     # 1.3, on a scale to 10, by systemd 252.
     machine.output_of("systemd-analyze", "security", "--offline=true", "--threshold=15", UNIT)
+
+
+def allowed_system_calls() -> set:
+    """What SystemCallFilter= lets through."""
+    sets, name = {}, None
+    for line in harness.output_of("systemd-analyze", "syscall-filter").splitlines():
+        if line.startswith("@"):
+            name = line.split()[0]
+            sets[name] = set()
+        elif name and line.startswith("    ") and not line.strip().startswith("#"):
+            sets[name].add(line.strip())
+
+    def calls(name) -> set:
+        return set().union(*map(calls, sets[name])) if name in sets else {name}
+
+    allow, deny = unit()["SystemCallFilter"].split("~")
+    return (set().union(*map(calls, allow.split())) - set().union(*map(calls, deny.split())))
+
+
+@needs("strace", "systemd-analyze")
+def test_the_unit_allows_all_that_the_daemon_asks_of_the_kernel(tmp_path):
+    if subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True).returncode != 0:
+        pytest.skip("this machine allows no tracing")
+    trace, limits = tmp_path / "trace", tmp_path / "limits.yaml"
+    limits.write_text("limits: [{name: a, capacity: 9, refill: 1 per 1s}]\n")
+    with harness.redis_server() as redis, harness.daemon(
+            "-D", "-f", "-qq", "-o", trace, harness.DAEMON, program="strace", LIMITS_FILE=limits,
+            REDIS_URL=f"redis://localhost:{redis.port}", REDIS_TIMEOUT="20s", ADMIN_PORT=0) as daemon:
+        assert daemon.allow("user")["allowed"]
+        assert "rate_limiter_requests_total" in daemon.metrics()
+        with urllib.request.urlopen(f"http://127.0.0.1:{daemon.admin_port}/", timeout=20) as page:
+            assert page.status == 200
+        daemon.process.send_signal(signal.SIGHUP)
+        harness.wait_until(lambda: "reload" in daemon.log_text() or "read again" in daemon.log_text(), what="the reload")
+        assert daemon.terminate() == 0
+    traced = trace.read_text()
+    asked = set(re.findall(r"^\d+ +(\w+)\(", traced, re.MULTILINE))
+    assert {"execve", "accept4", "sendmsg", "exit_group"} <= asked
+    assert asked - allowed_system_calls() == set()
+    families = set(re.findall(r"socket\((AF_\w+)", traced))
+    assert "AF_INET" in families and families <= set(unit()["RestrictAddressFamilies"].split())
+    # MemoryDenyWriteExecute=
+    assert not re.search(r"PROT_WRITE\|PROT_EXEC|mprotect\([^)]*PROT_EXEC", traced)
 
 
 # --- Installed, run, purged ---
