@@ -363,8 +363,8 @@ def load(call, callers=8):
 
 
 @contextlib.contextmanager
-def fake_server(speak):
-    """A server on a free port, which it gives; `speak` has each connection, on a
+def fake_server(speak, host="127.0.0.1"):
+    """A server on a free port of `host`, which it gives; `speak` has each connection, on a
     thread of its own."""
 
     class Handler(socketserver.BaseRequestHandler):
@@ -376,7 +376,7 @@ def fake_server(speak):
         daemon_threads = True
         block_on_close = False
 
-    with Server(("127.0.0.1", 0), Handler) as server:
+    with Server((host, 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield server.server_address[1]

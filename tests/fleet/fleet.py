@@ -257,11 +257,12 @@ class Envoy(Balancer):
 
 
 FRONTS = [Nginx, HAProxy, Envoy, ClientSide]
-ALL_FRONTS = pytest.mark.parametrize("kind", [
+MARKED_FRONTS = [
     pytest.param(kind, id=kind.name, marks=pytest.mark.skipif(
         kind is Envoy and Envoy.program is None,
         reason="needs Envoy, which ./dev installs where PyPI has it for this machine"))
-    for kind in FRONTS])
+    for kind in FRONTS]
+ALL_FRONTS = pytest.mark.parametrize("kind", MARKED_FRONTS)
 
 
 @contextlib.contextmanager
