@@ -54,8 +54,8 @@ class Instance:
         self.host, self.address = host, f"{host}:{fleet.port}"
         self.settings = PATIENT | {
             "BIND": host, "PORT": fleet.port, "ADMIN_BIND": host, "ADMIN_PORT": fleet.admin_port,
-            "METRICS_BIND": "127.0.0.1", "REDIS_URL": fleet.redis.url,
-            "LIMITS_FILE": fleet.limits, "DRAIN_TIME": None} | settings
+            "METRICS_BIND": host, "METRICS_PORT": fleet.metrics_port,
+            "REDIS_URL": fleet.redis.url, "LIMITS_FILE": fleet.limits, "DRAIN_TIME": None} | settings
         self.daemon = None
         self.start()
 
@@ -95,17 +95,22 @@ Level = collections.namedtuple("Level", "tokens time_us part")
 
 
 class Fleet:
-    def __init__(self, stack, directory, **settings):
-        self.redis = stack.enter_context(harness.redis_server())
+    def __init__(self, stack, directory, redis_args=(), instances=INSTANCES, **settings):
+        self.redis = stack.enter_context(harness.redis_server(*redis_args))
         self.limits = directory / "limits.yaml"
         self.limits.write_text(LIMITS)
-        self.port, self.admin_port = harness.free_port(), harness.free_port()
+        self.port, self.admin_port, self.metrics_port = (harness.free_port() for _ in range(3))
+        self.stack, self.settings = stack, settings
         self.instances = []
-        for number in range(INSTANCES):
-            instance = Instance(self, f"127.0.0.1{number + 1}", **settings)
-            stack.callback(instance.end)
-            self.instances.append(instance)
+        for _ in range(instances):
+            self.add()
         self.before = {}
+
+    def add(self) -> Instance:
+        instance = Instance(self, f"127.0.0.1{len(self.instances) + 1}", **self.settings)
+        self.stack.callback(instance.end)
+        self.instances.append(instance)
+        return instance
 
     def prepare(self, user):
         """From here on what the user takes is counted."""
@@ -129,9 +134,9 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def fleet(directory, **settings):
+def fleet(directory, **options):
     with contextlib.ExitStack() as stack:
-        yield Fleet(stack, directory, **settings)
+        yield Fleet(stack, directory, **options)
 
 
 # --- What stands before them ---
@@ -189,7 +194,7 @@ class Balancer(ClientSide):
         self.directory.mkdir()
         self.config = self.directory / self.file.name
         hosts = hosts or [instance.address for instance in fleet.instances]
-        self.config.write_text(edit(on_loopback(self.file.read_text(), fleet, port, hosts)))
+        self.config.write_text(edit(self.configured(fleet, port, hosts)))
         self.log = (self.directory / "log").open("w+")
         self.process = harness.start(self.command(), self.log)
         try:
@@ -199,6 +204,9 @@ class Balancer(ClientSide):
             told = self.log.read()
             self.end()
             raise AssertionError(told) from error
+
+    def configured(self, fleet, port, hosts) -> str:
+        return on_loopback(self.file.read_text(), fleet, port, hosts)
 
     def answers(self) -> bool:
         assert self.process.poll() is None
