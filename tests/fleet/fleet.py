@@ -9,6 +9,8 @@ import pathlib
 import re
 import shutil
 import signal
+import socketserver
+import struct
 import subprocess
 import sys
 import threading
@@ -284,6 +286,38 @@ def fronts(fleet, directory):
                 stack.callback(front.end)
                 fleet.prepare(kind.name)
         yield found
+
+
+# --- Names ---
+
+NAME = "ratelimiter"
+
+
+class NameServer:
+    """Answers for NAME with the addresses in `hosts`, as they are at that time, and for no
+    other."""
+
+    def __init__(self, stack, hosts, address=("127.0.0.1", 0)):
+        def answer(query: bytes) -> bytes:
+            end = query.index(b"\0", 12)
+            name = query[12:end]
+            kind = query[end + 1:end + 3]
+            known = name == bytes([len(NAME)]) + NAME.encode()
+            found = [bytes(map(int, host.split("."))) for host in hosts] if known and kind == b"\0\1" else []
+            flags = 0x8580 if known else 0x8583  # An answer, or that there is no such name.
+            header = query[:2] + struct.pack(">HHHHH", flags, 1, len(found), 0, 0)
+            records = [b"\xc0\x0c\0\1\0\1" + struct.pack(">IH", 1, 4) + host for host in found]
+            return header + query[12:end + 5] + b"".join(records)
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self):
+                query, server = self.request
+                server.sendto(answer(query), self.client_address)
+
+        server = stack.enter_context(socketserver.ThreadingUDPServer(address, Handler))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        stack.callback(server.shutdown)
+        self.port = server.server_address[1]
 
 
 # --- Callers ---

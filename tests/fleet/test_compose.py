@@ -3,52 +3,21 @@ programs on loopback, and a name server in the place of Docker's."""
 
 import contextlib
 import os
-import socketserver
-import struct
 import subprocess
-import threading
 
 import grpc
 import pytest
 import yaml
 
 import fleet
-from fleet import HAProxy, harness
+from fleet import NAME, HAProxy, NameServer, harness
 
 import monitoring
 
 DOCKER = harness.ROOT / "docker"
 SERVICES = yaml.safe_load((DOCKER / "compose.yml").read_text())["services"]
-NAME = "ratelimiter"
-NAME_SERVER = "127.0.53.53"
-DNS_PORT = 53
-
-
-class NameServer:
-    """Answers for NAME with the addresses in `hosts`, as they are at that time, and for no
-    other."""
-
-    def __init__(self, stack, hosts, address=("127.0.0.1", 0)):
-        def answer(query: bytes) -> bytes:
-            end = query.index(b"\0", 12)
-            name = query[12:end]
-            kind = query[end + 1:end + 3]
-            known = name == bytes([len(NAME)]) + NAME.encode()
-            found = [bytes(map(int, host.split("."))) for host in hosts] if known and kind == b"\0\1" else []
-            flags = 0x8580 if known else 0x8583  # An answer, or that there is no such name.
-            header = query[:2] + struct.pack(">HHHHH", flags, 1, len(found), 0, 0)
-            records = [b"\xc0\x0c\0\1\0\1" + struct.pack(">IH", 1, 4) + host for host in found]
-            return header + query[12:end + 5] + b"".join(records)
-
-        class Handler(socketserver.BaseRequestHandler):
-            def handle(self):
-                query, server = self.request
-                server.sendto(answer(query), self.client_address)
-
-        server = stack.enter_context(socketserver.ThreadingUDPServer(address, Handler))
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        stack.callback(server.shutdown)
-        self.port = server.server_address[1]
+# Where Prometheus looks for it.
+NAME_SERVER, DNS_PORT = "127.0.53.53", 53
 
 
 class ComposedBalancer(HAProxy):
