@@ -1,14 +1,16 @@
 """Calls are spread over all instances; one that is killed, or that stands still, costs the
 calls that it had, and in bounded time no more; and none is paid for twice."""
 
+import json
 import signal
+import subprocess
 import time
 
 import grpc
 import pytest
 
 import fleet
-from fleet import ALL_FRONTS, INSTANCES
+from fleet import ALL_FRONTS, INSTANCES, MARKED_FRONTS, ClientSide, harness
 
 # What a busy machine may add to the times.
 MARGIN = 3
@@ -22,6 +24,8 @@ STOPPED = {"nginx": 1 + MARGIN, "HAProxy": 4 + MARGIN, "Envoy": 4 + MARGIN, "cli
 WATCHED = 8
 TRIALS = {"nginx": 3}
 DEADLINE = 5
+# As many are on their way through each at once, where they come as fast as they can.
+CALLERS = 32
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +64,7 @@ def lost(tmp_path_factory):
 
 def await_time(until):
     """The load goes on meanwhile: that is what is waited for."""
-    fleet.harness.wait_until(lambda: time.monotonic() > until, until - time.monotonic() + 5)
+    harness.wait_until(lambda: time.monotonic() > until, until - time.monotonic() + 5)
 
 
 def told(times) -> str:
@@ -100,3 +104,26 @@ def test_none_is_paid_for_twice(kind, lost):
     for limit, tokens in taken[kind.name].items():
         unknown = sum(call.limit == limit for call in failed)
         assert admitted[limit] <= tokens <= admitted[limit] + unknown
+
+
+@pytest.fixture(scope="module")
+def killed_at_full_load(tmp_path_factory):
+    """What callers saw who call as fast as they can, while an instance was killed."""
+    directory = tmp_path_factory.mktemp("fleet")
+    with fleet.fleet(directory) as these, fleet.fronts(these, directory) as fronts:
+        seen = {name: subprocess.Popen(
+            [harness.RLCTL, "bench", "--port", front.target.split(":")[1], "--callers", str(CALLERS),
+             "--duration", "6s", "--timeout", "20s", "--json"], stdout=subprocess.PIPE, text=True)
+            for name, front in fronts.items() if name != ClientSide.name}
+        first = these.instances[0]
+        # rlctl's own user, in the time that counts.
+        first.await_calls(["user-000000"], count=100)
+        first.signal(signal.SIGKILL)
+        yield {name: json.loads(process.communicate(timeout=60)[0]) for name, process in seen.items()}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MARKED_FRONTS if kind.id != ClientSide.name])
+def test_one_that_is_killed_at_full_load_costs_a_call_of_each_caller_at_most(kind, killed_at_full_load):
+    seen = killed_at_full_load[kind.name]
+    assert seen["calls"] > CALLERS
+    assert sum(seen["errors"].values()) <= CALLERS
