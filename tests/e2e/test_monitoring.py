@@ -60,10 +60,13 @@ def check_mount(mount, compose, volumes):
 
 
 def check_service(service, compose, document):
-    assert ("image" in service) != ("build" in service)
+    if "extends" in service:
+        base = (compose.parent / service["extends"]["file"]).resolve()
+        assert base in COMPOSE_FILES and service["extends"]["service"] in load(base)["services"]
+    assert sum(word in service for word in ("image", "build", "extends")) == 1
     if "image" in service:
         assert is_pinned(service["image"]), service["image"]
-    else:
+    if "build" in service:
         context = (compose.parent / service["build"]["context"]).resolve()
         assert context == ROOT
         assert (context / service["build"]["dockerfile"]) == DOCKERFILE
@@ -73,7 +76,7 @@ def check_service(service, compose, document):
         check_mount(mount, compose, document.get("volumes", {}))
     for name, dependency in service.get("depends_on", {}).items():
         assert dependency == {"condition": "service_healthy"}
-        assert "healthcheck" in document["services"][name]
+        assert "healthcheck" in document["services"][name] or "build" in document["services"][name]
 
 
 @pytest.mark.parametrize("compose", COMPOSE_FILES, ids=relative)
@@ -127,20 +130,22 @@ def test_monitoring_is_where_the_documentation_says():
     assert services["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == "admin"
 
 
-def test_instances_share_one_redis_that_keeps_every_bucket():
-    services = load(ROOT / "docker/compose.yml")["services"]
-    redis = services.pop("redis")
-    assert redis["command"] == [
-        *("redis-server", "--save", "", "--appendonly", "no"),
-        *("--maxmemory-policy", "noeviction"),
-    ]
-    assert sorted(service["ports"] for service in services.values()) == [
-        ["50051:50051", "2112:2112"],
-        ["50052:50051", "2113:2112"],
-    ]
-    for service in services.values():
-        assert service["environment"] == {"STORE": "redis", "REDIS_URL": "redis://redis:6379"}
-        assert "redis" in service["depends_on"]
+def test_the_fleet_is_seen_as_monitoring_has_it():
+    fleet = load(ROOT / "docker/compose.yml")
+    monitored = load(MONITORING / "docker-compose.yml")
+    for name in monitored["services"]:
+        assert fleet["services"][name]["extends"] == {
+            "file": "../monitoring/docker-compose.yml",
+            "service": name,
+        }
+    assert fleet["volumes"] == monitored["volumes"]
+    # Of what is mounted only the configuration is another: what to scrape.
+    (mount,) = fleet["services"]["prometheus"]["volumes"]
+    assert mount.split(":")[1] == "/etc/prometheus/prometheus.yml"
+    ours, theirs = load(ROOT / "docker/prometheus.yml"), load(CONFIG)
+    (our_job,), (their_job,) = ours.pop("scrape_configs"), theirs.pop("scrape_configs")
+    assert ours == theirs
+    assert our_job["job_name"] == their_job["job_name"]
 
 
 # --- Prometheus and Grafana files ---
