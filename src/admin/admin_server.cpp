@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <exception>
 #include <future>
 #include <iterator>
@@ -35,24 +36,23 @@ constexpr std::size_t kMaxShownBytes = 200;
 constexpr std::size_t kThreads = 8;
 constexpr const char* kJson = "application/json";
 
+enum class Access : std::uint8_t {
+  kToken,  // By who bears the token, if there is one.
+  kPage,   // By anybody of this machine: it tells nothing, and asks for the token itself.
+  kProbe,  // By machines under any name: it tells nothing but its answer.
+};
+
 struct Route {
   std::string_view method;
   const char* path;
   Reply (AdminApi::*reply)(std::string_view body) const;
-  // Asked by machines under any name; tells nothing but its answer.
-  bool probe = false;
-  // Asked for without a token: it tells nothing, and a page cannot be asked for with one.
-  bool open = false;
+  Access access = Access::kToken;
 };
 
 constexpr Route kRoutes[] = {
-    {.method = "GET", .path = "/healthz", .reply = &AdminApi::Health, .probe = true, .open = true},
-    {.method = "GET",
-     .path = "/readyz",
-     .reply = &AdminApi::Readiness,
-     .probe = true,
-     .open = true},
-    {.method = "GET", .path = "/", .reply = &AdminApi::Page, .open = true},
+    {"GET", "/healthz", &AdminApi::Health, Access::kProbe},
+    {"GET", "/readyz", &AdminApi::Readiness, Access::kProbe},
+    {"GET", "/", &AdminApi::Page, Access::kPage},
     {"GET", "/api/v1/version", &AdminApi::Version},
     {"GET", "/api/v1/limits", &AdminApi::Limits},
     {"GET", "/api/v1/settings", &AdminApi::AllSettings},
@@ -266,13 +266,13 @@ class HttpServer final : public AdminServer, private httplib::Server {
     const auto at_path = [&](const Route& route) { return request.path == route.path; };
     const Route* const route = std::ranges::find_if(kRoutes, at_path);
     const bool known = route != std::end(kRoutes);
-    if (!known || !route->probe) {
+    if (!known || route->access != Access::kProbe) {
       if (const absl::Status allowed = CheckSource(request, hosts_); !allowed.ok()) {
         Send(ErrorReply(allowed), response);
         return true;
       }
     }
-    if (!token_file_.empty() && (!known || !route->open)) {
+    if (!token_file_.empty() && (!known || route->access == Access::kToken)) {
       if (const absl::Status allowed = CheckToken(request, token_file_); !allowed.ok()) {
         if (absl::IsUnauthenticated(allowed)) response.set_header("WWW-Authenticate", "Bearer");
         Send(ErrorReply(allowed), response);

@@ -94,7 +94,8 @@ std::string DescribeFailure(const grpc::Status& status, const DaemonArguments& a
   if (channel.GetState(false) != GRPC_CHANNEL_READY) {
     return fmt::format(
         "rlctl: {} does not answer: {}; is ratelimiterd running there (--target, PORT){}?", address,
-        status.error_message(), arguments.tls.on() ? ", with such a certificate" : ", and without TLS (--tls)");
+        status.error_message(),
+        arguments.tls.on() ? ", with such a certificate" : ", and without TLS (--tls)");
   }
   if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
     return fmt::format("rlctl: {} does not answer within {} (--timeout)", address,
