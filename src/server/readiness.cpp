@@ -9,6 +9,8 @@
 namespace ratelimiter {
 namespace {
 
+// What says that the process serves, whatever the store does.
+constexpr const char* kLiveness = "liveness";
 // Far above what a store that is well takes, on a busy machine too.
 constexpr std::chrono::seconds kFirstAnswer{1};
 
@@ -21,6 +23,7 @@ Readiness::Readiness(TokenBucketStore& store, grpc::HealthCheckServiceInterface&
       metrics_(metrics),
       logger_(std::move(logger)),
       serves_without_store_(serves_without_store) {
+  health_.SetServingStatus(kLiveness, true);
   SetServing(false);
   thread_ = std::thread([this] { Run(); });
   std::unique_lock lock(mutex_);

@@ -19,7 +19,8 @@ namespace ratelimiter {
 // asks it every second, and more often while in doubt, on a thread of its own,
 // has ReadinessFilter judge its answers, and logs each change, which the metrics show. Until the
 // store has answered for the first time, health says NOT_SERVING. A daemon that serves without its
-// store (FAIL_MODE) is SERVING whatever the store answers.
+// store (FAIL_MODE) is SERVING whatever the store answers, and so is the name "liveness" of any
+// that is not about to end.
 //
 // What it is given must outlive it.
 class Readiness {
