@@ -380,3 +380,63 @@ def test_no_key_and_no_token_is_told(certificates, own, tmp_path):
         said = shown + daemon.log_text() + daemon.metrics() + done.stdout + done.stderr
         secrets = certificates.pem("localhost.key").decode().splitlines()[1:-1] + [TOKEN]
         assert len(secrets) > 2 and [secret for secret in secrets if secret in said] == []
+
+
+# --- docs/operations.md ---
+
+
+def blocks(heading, kind) -> list:
+    page = (harness.ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    section = page.split(f"\n### {heading}\n")[1].split("\n### ")[0]
+    return re.findall(rf"```{kind}\n(.*?)```", section, re.DOTALL)
+
+
+def test_the_trial_does_as_the_page_says(tmp_path):
+    make, calls = blocks("A trial", "sh")
+    harness.output_of("sh", "-ec", make, cwd=tmp_path)
+    files = {"TLS_CERT": "server.crt", "TLS_KEY": "server.key", "TLS_CLIENT_CA": "ca.crt",
+             "ADMIN_TOKEN_FILE": "token"}
+    with harness.daemon(STORE="memory", ADMIN_PORT=0, ADMIN_TLS="on",
+                        **{name: tmp_path / file for name, file in files.items()}) as daemon:
+        path = f"{harness.RLCTL.parent}:{GRPCURL.parent}:{os.environ['PATH']}"
+        environment = harness.clean_environment(PORT=daemon.port, PATH=path)
+        commands = calls.splitlines()
+        assert len(commands) == 4
+        for command in commands:
+            if command.startswith("grpcurl") and not GRPCURL.exists():
+                continue
+            command = command.replace(":50051", f":{daemon.port}").replace(":8081", f":{daemon.admin_port}")
+            printed = harness.output_of("sh", "-c", command, cwd=tmp_path, env=environment)
+            assert "allowed" in printed or "default" in printed, command
+
+
+@pytest.mark.skipif(not shutil.which("nginx"), reason="needs nginx")
+def test_nginx_serves_metrics_over_tls_as_the_page_says(certificates, tmp_path):
+    (server,) = blocks("Metrics", "nginx")
+    port = harness.free_port()
+    with harness.daemon(STORE="memory") as daemon:
+        for written, here in {"listen 9443": f"listen 127.0.0.1:{port}", ":2112": f":{daemon.metrics_port}",
+                              "/etc/ratelimiter/server": certificates.path("localhost"),
+                              "/etc/ratelimiter/ca.crt": certificates.path("ca.crt")}.items():
+            assert written in server
+            server = server.replace(written, here)
+        paths = "".join(f"{kind}_temp_path {tmp_path}/{kind};\n"
+                        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        (tmp_path / "nginx.conf").write_text(
+            f"daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log;\n"
+            f"events {{}}\nhttp {{ access_log off;\n{paths}{server}}}\n")
+        with open(tmp_path / "nginx.log", "wb") as log:
+            nginx = harness.start(["nginx", "-p", tmp_path, "-c", tmp_path / "nginx.conf"], log)
+            try:
+                curl = ["curl", "-s", "--cacert", certificates.path("ca.crt"), "--max-time", "20",
+                        f"https://localhost:{port}/metrics"]
+                client = ["--cert", certificates.path("client.crt"), "--key", certificates.path("client.key")]
+                answer = harness.wait_until(
+                    lambda: subprocess.run([*curl, *client], capture_output=True, text=True).stdout,
+                    what="nginx")
+                assert "rate_limiter_ready 1" in answer
+                refused = subprocess.run(curl, capture_output=True, text=True).stdout
+                assert "rate_limiter" not in refused and "400" in refused
+            finally:
+                nginx.terminate()
+                nginx.wait(20)
