@@ -1,5 +1,5 @@
-// Wires the daemon together, runs it, reads the limits file again on SIGHUP, and
-// ends on SIGTERM or SIGINT; tells systemd of all that.
+// Wires the daemon together, runs it, reads the limits file and the certificate again on
+// SIGHUP, and ends on SIGTERM or SIGINT; tells systemd of all that.
 
 #include <pthread.h>
 #include <unistd.h>
@@ -29,6 +29,7 @@
 #include "ratelimiter/base/systemd_notifier.h"
 #include "ratelimiter/config/limits_file.h"
 #include "ratelimiter/config/limits_reloader.h"
+#include "ratelimiter/config/server_tls.h"
 #include "ratelimiter/config/settings.h"
 #include "ratelimiter/limiter/fallback.h"
 #include "ratelimiter/limiter/limiter.h"
@@ -99,12 +100,19 @@ class EndSignals {
 };
 
 // nullptr: Redis is spoken to without TLS, or not at all.
-absl::StatusOr<std::shared_ptr<const TlsContext>> MakeTls(const Settings& settings) {
+absl::StatusOr<std::shared_ptr<const TlsContext>> MakeRedisTls(const Settings& settings) {
   if (settings.store != StoreKind::kRedis || !settings.redis_url.tls) return nullptr;
   return TlsContext::Create({.ca_file = settings.redis_tls_ca,
                              .certificate_file = settings.redis_tls_cert,
                              .key_file = settings.redis_tls_key,
                              .server_name = settings.redis_tls_server_name});
+}
+
+// nullptr: gRPC and the admin server speak without TLS.
+absl::StatusOr<std::unique_ptr<ServerTls>> StartTls(const Settings& settings,
+                                                    std::shared_ptr<Logger> logger) {
+  if (settings.tls.certificate.empty()) return nullptr;
+  return ServerTls::Start(settings.tls, std::move(logger));
 }
 
 RedisServer ServerOf(const Settings& settings) {
@@ -222,7 +230,8 @@ std::string KeyOf(const TokenBucketStore& store, std::string_view limit, std::st
 }
 
 // nullptr: none is wanted. `reloader`: nullptr without a limits file.
-absl::StatusOr<std::unique_ptr<AdminServer>> StartAdmin(const Settings& settings, Limiter& limiter,
+absl::StatusOr<std::unique_ptr<AdminServer>> StartAdmin(const Settings& settings,
+                                                        const ServerTls* tls, Limiter& limiter,
                                                         LimitsReloader* reloader,
                                                         const TokenBucketStore& store,
                                                         Metrics& metrics, Server& server) {
@@ -242,12 +251,18 @@ absl::StatusOr<std::unique_ptr<AdminServer>> StartAdmin(const Settings& settings
     backend.reload = [reloader] { return reloader->Reload(); };
     backend.reload_state = [reloader] { return reloader->state(); };
   }
-  return AdminServer::Start(settings, std::move(backend));
+  return AdminServer::Start(settings, settings.admin_tls ? tls : nullptr, std::move(backend));
+}
+
+std::string_view DescribeTls(const Settings& settings) {
+  if (settings.tls.certificate.empty()) return "";
+  return settings.tls.client_ca.empty() ? " over TLS" : " over mTLS";
 }
 
 std::string DescribeAdmin(const Settings& settings, const AdminServer* admin) {
   if (admin == nullptr) return "";
-  return fmt::format(", admin on {} port {}", settings.admin_bind, admin->port());
+  return fmt::format(", admin on {} port {}{}", settings.admin_bind, admin->port(),
+                     settings.admin_tls ? " over TLS" : "");
 }
 
 // Ends the process at once if another end signal comes before it is destroyed.
@@ -260,16 +275,24 @@ std::jthread EndAtOnceIfSignalled(const EndSignals& signals) {
   });
 }
 
-// What can be told of the password at once; who connects reads it anew.
+// What can be told at once of a file that is read anew whenever it is needed.
+absl::Status CheckSecretFile(std::string_view setting, const std::string& path,
+                             std::string_view what) {
+  if (path.empty()) return absl::OkStatus();
+  const auto secret = ReadSecretFile(path);
+  if (secret.ok()) return absl::OkStatus();
+  return absl::UnavailableError(
+      fmt::format("{}: {}; accepted: a regular file whose first line is the {}", setting,
+                  std::string(secret.status().message()), what));
+}
+
 absl::Status CheckPasswordFile(const Settings& settings) {
-  if (settings.store != StoreKind::kRedis || settings.redis_password_file.empty()) {
-    return absl::OkStatus();
-  }
-  const auto password = ReadSecretFile(settings.redis_password_file);
-  if (password.ok()) return absl::OkStatus();
-  return absl::UnavailableError(fmt::format(
-      "REDIS_PASSWORD_FILE: {}; accepted: a regular file whose first line is the password",
-      std::string(password.status().message())));
+  if (settings.store != StoreKind::kRedis) return absl::OkStatus();
+  return CheckSecretFile("REDIS_PASSWORD_FILE", settings.redis_password_file, "password");
+}
+
+absl::Status CheckAdminTokenFile(const Settings& settings) {
+  return CheckSecretFile("ADMIN_TOKEN_FILE", settings.admin_token_file, "token");
 }
 
 int Run(const Settings& settings) {
@@ -278,8 +301,10 @@ int Run(const Settings& settings) {
   std::signal(SIGPIPE, SIG_IGN);
 
   const auto logger = MakeLogger(settings.log_level, settings.log_format);
-  const auto tls = MakeTls(settings);
-  for (const absl::Status& file : {tls.status(), CheckPasswordFile(settings)}) {
+  const auto redis_tls = MakeRedisTls(settings);
+  const auto tls = StartTls(settings, logger);
+  for (const absl::Status& file : {redis_tls.status(), CheckPasswordFile(settings), tls.status(),
+                                   CheckAdminTokenFile(settings)}) {
     if (file.ok()) continue;
     std::cerr << file.message() << '\n';
     return kExitConfig;
@@ -302,7 +327,8 @@ int Run(const Settings& settings) {
   metrics.Publish(Metric::kLogDropped, [logger](std::size_t kind) {
     return static_cast<double>(logger->dropped(static_cast<LogKind>(kind)));
   });
-  const std::unique_ptr<TokenBucketStore> store = MakeStore(settings, *tls, clock, metrics, logger);
+  const std::unique_ptr<TokenBucketStore> store =
+      MakeStore(settings, *redis_tls, clock, metrics, logger);
   DegradationReport report(metrics, logger);
   Fallback fallback(
       {.mode = settings.fail_mode,
@@ -315,7 +341,7 @@ int Run(const Settings& settings) {
   const auto reloader = MakeReloader(settings, std::move(file), limiter, metrics, logger);
 
   // gRPC first, for an exposer takes seconds to end.
-  auto server = Server::Start(settings, limiter, *store, metrics, logger);
+  auto server = Server::Start(settings, tls->get(), limiter, *store, metrics, logger);
   if (!server.ok()) {
     start_logger->error("{} (PORT, BIND)", std::string(server.status().message()));
     return kExitRuntime;
@@ -325,7 +351,7 @@ int Run(const Settings& settings) {
     start_logger->error("{} (METRICS_PORT, METRICS_BIND)", std::string(exposer.status().message()));
     return kExitRuntime;
   }
-  auto admin = StartAdmin(settings, limiter, reloader.get(), *store, metrics, **server);
+  auto admin = StartAdmin(settings, tls->get(), limiter, reloader.get(), *store, metrics, **server);
   if (!admin.ok()) {
     start_logger->error("{} (ADMIN_PORT, ADMIN_BIND)", std::string(admin.status().message()));
     return kExitRuntime;
@@ -334,10 +360,10 @@ int Run(const Settings& settings) {
     logger->warn("STORE=memory: quotas are this process's alone, not shared with other instances");
   }
   (quiet ? logger : start_logger)
-      ->info("ratelimiterd {}: gRPC on {} port {}, metrics on {} port {}{}, store {}, {}",
-             RATELIMITER_VERSION, settings.bind, (*server)->port(), settings.metrics_bind,
-             exposer->port(), DescribeAdmin(settings, admin->get()), DescribeStore(settings),
-             DescribeLimits(settings, *limiter.limits()));
+      ->info("ratelimiterd {}: gRPC on {} port {}{}, metrics on {} port {}{}, store {}, {}",
+             RATELIMITER_VERSION, settings.bind, (*server)->port(), DescribeTls(settings),
+             settings.metrics_bind, exposer->port(), DescribeAdmin(settings, admin->get()),
+             DescribeStore(settings), DescribeLimits(settings, *limiter.limits()));
 
   const SystemdNotifier systemd;
   // Asked by this thread, which does not answer the watchdog while the server cannot say.
@@ -347,10 +373,11 @@ int Run(const Settings& settings) {
   systemd.Ready(status());
   const auto reload = [&] {
     systemd.Reloading();
-    if (reloader != nullptr) {
-      reloader->Reload();
-    } else {
-      logger->info("SIGHUP: there is no limits file to read again (LIMITS_FILE)");
+    if (reloader != nullptr) reloader->Reload();
+    if (*tls != nullptr) (*tls)->Reload();
+    if (reloader == nullptr && *tls == nullptr) {
+      logger->info(
+          "SIGHUP: there is no limits file to read again (LIMITS_FILE), and no certificate");
     }
     systemd.Ready(status());
   };

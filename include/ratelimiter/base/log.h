@@ -29,7 +29,7 @@ enum class LogKind : std::uint8_t {
   kStore,        // The store fails calls.
   kBreaker,      // A breaker opens or closes.
   kReadiness,    // Readiness changes.
-  kReload,       // The limits file is read again.
+  kReload,       // The limits file or the certificate is read again.
 };
 // By LogKind.
 inline constexpr auto kLogKindNames =
