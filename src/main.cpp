@@ -1,5 +1,5 @@
 // Wires the daemon together, runs it, reads the limits file and the certificate again on
-// SIGHUP, and ends on SIGTERM or SIGINT.
+// SIGHUP, and ends on SIGTERM or SIGINT; tells systemd of all that.
 
 #include <pthread.h>
 #include <unistd.h>
@@ -26,6 +26,7 @@
 #include "ratelimiter/base/duration.h"
 #include "ratelimiter/base/log.h"
 #include "ratelimiter/base/secret_file.h"
+#include "ratelimiter/base/systemd_notifier.h"
 #include "ratelimiter/config/limits_file.h"
 #include "ratelimiter/config/limits_reloader.h"
 #include "ratelimiter/config/server_tls.h"
@@ -64,31 +65,36 @@ class EndSignals {
     pthread_sigmask(SIG_BLOCK, &with_hangup_, nullptr);
   }
 
-  // Does `on_hangup` at each SIGHUP that comes meanwhile.
-  int Wait(const std::function<void()>& on_hangup) const {
+  // Does `on_hangup` at each SIGHUP that comes meanwhile, and `on_quiet` each time that
+  // none has come for `pace`.
+  int Wait(const std::function<void()>& on_hangup, std::chrono::nanoseconds pace,
+           const std::function<void()>& on_quiet) const {
     while (true) {
-      int signal = 0;
-      sigwait(&with_hangup_, &signal);
-      if (signal != SIGHUP) return signal;
-      on_hangup();
+      const int signal = Next(with_hangup_, pace);
+      if (signal > 0 && signal != SIGHUP) return signal;
+      signal == SIGHUP ? on_hangup() : on_quiet();
     }
   }
 
   // Whether one came within `time`.
-  bool WaitFor(std::chrono::milliseconds time) const {
+  bool WaitFor(std::chrono::milliseconds time) const { return Next(signals_, time) > 0; }
+
+ private:
+  // The next of `signals` that comes within `time`; 0: none does.
+  static int Next(const sigset_t& signals, std::chrono::nanoseconds time) {
     const auto end = std::chrono::steady_clock::now() + time;
     while (true) {
       const std::chrono::nanoseconds left =
           std::max(end - std::chrono::steady_clock::now(), std::chrono::nanoseconds(0));
       const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
       const timespec timeout = {.tv_sec = seconds.count(), .tv_nsec = (left - seconds).count()};
-      if (sigtimedwait(&signals_, nullptr, &timeout) > 0) return true;
+      const int signal = sigtimedwait(&signals, nullptr, &timeout);
+      if (signal > 0) return signal;
       // A process that is stopped and continued comes back too early.
-      if (errno != EINTR) return false;
+      if (errno != EINTR) return 0;
     }
   }
 
- private:
   sigset_t signals_{};
   sigset_t with_hangup_{};
 };
@@ -204,6 +210,15 @@ std::unique_ptr<LimitsReloader> MakeReloader(const Settings& settings, LimitsFil
     return std::chrono::duration<double>(loaded_at).count();
   });
   return reloader;
+}
+
+// For a person who asks systemd how the daemon is. `reloader`: nullptr without a limits file.
+std::string DescribeState(const Health& health, const LimitSet& limits,
+                          const LimitsReloader* reloader) {
+  const bool refused = reloader != nullptr && !reloader->state().errors.empty();
+  return fmt::format("{}{}{}; limits: {}{}", health.serving ? "Serving" : "Not serving",
+                     health.reason.empty() ? "" : ": ", health.reason, limits.limits().size(),
+                     refused ? ", as before, for what the file says now is refused" : "");
 }
 
 // What the store calls a bucket.
@@ -350,16 +365,26 @@ int Run(const Settings& settings) {
              settings.metrics_bind, exposer->port(), DescribeAdmin(settings, admin->get()),
              DescribeStore(settings), DescribeLimits(settings, *limiter.limits()));
 
-  const int signal = signals.Wait([&] {
+  const SystemdNotifier systemd;
+  // Asked by this thread, which does not answer the watchdog while the server cannot say.
+  const auto status = [&] {
+    return DescribeState((*server)->health(), *limiter.limits(), reloader.get());
+  };
+  systemd.Ready(status());
+  const auto reload = [&] {
+    systemd.Reloading();
     if (reloader != nullptr) reloader->Reload();
     if (*tls != nullptr) (*tls)->Reload();
     if (reloader == nullptr && *tls == nullptr) {
       logger->info(
           "SIGHUP: there is no limits file to read again (LIMITS_FILE), and no certificate");
     }
-  });
+    systemd.Ready(status());
+  };
+  const int signal = signals.Wait(reload, systemd.pace(), [&] { systemd.Alive(status()); });
   logger->info("signal {}: draining for {}, then ending; another one ends at once", signal,
                FormatDuration(settings.drain_time));
+  systemd.Stopping(fmt::format("Draining for {}", FormatDuration(settings.drain_time)));
   (*server)->StopServing();
   if (signals.WaitFor(settings.drain_time)) _exit(kExitRuntime);
   impatience = EndAtOnceIfSignalled(signals);

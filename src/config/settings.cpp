@@ -445,12 +445,14 @@ std::string WithoutSecrets(const Setting& setting, std::string_view value) {
                      rest.substr(at));
 }
 
-// What of a rejected value may be shown. A URL may hold a password: before '@',
-// or where '@' is missing, after a ':' that no port follows.
+// What of a rejected value may be shown. A URL may hold a password: before '@', or where
+// '@' is missing, after a ':' that no port follows; or in a query, as other clients have it.
 std::string Shown(const Setting& setting, std::string_view value) {
   constexpr auto kNone = std::string_view::npos;
   if (setting.name != "REDIS_URL") return Printable(value, kMaxShownBytes);
 
+  const std::size_t query = value.find('?');
+  if (query != kNone) return Shown(setting, value.substr(0, query)).append("?").append(kHidden);
   const std::size_t at = value.rfind('@');
   if (at != kNone) return std::string(kHidden) + Printable(value.substr(at), kMaxShownBytes);
   const std::size_t scheme = value.find("://");

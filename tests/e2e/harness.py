@@ -255,9 +255,15 @@ class Daemon:
         ports = [int(words[i + 1]) for i, word in enumerate(words) if word == "port"]
         self.port, self.metrics_port = ports[:2]
         self.admin_port = ports[2] if " admin on " in self.start_line else None
-        self.address = f"127.0.0.1:{self.port}"
+        self.address = f"{self._host(given.get('BIND'))}:{self.port}"
+        self.metrics_address = f"{self._host(given.get('METRICS_BIND'))}:{self.metrics_port}"
         self.channel = (grpc.secure_channel(self.address, credentials) if credentials else
                         grpc.insecure_channel(self.address))
+
+    @staticmethod
+    def _host(bind) -> str:
+        """Where loopback reaches what listens on `bind`."""
+        return bind if bind and bind.startswith("127.") else "127.0.0.1"
 
     def _open_log(self):
         return tempfile.NamedTemporaryFile(prefix="ratelimiterd-", suffix=".log")
@@ -296,7 +302,7 @@ class Daemon:
         return health.HealthCheckResponse.ServingStatus.Name(status)
 
     def metrics(self) -> str:
-        url = f"http://127.0.0.1:{self.metrics_port}/metrics"
+        url = f"http://{self.metrics_address}/metrics"
         with urllib.request.urlopen(url, timeout=10) as response:
             return response.read().decode()
 
@@ -365,8 +371,8 @@ def load(call, callers=8):
 
 
 @contextlib.contextmanager
-def fake_server(speak):
-    """A server on a free port, which it gives; `speak` has each connection, on a
+def fake_server(speak, host="127.0.0.1"):
+    """A server on a free port of `host`, which it gives; `speak` has each connection, on a
     thread of its own."""
 
     class Handler(socketserver.BaseRequestHandler):
@@ -378,7 +384,7 @@ def fake_server(speak):
         daemon_threads = True
         block_on_close = False
 
-    with Server(("127.0.0.1", 0), Handler) as server:
+    with Server((host, 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield server.server_address[1]

@@ -714,6 +714,21 @@ TEST_F(SettingsTest, AreShownWithoutSecrets) {
   }
 }
 
+TEST_F(SettingsTest, ARejectedUrlIsShownWithoutItsPassword) {
+  const std::map<std::string, std::string> urls = {
+      {"unix:///tmp/x.sock?db=1&password=hunter2", "unix:///tmp/x.sock?…"},
+      {"unix://u:x@/tmp/x.sock?db=1&password=hunter2", "…@/tmp/x.sock?…"},
+      {"redis://cache/x?password=hunter@2", "redis://cache/x?…"},
+      {"redis://me:hunter?2@cache/x", "redis://me:…?…"},
+      {"redis://me:hunter2", "redis://me:…"},
+      {"redis://me:hunter2@cache/x", "…@cache/x"}};
+  for (const auto& [url, shown] : urls) {
+    const std::string message = Read({"--redis-url", url}).message;
+    EXPECT_THAT(message, StartsWith("REDIS_URL: \"" + shown + "\" is not accepted"));
+    EXPECT_THAT(message.substr(0, message.find("accepted: ")), Not(HasSubstr("hunter")));
+  }
+}
+
 // As it comes to be that there are more: a setting with such a name is one.
 TEST_F(SettingsTest, APasswordIsNeverShown) {
   for (const Setting& setting : AllSettings()) {
