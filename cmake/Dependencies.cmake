@@ -12,6 +12,7 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(hiredis REQUIRED IMPORTED_TARGET hiredis)
 # The CMake packages of yaml-cpp 0.7 and 0.8 name its target differently.
 pkg_check_modules(yaml-cpp REQUIRED IMPORTED_TARGET yaml-cpp)
+pkg_check_modules(systemd REQUIRED IMPORTED_TARGET libsystemd)
 pkg_check_modules(httplib REQUIRED IMPORTED_TARGET cpp-httplib)
 # Debian 13's calls OpenSSL from its header.
 find_package(OpenSSL REQUIRED)

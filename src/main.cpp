@@ -1,5 +1,5 @@
-// Wires the daemon together, runs it, reads the limits file again on SIGHUP, and
-// ends on SIGTERM or SIGINT.
+// Wires the daemon together, runs it, reads the limits file and the certificate again on
+// SIGHUP, and ends on SIGTERM or SIGINT; tells systemd of all that.
 
 #include <pthread.h>
 #include <unistd.h>
@@ -26,8 +26,10 @@
 #include "ratelimiter/base/duration.h"
 #include "ratelimiter/base/log.h"
 #include "ratelimiter/base/secret_file.h"
+#include "ratelimiter/base/systemd_notifier.h"
 #include "ratelimiter/config/limits_file.h"
 #include "ratelimiter/config/limits_reloader.h"
+#include "ratelimiter/config/server_tls.h"
 #include "ratelimiter/config/settings.h"
 #include "ratelimiter/limiter/fallback.h"
 #include "ratelimiter/limiter/limiter.h"
@@ -63,42 +65,54 @@ class EndSignals {
     pthread_sigmask(SIG_BLOCK, &with_hangup_, nullptr);
   }
 
-  // Does `on_hangup` at each SIGHUP that comes meanwhile.
-  int Wait(const std::function<void()>& on_hangup) const {
+  // Does `on_hangup` at each SIGHUP that comes meanwhile, and `on_quiet` each time that
+  // none has come for `pace`.
+  int Wait(const std::function<void()>& on_hangup, std::chrono::nanoseconds pace,
+           const std::function<void()>& on_quiet) const {
     while (true) {
-      int signal = 0;
-      sigwait(&with_hangup_, &signal);
-      if (signal != SIGHUP) return signal;
-      on_hangup();
+      const int signal = Next(with_hangup_, pace);
+      if (signal > 0 && signal != SIGHUP) return signal;
+      signal == SIGHUP ? on_hangup() : on_quiet();
     }
   }
 
   // Whether one came within `time`.
-  bool WaitFor(std::chrono::milliseconds time) const {
+  bool WaitFor(std::chrono::milliseconds time) const { return Next(signals_, time) > 0; }
+
+ private:
+  // The next of `signals` that comes within `time`; 0: none does.
+  static int Next(const sigset_t& signals, std::chrono::nanoseconds time) {
     const auto end = std::chrono::steady_clock::now() + time;
     while (true) {
       const std::chrono::nanoseconds left =
           std::max(end - std::chrono::steady_clock::now(), std::chrono::nanoseconds(0));
       const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
       const timespec timeout = {.tv_sec = seconds.count(), .tv_nsec = (left - seconds).count()};
-      if (sigtimedwait(&signals_, nullptr, &timeout) > 0) return true;
+      const int signal = sigtimedwait(&signals, nullptr, &timeout);
+      if (signal > 0) return signal;
       // A process that is stopped and continued comes back too early.
-      if (errno != EINTR) return false;
+      if (errno != EINTR) return 0;
     }
   }
 
- private:
   sigset_t signals_{};
   sigset_t with_hangup_{};
 };
 
 // nullptr: Redis is spoken to without TLS, or not at all.
-absl::StatusOr<std::shared_ptr<const TlsContext>> MakeTls(const Settings& settings) {
+absl::StatusOr<std::shared_ptr<const TlsContext>> MakeRedisTls(const Settings& settings) {
   if (settings.store != StoreKind::kRedis || !settings.redis_url.tls) return nullptr;
   return TlsContext::Create({.ca_file = settings.redis_tls_ca,
                              .certificate_file = settings.redis_tls_cert,
                              .key_file = settings.redis_tls_key,
                              .server_name = settings.redis_tls_server_name});
+}
+
+// nullptr: gRPC and the admin server speak without TLS.
+absl::StatusOr<std::unique_ptr<ServerTls>> StartTls(const Settings& settings,
+                                                    std::shared_ptr<Logger> logger) {
+  if (settings.tls.certificate.empty()) return nullptr;
+  return ServerTls::Start(settings.tls, std::move(logger));
 }
 
 RedisServer ServerOf(const Settings& settings) {
@@ -198,6 +212,15 @@ std::unique_ptr<LimitsReloader> MakeReloader(const Settings& settings, LimitsFil
   return reloader;
 }
 
+// For a person who asks systemd how the daemon is. `reloader`: nullptr without a limits file.
+std::string DescribeState(const Health& health, const LimitSet& limits,
+                          const LimitsReloader* reloader) {
+  const bool refused = reloader != nullptr && !reloader->state().errors.empty();
+  return fmt::format("{}{}{}; limits: {}{}", health.serving ? "Serving" : "Not serving",
+                     health.reason.empty() ? "" : ": ", health.reason, limits.limits().size(),
+                     refused ? ", as before, for what the file says now is refused" : "");
+}
+
 // What the store calls a bucket.
 std::string KeyOf(const TokenBucketStore& store, std::string_view limit, std::string_view subject) {
   if (const auto* const redis = dynamic_cast<const RedisTokenBucket*>(&store); redis != nullptr) {
@@ -207,7 +230,8 @@ std::string KeyOf(const TokenBucketStore& store, std::string_view limit, std::st
 }
 
 // nullptr: none is wanted. `reloader`: nullptr without a limits file.
-absl::StatusOr<std::unique_ptr<AdminServer>> StartAdmin(const Settings& settings, Limiter& limiter,
+absl::StatusOr<std::unique_ptr<AdminServer>> StartAdmin(const Settings& settings,
+                                                        const ServerTls* tls, Limiter& limiter,
                                                         LimitsReloader* reloader,
                                                         const TokenBucketStore& store,
                                                         Metrics& metrics, Server& server) {
@@ -227,12 +251,18 @@ absl::StatusOr<std::unique_ptr<AdminServer>> StartAdmin(const Settings& settings
     backend.reload = [reloader] { return reloader->Reload(); };
     backend.reload_state = [reloader] { return reloader->state(); };
   }
-  return AdminServer::Start(settings, std::move(backend));
+  return AdminServer::Start(settings, settings.admin_tls ? tls : nullptr, std::move(backend));
+}
+
+std::string_view DescribeTls(const Settings& settings) {
+  if (settings.tls.certificate.empty()) return "";
+  return settings.tls.client_ca.empty() ? " over TLS" : " over mTLS";
 }
 
 std::string DescribeAdmin(const Settings& settings, const AdminServer* admin) {
   if (admin == nullptr) return "";
-  return fmt::format(", admin on {} port {}", settings.admin_bind, admin->port());
+  return fmt::format(", admin on {} port {}{}", settings.admin_bind, admin->port(),
+                     settings.admin_tls ? " over TLS" : "");
 }
 
 // Ends the process at once if another end signal comes before it is destroyed.
@@ -245,16 +275,24 @@ std::jthread EndAtOnceIfSignalled(const EndSignals& signals) {
   });
 }
 
-// What can be told of the password at once; who connects reads it anew.
+// What can be told at once of a file that is read anew whenever it is needed.
+absl::Status CheckSecretFile(std::string_view setting, const std::string& path,
+                             std::string_view what) {
+  if (path.empty()) return absl::OkStatus();
+  const auto secret = ReadSecretFile(path);
+  if (secret.ok()) return absl::OkStatus();
+  return absl::UnavailableError(
+      fmt::format("{}: {}; accepted: a regular file whose first line is the {}", setting,
+                  std::string(secret.status().message()), what));
+}
+
 absl::Status CheckPasswordFile(const Settings& settings) {
-  if (settings.store != StoreKind::kRedis || settings.redis_password_file.empty()) {
-    return absl::OkStatus();
-  }
-  const auto password = ReadSecretFile(settings.redis_password_file);
-  if (password.ok()) return absl::OkStatus();
-  return absl::UnavailableError(fmt::format(
-      "REDIS_PASSWORD_FILE: {}; accepted: a regular file whose first line is the password",
-      std::string(password.status().message())));
+  if (settings.store != StoreKind::kRedis) return absl::OkStatus();
+  return CheckSecretFile("REDIS_PASSWORD_FILE", settings.redis_password_file, "password");
+}
+
+absl::Status CheckAdminTokenFile(const Settings& settings) {
+  return CheckSecretFile("ADMIN_TOKEN_FILE", settings.admin_token_file, "token");
 }
 
 int Run(const Settings& settings) {
@@ -263,8 +301,10 @@ int Run(const Settings& settings) {
   std::signal(SIGPIPE, SIG_IGN);
 
   const auto logger = MakeLogger(settings.log_level, settings.log_format);
-  const auto tls = MakeTls(settings);
-  for (const absl::Status& file : {tls.status(), CheckPasswordFile(settings)}) {
+  const auto redis_tls = MakeRedisTls(settings);
+  const auto tls = StartTls(settings, logger);
+  for (const absl::Status& file : {redis_tls.status(), CheckPasswordFile(settings), tls.status(),
+                                   CheckAdminTokenFile(settings)}) {
     if (file.ok()) continue;
     std::cerr << file.message() << '\n';
     return kExitConfig;
@@ -287,7 +327,8 @@ int Run(const Settings& settings) {
   metrics.Publish(Metric::kLogDropped, [logger](std::size_t kind) {
     return static_cast<double>(logger->dropped(static_cast<LogKind>(kind)));
   });
-  const std::unique_ptr<TokenBucketStore> store = MakeStore(settings, *tls, clock, metrics, logger);
+  const std::unique_ptr<TokenBucketStore> store =
+      MakeStore(settings, *redis_tls, clock, metrics, logger);
   DegradationReport report(metrics, logger);
   Fallback fallback(
       {.mode = settings.fail_mode,
@@ -300,7 +341,7 @@ int Run(const Settings& settings) {
   const auto reloader = MakeReloader(settings, std::move(file), limiter, metrics, logger);
 
   // gRPC first, for an exposer takes seconds to end.
-  auto server = Server::Start(settings, limiter, *store, metrics, logger);
+  auto server = Server::Start(settings, tls->get(), limiter, *store, metrics, logger);
   if (!server.ok()) {
     start_logger->error("{} (PORT, BIND)", std::string(server.status().message()));
     return kExitRuntime;
@@ -310,7 +351,7 @@ int Run(const Settings& settings) {
     start_logger->error("{} (METRICS_PORT, METRICS_BIND)", std::string(exposer.status().message()));
     return kExitRuntime;
   }
-  auto admin = StartAdmin(settings, limiter, reloader.get(), *store, metrics, **server);
+  auto admin = StartAdmin(settings, tls->get(), limiter, reloader.get(), *store, metrics, **server);
   if (!admin.ok()) {
     start_logger->error("{} (ADMIN_PORT, ADMIN_BIND)", std::string(admin.status().message()));
     return kExitRuntime;
@@ -319,20 +360,31 @@ int Run(const Settings& settings) {
     logger->warn("STORE=memory: quotas are this process's alone, not shared with other instances");
   }
   (quiet ? logger : start_logger)
-      ->info("ratelimiterd {}: gRPC on {} port {}, metrics on {} port {}{}, store {}, {}",
-             RATELIMITER_VERSION, settings.bind, (*server)->port(), settings.metrics_bind,
-             exposer->port(), DescribeAdmin(settings, admin->get()), DescribeStore(settings),
-             DescribeLimits(settings, *limiter.limits()));
+      ->info("ratelimiterd {}: gRPC on {} port {}{}, metrics on {} port {}{}, store {}, {}",
+             RATELIMITER_VERSION, settings.bind, (*server)->port(), DescribeTls(settings),
+             settings.metrics_bind, exposer->port(), DescribeAdmin(settings, admin->get()),
+             DescribeStore(settings), DescribeLimits(settings, *limiter.limits()));
 
-  const int signal = signals.Wait([&] {
-    if (reloader != nullptr) {
-      reloader->Reload();
-    } else {
-      logger->info("SIGHUP: there is no limits file to read again (LIMITS_FILE)");
+  const SystemdNotifier systemd;
+  // Asked by this thread, which does not answer the watchdog while the server cannot say.
+  const auto status = [&] {
+    return DescribeState((*server)->health(), *limiter.limits(), reloader.get());
+  };
+  systemd.Ready(status());
+  const auto reload = [&] {
+    systemd.Reloading();
+    if (reloader != nullptr) reloader->Reload();
+    if (*tls != nullptr) (*tls)->Reload();
+    if (reloader == nullptr && *tls == nullptr) {
+      logger->info(
+          "SIGHUP: there is no limits file to read again (LIMITS_FILE), and no certificate");
     }
-  });
+    systemd.Ready(status());
+  };
+  const int signal = signals.Wait(reload, systemd.pace(), [&] { systemd.Alive(status()); });
   logger->info("signal {}: draining for {}, then ending; another one ends at once", signal,
                FormatDuration(settings.drain_time));
+  systemd.Stopping(fmt::format("Draining for {}", FormatDuration(settings.drain_time)));
   (*server)->StopServing();
   if (signals.WaitFor(settings.drain_time)) _exit(kExitRuntime);
   impatience = EndAtOnceIfSignalled(signals);

@@ -1,10 +1,13 @@
 #include "ratelimiter/admin/admin_server.h"
 
 #include <httplib.h>
+#include <openssl/crypto.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <exception>
 #include <future>
 #include <iterator>
@@ -21,6 +24,7 @@
 #include "host_check.h"
 #include "http_connection.h"
 #include "ratelimiter/base/listen.h"
+#include "ratelimiter/base/secret_file.h"
 #include "ratelimiter/base/text.h"
 
 namespace ratelimiter {
@@ -32,18 +36,23 @@ constexpr std::size_t kMaxShownBytes = 200;
 constexpr std::size_t kThreads = 8;
 constexpr const char* kJson = "application/json";
 
+enum class Access : std::uint8_t {
+  kToken,  // By who bears the token, if there is one.
+  kPage,   // By anybody of this machine: it tells nothing, and asks for the token itself.
+  kProbe,  // By machines under any name: it tells nothing but its answer.
+};
+
 struct Route {
   std::string_view method;
   const char* path;
   Reply (AdminApi::*reply)(std::string_view body) const;
-  // Asked by machines under any name; tells nothing but its answer.
-  bool probe = false;
+  Access access = Access::kToken;
 };
 
 constexpr Route kRoutes[] = {
-    {"GET", "/healthz", &AdminApi::Health, true},
-    {"GET", "/readyz", &AdminApi::Readiness, true},
-    {"GET", "/", &AdminApi::Page},
+    {"GET", "/healthz", &AdminApi::Health, Access::kProbe},
+    {"GET", "/readyz", &AdminApi::Readiness, Access::kProbe},
+    {"GET", "/", &AdminApi::Page, Access::kPage},
     {"GET", "/api/v1/version", &AdminApi::Version},
     {"GET", "/api/v1/limits", &AdminApi::Limits},
     {"GET", "/api/v1/settings", &AdminApi::AllSettings},
@@ -106,6 +115,27 @@ absl::Status CheckSource(const httplib::Request& request, const std::vector<std:
   return absl::OkStatus();
 }
 
+// Whether a request bears the token that `file` has now. OK, UNAUTHENTICATED, or
+// UNAVAILABLE.
+absl::Status CheckToken(const httplib::Request& request, const std::string& file) {
+  const absl::StatusOr<std::string> token = ReadSecretFile(file);
+  // Who has not shown it is not told where it would be.
+  if (!token.ok()) return absl::UnavailableError("ADMIN_TOKEN_FILE cannot be read just now");
+  constexpr std::string_view kScheme = "Bearer ";
+  const std::string said = Single(request, "Authorization").value_or("");
+  const std::string_view shown =
+      std::string_view(said).substr(std::min(said.size(), kScheme.size()));
+  // How long it takes tells nothing but its length.
+  if (absl::StartsWithIgnoreCase(said, {kScheme.data(), kScheme.size()}) &&
+      shown.size() == token->size() &&
+      CRYPTO_memcmp(shown.data(), token->data(), token->size()) == 0) {
+    return absl::OkStatus();
+  }
+  return absl::UnauthenticatedError(
+      fmt::format("{}; accepted: Authorization: Bearer and the token in ADMIN_TOKEN_FILE",
+                  said.empty() ? "there is no token" : "the token is another"));
+}
+
 // What a request has to say of its body before it is read. A page of another site
 // cannot send JSON without asking first, by OPTIONS, which nothing here allows.
 std::optional<Reply> RefuseBody(const httplib::Request& request) {
@@ -150,8 +180,11 @@ void DescribeError(httplib::Response& response) {
 
 class HttpServer final : public AdminServer, private httplib::Server {
  public:
-  HttpServer(const Settings& settings, AdminBackend backend)
-      : hosts_(settings.admin_hosts), api_(std::move(backend), settings) {
+  HttpServer(const Settings& settings, const ServerTls* tls, AdminBackend backend)
+      : hosts_(settings.admin_hosts),
+        token_file_(settings.admin_token_file),
+        tls_(tls),
+        api_(std::move(backend), settings) {
     set_socket_options([](socket_t socket) {
       // Without httplib's SO_REUSEPORT, by which a second server would silently
       // share a taken port.
@@ -233,8 +266,15 @@ class HttpServer final : public AdminServer, private httplib::Server {
     const auto at_path = [&](const Route& route) { return request.path == route.path; };
     const Route* const route = std::ranges::find_if(kRoutes, at_path);
     const bool known = route != std::end(kRoutes);
-    if (!known || !route->probe) {
+    if (!known || route->access != Access::kProbe) {
       if (const absl::Status allowed = CheckSource(request, hosts_); !allowed.ok()) {
+        Send(ErrorReply(allowed), response);
+        return true;
+      }
+    }
+    if (!token_file_.empty() && (!known || route->access == Access::kToken)) {
+      if (const absl::Status allowed = CheckToken(request, token_file_); !allowed.ok()) {
+        if (absl::IsUnauthenticated(allowed)) response.set_header("WWW-Authenticate", "Bearer");
         Send(ErrorReply(allowed), response);
         return true;
       }
@@ -263,9 +303,14 @@ class HttpServer final : public AdminServer, private httplib::Server {
   // httplib's seam for other transports. One request a connection: the body of one
   // that was refused is not read, and must not pass for the next.
   bool process_and_close_socket(socket_t socket) override {
-    HttpConnection connection(socket);
-    if (stopping_) return false;
+    // For as long as the connection has it, whatever is read meanwhile.
+    const auto identity = tls_ == nullptr ? nullptr : tls_->identity();
+    if (stopping_) {
+      close(socket);
+      return false;
+    }
     try {
+      HttpConnection connection(socket, identity == nullptr ? nullptr : identity->context.get());
       Process(connection);
       connection.Finish();
     } catch (const std::exception&) {  // No memory, as like as not: nothing can be told.
@@ -289,6 +334,8 @@ class HttpServer final : public AdminServer, private httplib::Server {
   }
 
   const std::vector<std::string> hosts_;
+  const std::string token_file_;  // Empty: no token is asked for.
+  const ServerTls* const tls_;    // nullptr: without TLS.
   const AdminApi api_;
   std::uint16_t port_ = 0;
   std::atomic<bool> stopping_ = false;
@@ -298,8 +345,9 @@ class HttpServer final : public AdminServer, private httplib::Server {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const Settings& settings,
+                                                                const ServerTls* tls,
                                                                 AdminBackend backend) {
-  auto server = std::make_unique<HttpServer>(settings, std::move(backend));
+  auto server = std::make_unique<HttpServer>(settings, tls, std::move(backend));
   if (absl::Status status = server->Listen(settings.admin_bind, settings.admin_port.value_or(0));
       !status.ok()) {
     return status;

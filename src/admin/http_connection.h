@@ -1,10 +1,12 @@
 #pragma once
 
 #include <httplib.h>
+#include <openssl/ssl.h>
 
 #include <array>
 #include <chrono>
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <string>
 
@@ -23,9 +25,10 @@ class HttpConnection final : public httplib::Stream {
   // its sender hears about it.
   static constexpr std::size_t kMaxInput = std::size_t{1024} * 1024;
 
-  // Takes the socket, and closes it at last.
-  explicit HttpConnection(int socket, std::chrono::milliseconds time = kTime)
-      : socket_(socket), time_(time) {}
+  // Takes the socket, and closes it at last. With `tls` it is over TLS, whose handshake
+  // is in the time too.
+  explicit HttpConnection(int socket, SSL_CTX* tls = nullptr,
+                          std::chrono::milliseconds time = kTime);
   ~HttpConnection() override;
   HttpConnection(const HttpConnection&) = delete;
   HttpConnection& operator=(const HttpConnection&) = delete;
@@ -45,10 +48,21 @@ class HttpConnection final : public httplib::Stream {
   socket_t socket() const override { return socket_; }
 
  private:
+  struct Deleter {
+    void operator()(SSL* session) const { SSL_free(session); }
+  };
+
   // Whether the socket is fit for `events` (poll's) before the time is over.
   bool Await(short events) const;
+  // As recv's and send's results, after waiting for as long as they must.
+  ssize_t Receive(std::span<char> buffer);
+  ssize_t Send(std::span<const char> data);
+  // Has the session `try_once`, until it does or cannot. The number of bytes, or -1.
+  template <typename Try>
+  ssize_t OverTls(Try try_once);
 
   const int socket_;
+  const std::unique_ptr<SSL, Deleter> session_;  // nullptr: without TLS.
   const std::chrono::milliseconds time_;
   std::chrono::steady_clock::time_point end_ = std::chrono::steady_clock::now() + time_;
   bool answering_ = false;

@@ -3,12 +3,15 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace ratelimiter {
 namespace {
@@ -17,61 +20,93 @@ constexpr std::chrono::seconds kPatience{1};
 // A wake-up and a write for each line of many would cost more than the lines.
 constexpr std::chrono::milliseconds kGather{5};
 
-void WriteAll(int descriptor, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t written = write(descriptor, text.data(), text.size());
+// How many of the bytes were written.
+std::size_t Write(int descriptor, std::string_view text) {
+  std::size_t done = 0;
+  while (done < text.size()) {
+    const ssize_t written = write(descriptor, text.data() + done, text.size() - done);
     if (written >= 0) {
-      text.remove_prefix(static_cast<std::size_t>(written));
+      done += static_cast<std::size_t>(written);
     } else if (errno == EAGAIN) {  // Another process has made it non-blocking.
       pollfd writable{.fd = descriptor, .events = POLLOUT, .revents = 0};
       poll(&writable, 1, -1);
     } else if (errno != EINTR) {
-      return;  // Nobody is there to read it.
+      break;  // There is no room, or nobody to read it.
     }
   }
+  return done;
 }
+
+struct Line {
+  std::size_t size;
+  std::size_t kind;
+};
+
+// Lines, one behind the other.
+struct Batch {
+  std::string text;
+  std::vector<Line> lines;
+};
 
 }  // namespace
 
 struct LineQueue::State {
-  explicit State(int to) : descriptor(to) {}
+  State(int to, std::size_t kinds) : descriptor(to), lost(kinds) {}
 
   void Run() {
-    std::string batch;
+    Batch batch;
     std::unique_lock lock(mutex);
     while (true) {
-      changed.wait(lock, [this] { return stopped || !waiting.empty(); });
-      if (waiting.empty()) break;
+      changed.wait(lock, [this] { return stopped || !waiting.text.empty(); });
+      if (waiting.text.empty()) break;
       changed.wait_for(lock, kGather, [this] { return stopped || urgent; });
-      batch.swap(waiting);
+      std::swap(batch, waiting);
       urgent = false;
       lock.unlock();
-      WriteAll(descriptor, batch);
+      Write(batch);
       lock.lock();
-      written += batch.size();
-      batch.clear();
+      done += batch.text.size();
+      batch.text.clear();
+      batch.lines.clear();
       progress.notify_all();
     }
     ended = true;
     progress.notify_all();
   }
 
+  // Of the thread.
+  void Write(const Batch& batch) {
+    // What is left of a line is ended, so that the next one is whole.
+    if (torn) torn = ratelimiter::Write(descriptor, "\n") == 0;
+    const std::size_t written = torn ? 0 : ratelimiter::Write(descriptor, batch.text);
+    if (written == batch.text.size()) return;
+    torn = torn || (written > 0 && batch.text[written - 1] != '\n');
+    std::size_t end = 0;
+    for (const Line& line : batch.lines) {
+      end += line.size;
+      if (end > written) lost[line.kind].fetch_add(1, std::memory_order_relaxed);
+    }
+  }
+
   const int descriptor;
+  std::vector<std::atomic<std::uint64_t>> lost;  // By kind.
+  bool torn = false;  // Of the thread: what was written last is a part of a line.
 
   std::mutex mutex;
   std::condition_variable changed;   // For the thread.
   std::condition_variable progress;  // Of the thread.
   // Guarded by mutex.
-  std::string waiting;
-  std::uint64_t pushed = 0;   // Bytes, ever.
-  std::uint64_t written = 0;  // Of these.
-  bool urgent = false;        // What waits is not bulk alone.
+  Batch waiting;
+  std::uint64_t pushed = 0;  // Bytes, ever.
+  std::uint64_t done = 0;    // Of these, written or lost.
+  bool urgent = false;       // What waits is not bulk alone.
   bool stopped = false;
   bool ended = false;
 };
 
-LineQueue::LineQueue(int descriptor)
-    : state_(std::make_shared<State>(descriptor)), thread_([state = state_] { state->Run(); }) {}
+LineQueue::LineQueue(int descriptor, std::size_t kinds)
+    : state_(std::make_shared<State>(descriptor, kinds)),
+      thread_([state = state_] { state->Run(); }) {}
 
 LineQueue::~LineQueue() {
   bool ended = false;
@@ -88,12 +123,14 @@ LineQueue::~LineQueue() {
   }
 }
 
-bool LineQueue::Push(std::string_view line, bool bulk) {
+bool LineQueue::Push(std::string_view line, bool bulk, std::size_t kind) {
   State& state = *state_;
   const std::lock_guard lock(state.mutex);
-  const bool idle = state.waiting.empty();
-  if (state.waiting.size() + line.size() > (bulk ? kMaxBulkBytes : kMaxBytes)) return false;
-  state.waiting.append(line);
+  std::string& text = state.waiting.text;
+  const bool idle = text.empty();
+  if (text.size() + line.size() > (bulk ? kMaxBulkBytes : kMaxBytes)) return false;
+  text.append(line);
+  state.waiting.lines.push_back({.size = line.size(), .kind = kind});
   state.pushed += line.size();
   const bool becomes_urgent = !bulk && !state.urgent;
   state.urgent = state.urgent || !bulk;
@@ -101,13 +138,17 @@ bool LineQueue::Push(std::string_view line, bool bulk) {
   return true;
 }
 
+std::uint64_t LineQueue::lost(std::size_t kind) const {
+  return state_->lost[kind].load(std::memory_order_relaxed);
+}
+
 bool LineQueue::Flush() {
   State& state = *state_;
   std::unique_lock lock(state.mutex);
   const std::uint64_t until = state.pushed;
-  state.urgent = state.urgent || !state.waiting.empty();
+  state.urgent = state.urgent || !state.waiting.text.empty();
   state.changed.notify_one();
-  return state.progress.wait_for(lock, kPatience, [&] { return state.written >= until; });
+  return state.progress.wait_for(lock, kPatience, [&] { return state.done >= until; });
 }
 
 }  // namespace ratelimiter

@@ -124,12 +124,18 @@ bool LogThrottle::Admit(std::chrono::steady_clock::time_point now) {
 }
 
 struct Logger::Output {
+  // What did not come into the queue, and how many of all that were dropped are told.
   struct Dropped {
-    std::atomic<std::uint64_t> ever{0};
-    std::atomic<std::uint64_t> untold{0};
+    std::atomic<std::uint64_t> before{0};
+    std::atomic<std::uint64_t> told{0};
   };
 
-  explicit Output(int descriptor) : lines(descriptor) {}
+  explicit Output(int descriptor) : lines(descriptor, kLogKinds) {}
+
+  std::uint64_t dropped_of(LogKind kind) const {
+    const auto index = static_cast<std::size_t>(kind);
+    return dropped[index].before.load(std::memory_order_relaxed) + lines.lost(index);
+  }
 
   LineQueue lines;
   std::array<Dropped, kLogKinds> dropped{};  // By LogKind.
@@ -157,9 +163,7 @@ bool Logger::Admits(LogKind kind, spdlog::level::level_enum level,
   if (!should_log(level)) return false;
   const auto index = static_cast<std::size_t>(kind);
   if (LimitOf(kind).most == 0 || output_->throttles[index].Admit(now)) return true;
-  Output::Dropped& dropped = output_->dropped[index];
-  dropped.ever.fetch_add(1, std::memory_order_relaxed);
-  dropped.untold.fetch_add(1, std::memory_order_relaxed);
+  output_->dropped[index].before.fetch_add(1, std::memory_order_relaxed);
   return false;
 }
 
@@ -168,9 +172,7 @@ void Logger::Write(LogKind kind, spdlog::level::level_enum level, std::string_vi
   Put(system_clock::now(), kind, level, message, fields);
 }
 
-std::uint64_t Logger::dropped(LogKind kind) const {
-  return output_->dropped[static_cast<std::size_t>(kind)].ever.load(std::memory_order_relaxed);
-}
+std::uint64_t Logger::dropped(LogKind kind) const { return output_->dropped_of(kind); }
 
 void Logger::sink_it_(const spdlog::details::log_msg& record) {
   Put(record.time, LogKind::kOther, record.level,
@@ -181,9 +183,13 @@ void Logger::flush_() { output_->lines.Flush(); }
 
 void Logger::Put(system_clock::time_point time, LogKind kind, spdlog::level::level_enum level,
                  std::string_view message, const LogFields& fields) {
-  Output::Dropped& dropped = output_->dropped[static_cast<std::size_t>(kind)];
-  std::uint64_t untold = dropped.untold.load(std::memory_order_relaxed);
-  if (untold > 0) untold = dropped.untold.exchange(0, std::memory_order_relaxed);
+  const auto index = static_cast<std::size_t>(kind);
+  Output::Dropped& dropped = output_->dropped[index];
+  const std::uint64_t all = output_->dropped_of(kind);
+  std::uint64_t told = dropped.told.load(std::memory_order_relaxed);
+  // Unless another line tells it just now.
+  const bool tells = all > told && dropped.told.compare_exchange_strong(told, all);
+  const std::uint64_t untold = tells ? all - told : 0;
 
   fmt::memory_buffer line;
   AppendHead(format_, time, level, message, line);
@@ -207,9 +213,9 @@ void Logger::Put(system_clock::time_point time, LogKind kind, spdlog::level::lev
   Append(format_ == LogFormat::kJson ? "}\n" : "\n", line);
 
   const bool bulk = kind == LogKind::kAccess;
-  if (output_->lines.Push({line.data(), line.size()}, bulk)) return;
-  dropped.ever.fetch_add(1, std::memory_order_relaxed);
-  dropped.untold.fetch_add(untold + 1, std::memory_order_relaxed);
+  if (output_->lines.Push({line.data(), line.size()}, bulk, index)) return;
+  dropped.before.fetch_add(1, std::memory_order_relaxed);
+  dropped.told.fetch_sub(untold, std::memory_order_relaxed);
 }
 
 std::shared_ptr<Logger> MakeLogger(spdlog::level::level_enum level, LogFormat format) {

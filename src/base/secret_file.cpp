@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <string_view>
 #include <system_error>
@@ -29,37 +28,53 @@ absl::Status Unreadable(const std::string& path, int error) {
   return Unreadable(path, std::generic_category().message(error));
 }
 
-absl::StatusOr<std::string> FirstLine(const std::string& path, int file) {
+// What an open file holds, up to `most` bytes.
+absl::StatusOr<std::string> ReadUpTo(std::size_t most, const std::string& path, int file) {
   struct stat status{};
   if (fstat(file, &status) != 0) return Unreadable(path, errno);
   if (!S_ISREG(status.st_mode)) return Unreadable(path, "it is not a regular file");
-  std::array<char, kMaxBytes + 1> text{};
+  std::string text(most, '\0');
   std::size_t size = 0;
-  while (size < text.size()) {
-    const ssize_t count = read(file, text.data() + size, text.size() - size);
+  while (size < most) {
+    const ssize_t count = read(file, text.data() + size, most - size);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return Unreadable(path, errno);
     if (count == 0) break;
     size += static_cast<std::size_t>(count);
   }
-  std::string_view line(text.data(), size);
-  line = line.substr(0, line.find('\n'));
-  if (line.size() > kMaxBytes) {
-    return Unreadable(path, fmt::format("its first line is longer than {} bytes", kMaxBytes));
-  }
-  if (line.ends_with('\r')) line.remove_suffix(1);
-  if (line.empty()) return Unreadable(path, "its first line is empty");
-  return std::string(line);
+  text.resize(size);
+  return text;
+}
+
+absl::StatusOr<std::string> ReadUpTo(std::size_t most, const std::string& path) {
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  if (file < 0) return Unreadable(path, errno);
+  absl::StatusOr<std::string> text = ReadUpTo(most, path, file);
+  close(file);
+  return text;
 }
 
 }  // namespace
 
+absl::StatusOr<std::string> ReadRegularFile(const std::string& path, std::size_t max_bytes) {
+  absl::StatusOr<std::string> text = ReadUpTo(max_bytes + 1, path);
+  if (text.ok() && text->size() > max_bytes) {
+    return Unreadable(path, fmt::format("it is longer than {} bytes", max_bytes));
+  }
+  return text;
+}
+
 absl::StatusOr<std::string> ReadSecretFile(const std::string& path) {
-  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-  if (file < 0) return Unreadable(path, errno);
-  absl::StatusOr<std::string> line = FirstLine(path, file);
-  close(file);
-  return line;
+  absl::StatusOr<std::string> text = ReadUpTo(kMaxBytes + 1, path);
+  if (!text.ok()) return text;
+  std::string& line = *text;
+  line.resize(std::min(line.size(), line.find('\n')));
+  if (line.size() > kMaxBytes) {
+    return Unreadable(path, fmt::format("its first line is longer than {} bytes", kMaxBytes));
+  }
+  if (line.ends_with('\r')) line.pop_back();
+  if (line.empty()) return Unreadable(path, "its first line is empty");
+  return text;
 }
 
 }  // namespace ratelimiter

@@ -45,15 +45,18 @@ std::size_t CharacterLength(std::string_view text) {
 
 // C0, DEL, and the C1 range, which terminals obey too (U+0080 to U+009F); the ends of
 // a line and of a paragraph (U+2028, U+2029); and what turns the direction of the text
-// behind it (U+202A to U+202E, U+2066 to U+2069), so that a reader sees another.
+// around it (U+061C, U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069), so that a reader
+// sees another.
 bool IsControl(std::string_view character) {
   const std::uint8_t first = ByteAt(character, 0);
   if (character.size() == 1) return first < 0x20 || first == 0x7F;
   const std::uint8_t second = ByteAt(character, 1);
-  if (character.size() == 2) return first == 0xC2 && second < 0xA0;
+  if (character.size() == 2) {
+    return (first == 0xC2 && second < 0xA0) || (first == 0xD8 && second == 0x9C);
+  }
   if (character.size() != 3 || first != 0xE2) return false;
   const std::uint8_t third = ByteAt(character, 2);
-  return (second == 0x80 && third >= 0xA8 && third <= 0xAE) ||
+  return (second == 0x80 && ((third >= 0xA8 && third <= 0xAE) || third == 0x8E || third == 0x8F)) ||
          (second == 0x81 && third >= 0xA6 && third <= 0xA9);
 }
 

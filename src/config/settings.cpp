@@ -150,6 +150,25 @@ constexpr Setting kSettings[] = {
             [](const std::string& value, Settings& settings) {
               return ReadAddress(value, settings.bind);
             }},
+    Setting{"TLS_CERT", "", "a file's path; empty: none, and no TLS",
+            "the certificate with which gRPC is served over TLS, in PEM, with those between it and "
+            "its CA's; read again, with the next two, when one of them changes and on SIGHUP",
+            [](const std::string& value, Settings& settings) {
+              settings.tls.certificate = value;
+              return true;
+            }},
+    Setting{"TLS_KEY", "", "a file's path; empty: none",
+            "the key to TLS_CERT, in PEM, without a passphrase",
+            [](const std::string& value, Settings& settings) {
+              settings.tls.key = value;
+              return true;
+            }},
+    Setting{"TLS_CLIENT_CA", "", "a file's path; empty: none, and clients need no certificate",
+            "the CAs of which gRPC's clients must have a certificate (mTLS), in PEM",
+            [](const std::string& value, Settings& settings) {
+              settings.tls.client_ca = value;
+              return true;
+            }},
     Setting{"METRICS_PORT", "2112", "0 to 65535",
             "port of /metrics; 0 picks a free one, told in the start line",
             [](const std::string& value, Settings& settings) {
@@ -310,6 +329,18 @@ constexpr Setting kSettings[] = {
             [](const std::string& value, Settings& settings) {
               return ReadHostNames(value, settings.admin_hosts);
             }},
+    Setting{"ADMIN_TOKEN_FILE", "", "a file's path; empty: none",
+            "whose first line is the token that requests to the admin server must bear, but for "
+            "the probes; read at each of them",
+            [](const std::string& value, Settings& settings) {
+              settings.admin_token_file = value;
+              return true;
+            }},
+    Setting{"ADMIN_TLS", "off", "on, off",
+            "whether the admin server speaks TLS (HTTPS), by TLS_CERT and TLS_KEY",
+            [](const std::string& value, Settings& settings) {
+              return ReadChoice(value, kSwitch, settings.admin_tls);
+            }},
     Setting{"MEMORY_MAX_BUCKETS", "1000000", "1 to 1000000000",
             "buckets held by STORE=memory, or by FAIL_MODE=local; where all are in use, a new user "
             "gets an error",
@@ -327,6 +358,30 @@ constexpr Setting kSettings[] = {
             [](const std::string& value, Settings& settings) {
               return ReadDuration(value, 0s, 0s, settings.max_connection_age) ||
                      ReadDuration(value, 1s, 24h, settings.max_connection_age);
+            }},
+    Setting{"MAX_CONNECTION_AGE_GRACE", "30s", "1s to 1h",
+            "how long calls of a connection that is being replaced may take, streams of reflection "
+            "and health included, before they are cut off",
+            [](const std::string& value, Settings& settings) {
+              return ReadDuration(value, 1s, 1h, settings.max_connection_age_grace);
+            }},
+    Setting{"MAX_CONCURRENT_STREAMS", "1000", "1 to 100000",
+            "calls of one connection at once; more wait on the client's side",
+            [](const std::string& value, Settings& settings) {
+              return ReadNumber(value, 1, 100'000, settings.max_concurrent_streams);
+            }},
+    Setting{"KEEPALIVE_TIME", "1m", "1s to 24h, or 0",
+            "after which a silent client is pinged; one that does not answer within 20s is closed; "
+            "0 is never",
+            [](const std::string& value, Settings& settings) {
+              return ReadDuration(value, 0s, 0s, settings.keepalive_time) ||
+                     ReadDuration(value, 1s, 24h, settings.keepalive_time);
+            }},
+    Setting{"KEEPALIVE_MIN_TIME", "10s", "0 to 1h",
+            "least time between a client's own pings; the connection of one that pings more often "
+            "is closed",
+            [](const std::string& value, Settings& settings) {
+              return ReadDuration(value, 0s, 1h, settings.keepalive_min_time);
             }},
     Setting{"DRAIN_TIME", "5s", "0 to 1h",
             "after SIGTERM or SIGINT, how long calls are still accepted while health says "
@@ -390,12 +445,14 @@ std::string WithoutSecrets(const Setting& setting, std::string_view value) {
                      rest.substr(at));
 }
 
-// What of a rejected value may be shown. A URL may hold a password: before '@',
-// or where '@' is missing, after a ':' that no port follows.
+// What of a rejected value may be shown. A URL may hold a password: before '@', or where
+// '@' is missing, after a ':' that no port follows; or in a query, as other clients have it.
 std::string Shown(const Setting& setting, std::string_view value) {
   constexpr auto kNone = std::string_view::npos;
   if (setting.name != "REDIS_URL") return Printable(value, kMaxShownBytes);
 
+  const std::size_t query = value.find('?');
+  if (query != kNone) return Shown(setting, value.substr(0, query)).append("?").append(kHidden);
   const std::size_t at = value.rfind('@');
   if (at != kNone) return std::string(kHidden) + Printable(value.substr(at), kMaxShownBytes);
   const std::size_t scheme = value.find("://");
@@ -509,6 +566,23 @@ std::string TlsConflict(const Settings& settings) {
       set->first);
 }
 
+// Why there is no TLS as it is asked for; empty: there is.
+std::string_view ServerTlsConflict(const Settings& settings) {
+  const TlsFiles& tls = settings.tls;
+  if (tls.certificate.empty() != tls.key.empty()) {
+    return "TLS_CERT, TLS_KEY: one is set without the other; accepted: both, or none\n";
+  }
+  if (!tls.certificate.empty()) return {};
+  if (!tls.client_ca.empty()) {
+    return "TLS_CLIENT_CA: is set without TLS_CERT; accepted: TLS_CERT and TLS_KEY beside it, or "
+           "no TLS_CLIENT_CA\n";
+  }
+  if (settings.admin_tls) {
+    return "ADMIN_TLS: is on without TLS_CERT; accepted: TLS_CERT and TLS_KEY beside it, or off\n";
+  }
+  return {};
+}
+
 }  // namespace
 
 SettingsResult ReadSettings(int argc, const char* const* argv) {
@@ -558,7 +632,7 @@ SettingsResult ReadSettings(int argc, const char* const* argv) {
   }
   // Between values that are accepted by themselves.
   if (rejections.empty()) {
-    rejections.append(PortConflict(settings));
+    rejections.append(PortConflict(settings)).append(ServerTlsConflict(settings));
     if (settings.store == StoreKind::kRedis) {
       rejections.append(PasswordConflict(settings)).append(TlsConflict(settings));
     }

@@ -75,7 +75,16 @@ std::optional<StatusCounter::Counts> StatusCounter::CountsOf(std::string_view la
 }
 
 std::vector<prometheus::MetricFamily> StatusCounter::Collect() const {
+  // Whoever brings a new label waits for no more than this copy.
+  const auto shown = [&] {
+    const std::lock_guard lock(mutex_);
+    std::vector<std::pair<std::string_view, const Series*>> all;
+    all.reserve(series_by_shown_.size() + 1);
+    for (const auto& [label, series] : series_by_shown_) all.emplace_back(label, series);
+    return all;
+  }();
   prometheus::MetricFamily family = FamilyOf(options_.metric);
+  family.metric.reserve((shown.size() + 1) * statuses().size());
   const auto append = [&](std::string_view label, const Series& series) {
     Counts counts{};
     series.AddTo(counts);
@@ -84,8 +93,7 @@ std::vector<prometheus::MetricFamily> StatusCounter::Collect() const {
           SampleOf(options_.metric, {label, statuses()[i]}, static_cast<double>(counts[i])));
     }
   };
-  const std::lock_guard lock(mutex_);
-  for (const auto& [label, series] : series_by_shown_) append(label, *series);
+  for (const auto& [label, series] : shown) append(label, *series);
   append(options_.other, other_);
   return {std::move(family)};
 }

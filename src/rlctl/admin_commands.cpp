@@ -1,8 +1,11 @@
 #include "admin_commands.h"
 
 #include <httplib.h>
+#include <openssl/ssl.h>
+#include <openssl/x509_vfy.h>
 
 #include <charconv>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -21,6 +24,7 @@
 
 #include "output.h"
 #include "ratelimiter/base/duration.h"
+#include "ratelimiter/base/secret_file.h"
 #include "ratelimiter/config/settings.h"
 
 namespace ratelimiter {
@@ -33,6 +37,8 @@ constexpr int kOk = 200;
 struct AdminArguments {
   std::string port;    // Empty or "off": none is known.
   std::string target;  // Empty: this machine and `port`.
+  TlsArguments tls;
+  std::string token_file;  // Empty: no token is shown.
   AnswerArguments answer;
   RequestArguments request;
 };
@@ -105,34 +111,93 @@ void TellFailure(const Address& server, const httplib::Response& response) {
   }
 }
 
+// A client whose connections are over TLS if they are asked to be. `verified` becomes what
+// is wrong with the server's certificate, X509_V_OK if nothing is. nullptr: the file of CAs
+// cannot be used, and that was told.
+std::unique_ptr<httplib::ClientImpl> MakeClient(const Address& server, const TlsArguments& tls,
+                                                int& verified) {
+  if (!tls.on()) return std::make_unique<httplib::ClientImpl>(server.host, server.port);
+  auto client = std::make_unique<httplib::SSLClient>(server.host, server.port);
+  // It checks a certificate against the host that it calls alone; OpenSSL against any name.
+  client->enable_server_certificate_verification(false);
+  SSL_CTX* const context = client->ssl_context();
+  SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
+  SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
+  SSL_CTX_set_cert_verify_callback(
+      context,
+      [](X509_STORE_CTX* chain, void* result) {
+        const int good = X509_verify_cert(chain);
+        *static_cast<int*>(result) = X509_STORE_CTX_get_error(chain);
+        return good;
+      },
+      &verified);
+  const std::string& name = tls.server_name.empty() ? server.host : tls.server_name;
+  X509_VERIFY_PARAM* const checks = SSL_CTX_get0_param(context);
+  if (X509_VERIFY_PARAM_set1_ip_asc(checks, name.c_str()) != 1) {
+    X509_VERIFY_PARAM_set1_host(checks, name.c_str(), name.size());
+  }
+  const int loaded = tls.ca_file.empty() ? SSL_CTX_set_default_verify_paths(context)
+                                         : SSL_CTX_load_verify_file(context, tls.ca_file.c_str());
+  if (loaded == 1) return client;
+  TellError(fmt::format("rlctl: --tls-ca: {} is not a file of certificates in PEM that can be read",
+                        tls.ca_file));
+  return nullptr;
+}
+
+// What is shown to the server beside the request. Nothing: the token cannot be read, and
+// that was told.
+std::optional<httplib::Headers> HeadersFor(const Address& server, const std::string& token_file) {
+  // By itself httplib leaves the brackets of an IPv6 address out.
+  httplib::Headers headers = {{"Host", server.text}};
+  if (token_file.empty()) return headers;
+  const absl::StatusOr<std::string> token = ReadSecretFile(token_file);
+  if (!token.ok()) {
+    TellError(fmt::format("rlctl: --token-file, ADMIN_TOKEN_FILE: {}",
+                          std::string(token.status().message())));
+    return std::nullopt;
+  }
+  headers.emplace("Authorization", "Bearer " + *token);
+  return headers;
+}
+
+// Why a request that was not answered was not.
+std::string WhyNoAnswer(httplib::Error error, int verified, std::chrono::microseconds timeout) {
+  if (verified != X509_V_OK) {
+    return fmt::format("its certificate is not accepted: {} (--tls-ca, --tls-server-name)",
+                       X509_verify_cert_error_string(verified));
+  }
+  if (error == httplib::Error::Connection || error == httplib::Error::ConnectionTimeout) {
+    return "no connection";
+  }
+  if (error == httplib::Error::SSLConnection) return "it does not speak TLS (--tls)";
+  return fmt::format("no whole answer came within {} (--timeout)", FormatDuration(timeout));
+}
+
 // Asks by GET, or with a body by POST. Nothing: it failed, and why was told.
 std::optional<Json> Ask(const AdminArguments& arguments, const std::string& path,
                         const std::optional<Json>& body) {
   const std::optional<Address> server = FindServer(arguments);
   if (!server.has_value()) return std::nullopt;
-  httplib::Client client(server->host, server->port);
-  client.set_connection_timeout(arguments.answer.timeout);
-  client.set_read_timeout(arguments.answer.timeout);
-  client.set_write_timeout(arguments.answer.timeout);
+  int verified = X509_V_OK;
+  const auto client = MakeClient(*server, arguments.tls, verified);
+  const auto headers = HeadersFor(*server, arguments.token_file);
+  if (client == nullptr || !headers.has_value()) return std::nullopt;
+  client->set_connection_timeout(arguments.answer.timeout);
+  client->set_read_timeout(arguments.answer.timeout);
+  client->set_write_timeout(arguments.answer.timeout);
   // Those hold for each read: a server that drips could hold it up for ever.
   const std::jthread alarm([&](const std::stop_token& answered) {
     std::mutex mutex;
     std::condition_variable_any condition;
     std::unique_lock lock(mutex);
     condition.wait_for(lock, answered, arguments.answer.timeout, [] { return false; });
-    if (!answered.stop_requested()) client.stop();
+    if (!answered.stop_requested()) client->stop();
   });
-  // By itself it leaves the brackets of an IPv6 address out.
-  const httplib::Headers headers = {{"Host", server->text}};
-  const httplib::Result result = body.has_value()
-                                     ? client.Post(path, headers, body->dump(), "application/json")
-                                     : client.Get(path, headers);
+  const httplib::Result result =
+      body.has_value() ? client->Post(path, *headers, body->dump(), "application/json")
+                       : client->Get(path, *headers);
   if (!result) {
-    const bool connected = result.error() != httplib::Error::Connection &&
-                           result.error() != httplib::Error::ConnectionTimeout;
-    const std::string why = connected ? fmt::format("no whole answer came within {} (--timeout)",
-                                                    FormatDuration(arguments.answer.timeout))
-                                      : "no connection";
+    const std::string why = WhyNoAnswer(result.error(), verified, arguments.answer.timeout);
     TellError(
         fmt::format("rlctl: {} does not answer: {}; is the admin server of ratelimiterd there "
                     "(--admin-target, ADMIN_PORT)?",
@@ -284,6 +349,10 @@ void AddServer(CLI::App& command, AdminArguments& arguments) {
           },
           "Instead of this machine and ADMIN_PORT")
       ->type_name("HOST:PORT");
+  AddTls(command, arguments.tls, "ADMIN_TLS", "");
+  AddPath(command, "--token-file", "ADMIN_TOKEN_FILE",
+          "The file whose first line is the token that the admin server asks for",
+          arguments.token_file);
   AddAnswer(command, arguments.answer);
 }
 

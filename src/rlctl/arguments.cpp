@@ -99,6 +99,26 @@ void AddJson(CLI::App& command, bool& json) {
   command.add_flag("--json", json, "Print JSON, for programs");
 }
 
+void AddTls(CLI::App& command, TlsArguments& arguments, const std::string& variable,
+            const std::string& prefix) {
+  const auto with_prefix = [&](const char* name) { return prefix.empty() ? "" : prefix + name; };
+  command.add_flag("--tls", arguments.asked, "Speak TLS")->envname(variable);
+  AddPath(command, "--tls-ca", with_prefix("_CA"),
+          "The CAs that say who the server is, in PEM, instead of the system's; asks for TLS",
+          arguments.ca_file);
+  command
+      .add_option("--tls-server-name", arguments.server_name,
+                  "The name that its certificate must have, instead of the host that is called; "
+                  "asks for TLS")
+      ->envname(with_prefix("_SERVER_NAME"))
+      ->type_name("NAME");
+}
+
+void AddPath(CLI::App& command, const std::string& name, const std::string& variable,
+             const std::string& meaning, std::string& path) {
+  command.add_option(name, path, meaning)->envname(variable)->type_name("FILE");
+}
+
 void Reject(std::string_view name, std::string_view value, std::string_view accepted) {
   throw CLI::ValidationError(
       fmt::format("{}: \"{}\" is not accepted; accepted: {}", name, value, accepted));

@@ -69,7 +69,8 @@ class Interrupt {
   sigset_t signals_{};
 };
 
-// Connections that are made. None: the daemon does not answer, and that was told.
+// Connections that are made. None: the daemon does not answer, or a file for TLS cannot be
+// used, and that was told.
 Channels Connect(const BenchArguments& arguments) {
   Channels channels;
   grpc::ChannelArguments once;
@@ -77,6 +78,7 @@ Channels Connect(const BenchArguments& arguments) {
   once.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   for (std::uint32_t i = 0; i < arguments.connections; ++i) {
     const auto channel = channels.emplace_back(OpenChannel(arguments.daemon, once));
+    if (channel == nullptr) return {};
     // A look takes nothing and is not counted. What it says does not matter.
     limiter::AllowRequestRequest look;
     look.set_user_id("rlctl");

@@ -38,6 +38,7 @@ using Call =
 // Makes the call. False: it failed, and why was told.
 bool Make(Call call, const CallArguments& arguments) {
   const std::shared_ptr<grpc::Channel> channel = OpenChannel(arguments.daemon);
+  if (channel == nullptr) return false;
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + arguments.daemon.answer.timeout);
   const grpc::Status status = call(channel, context);

@@ -3,8 +3,11 @@
 #include <absl/status/status.h>
 #include <fmt/format.h>
 #include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
 
+#include "output.h"
 #include "ratelimiter/base/duration.h"
+#include "ratelimiter/base/secret_file.h"
 
 namespace ratelimiter {
 
@@ -26,8 +29,45 @@ void AddDaemon(CLI::App& command, DaemonArguments& arguments) {
       ->default_str(std::to_string(arguments.port));
   command.add_option("--target", arguments.target, "Instead of this machine and PORT")
       ->type_name("HOST:PORT");
+  AddTls(command, arguments.tls, "RLCTL_TLS", "RLCTL_TLS");
+  AddPath(command, "--tls-cert", "RLCTL_TLS_CERT",
+          "rlctl's own certificate, in PEM, where the daemon asks for one; asks for TLS",
+          arguments.certificate_file);
+  AddPath(command, "--tls-key", "RLCTL_TLS_KEY", "Its key, in PEM", arguments.key_file);
   AddAnswer(command, arguments.answer);
 }
+
+namespace {
+
+// nullptr: a file cannot be used, and that was told.
+std::shared_ptr<grpc::ChannelCredentials> CredentialsOf(const DaemonArguments& arguments) {
+  if (!arguments.tls.on() && arguments.certificate_file.empty() && arguments.key_file.empty()) {
+    return grpc::InsecureChannelCredentials();
+  }
+  if (arguments.certificate_file.empty() != arguments.key_file.empty()) {
+    TellError(
+        "rlctl: --tls-cert, --tls-key: one is given without the other; accepted: both, or none");
+    return nullptr;
+  }
+  bool read = true;
+  const auto read_file = [&](const char* option, const std::string& path) -> std::string {
+    constexpr std::size_t kMaxBytes = std::size_t{1024} * 1024;
+    if (path.empty()) return {};
+    absl::StatusOr<std::string> text = ReadRegularFile(path, kMaxBytes);
+    if (text.ok()) return *std::move(text);
+    TellError(fmt::format("rlctl: {}: {}; accepted: a file in PEM", option,
+                          std::string(text.status().message())));
+    read = false;
+    return {};
+  };
+  const grpc::SslCredentialsOptions options = {
+      .pem_root_certs = read_file("--tls-ca", arguments.tls.ca_file),
+      .pem_private_key = read_file("--tls-key", arguments.key_file),
+      .pem_cert_chain = read_file("--tls-cert", arguments.certificate_file)};
+  return read ? grpc::SslCredentials(options) : nullptr;
+}
+
+}  // namespace
 
 std::shared_ptr<grpc::Channel> OpenChannel(const DaemonArguments& arguments,
                                            grpc::ChannelArguments channel_arguments) {
@@ -35,8 +75,12 @@ std::shared_ptr<grpc::Channel> OpenChannel(const DaemonArguments& arguments,
   channel_arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   // Else channels to one address share a connection.
   channel_arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(arguments.address(), grpc::InsecureChannelCredentials(),
-                                   channel_arguments);
+  if (!arguments.tls.server_name.empty()) {
+    channel_arguments.SetSslTargetNameOverride(arguments.tls.server_name);
+  }
+  const std::shared_ptr<grpc::ChannelCredentials> credentials = CredentialsOf(arguments);
+  if (credentials == nullptr) return nullptr;
+  return grpc::CreateCustomChannel(arguments.address(), credentials, channel_arguments);
 }
 
 std::string NameOf(grpc::StatusCode code) {
@@ -49,8 +93,9 @@ std::string DescribeFailure(const grpc::Status& status, const DaemonArguments& a
   const std::string address = arguments.address();
   if (channel.GetState(false) != GRPC_CHANNEL_READY) {
     return fmt::format(
-        "rlctl: {} does not answer: {}; is ratelimiterd running there (--target, PORT)?", address,
-        status.error_message());
+        "rlctl: {} does not answer: {}; is ratelimiterd running there (--target, PORT){}?", address,
+        status.error_message(),
+        arguments.tls.on() ? ", with such a certificate" : ", and without TLS (--tls)");
   }
   if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
     return fmt::format("rlctl: {} does not answer within {} (--timeout)", address,

@@ -17,15 +17,21 @@ namespace ratelimiter {
 struct DaemonArguments {
   std::uint32_t port = 50051;
   std::string target;  // Empty: this machine and `port`.
+  TlsArguments tls;
+  // Our own certificate, and its key. Empty: none.
+  std::string certificate_file;
+  std::string key_file;
   AnswerArguments answer;
 
   std::string address() const;
 };
 
-// --port, --target, and what AddAnswer adds; `arguments` must outlive the parsing.
+// --port, --target, --tls-cert, --tls-key, and what AddTls and AddAnswer add; `arguments` must
+// outlive the parsing.
 void AddDaemon(CLI::App& command, DaemonArguments& arguments);
 
-// Each channel has a connection of its own, made when it is first used.
+// Each channel has a connection of its own, made when it is first used. nullptr: a file
+// for TLS cannot be used, and that was told.
 std::shared_ptr<grpc::Channel> OpenChannel(const DaemonArguments& arguments,
                                            grpc::ChannelArguments channel_arguments = {});
 

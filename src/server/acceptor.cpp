@@ -9,8 +9,6 @@
 #include <cerrno>
 #include <utility>
 
-#include <grpcpp/security/server_credentials.h>
-
 #include "ratelimiter/base/listen.h"
 
 namespace ratelimiter {
@@ -37,10 +35,11 @@ std::error_code Acceptor::Listen(const std::string& address, std::uint16_t port)
   return error;
 }
 
-void Acceptor::Prepare(grpc::ServerBuilder& builder) {
+void Acceptor::Prepare(grpc::ServerBuilder& builder,
+                       std::shared_ptr<grpc::ServerCredentials> credentials) {
   server_ = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
-      grpc::InsecureServerCredentials());
+      std::move(credentials));
 }
 
 void Acceptor::Start(std::shared_ptr<Logger> logger) {

@@ -6,6 +6,7 @@
 #include <system_error>
 #include <thread>
 
+#include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server_builder.h>
 
 #include "ratelimiter/base/log.h"
@@ -27,7 +28,7 @@ class Acceptor {
   std::error_code Listen(const std::string& address, std::uint16_t port);
 
   // Before the server is built.
-  void Prepare(grpc::ServerBuilder& builder);
+  void Prepare(grpc::ServerBuilder& builder, std::shared_ptr<grpc::ServerCredentials> credentials);
 
   // As soon as the server has been started.
   void Start(std::shared_ptr<Logger> logger);

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <utility>
 
+#include <fmt/format.h>
 #include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 
@@ -18,8 +19,11 @@ struct LibraryLog {
 
   // `last`: the library ends the process behind it.
   void Write(spdlog::level::level_enum level, std::string_view message, bool last) {
-    logger->Limited(kind, level, "{}: {}", NameOf(kind), message);
-    if (last) logger->flush();
+    if (!last) return logger->Limited(kind, level, "{}: {}", NameOf(kind), message);
+    if (logger->level() == spdlog::level::off) return;
+    // However many came before: nothing else tells why.
+    logger->Write(kind, spdlog::level::err, fmt::format("{}: {}", NameOf(kind), message));
+    logger->flush();
   }
 };
 

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
@@ -17,33 +18,32 @@
 #include "ratelimiter/server/rate_limiter_service.h"
 #include "readiness.h"
 #include "reflection_service.h"
+#include "tls_credentials.h"
 
 namespace ratelimiter {
 namespace {
 
 // So that no client, gone or still there, holds the server's resources for long.
-void BoundConnections(grpc::ServerBuilder& builder, std::chrono::milliseconds max_age) {
+void BoundConnections(grpc::ServerBuilder& builder, const Settings& settings) {
   const auto set = [&](const char* name, std::chrono::milliseconds value) {
     builder.AddChannelArgument(name, static_cast<int>(value.count()));
   };
   constexpr std::chrono::seconds kHello{10};
-  constexpr std::chrono::seconds kPing{60};
   constexpr std::chrono::seconds kPong{20};
-  constexpr std::chrono::seconds kLeastClientPing{10};
-  constexpr std::chrono::seconds kLastCalls{30};
-  constexpr int kStreams = 1'000;
-  // One that does not say that it speaks HTTP/2 is closed.
+  // One that does not say that it speaks HTTP/2, or does not end TLS's handshake, is closed.
   set(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHello);
-  // One that is gone without a word is found out, and may find us out as often.
-  set(GRPC_ARG_KEEPALIVE_TIME_MS, kPing);
-  set(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPong);
+  // One that is gone without a word is found out, and may find us out, calls or none.
+  if (settings.keepalive_time > std::chrono::milliseconds(0)) {
+    set(GRPC_ARG_KEEPALIVE_TIME_MS, settings.keepalive_time);
+    set(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPong);
+  }
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  set(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kLeastClientPing);
-  // More calls of one connection wait on the client's side.
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreams);
-  if (max_age > std::chrono::milliseconds(0)) {
-    set(GRPC_ARG_MAX_CONNECTION_AGE_MS, max_age);
-    set(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, kLastCalls);
+  set(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, settings.keepalive_min_time);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
+                             static_cast<int>(settings.max_concurrent_streams));
+  if (settings.max_connection_age > std::chrono::milliseconds(0)) {
+    set(GRPC_ARG_MAX_CONNECTION_AGE_MS, settings.max_connection_age);
+    set(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, settings.max_connection_age_grace);
   }
 }
 
@@ -58,8 +58,8 @@ class GrpcServer final : public Server {
 
   ~GrpcServer() override { Shutdown(std::chrono::milliseconds(0)); }
 
-  absl::Status Listen(const Settings& settings, TokenBucketStore& store, Metrics& metrics,
-                      std::shared_ptr<Logger> logger) {
+  absl::Status Listen(const Settings& settings, const ServerTls* tls, TokenBucketStore& store,
+                      Metrics& metrics, std::shared_ptr<Logger> logger) {
     const auto failure = [&](const std::string& why) {
       return absl::UnavailableError(fmt::format("cannot listen on {} port {} for gRPC: {}",
                                                 settings.bind, settings.port, why));
@@ -75,7 +75,8 @@ class GrpcServer final : public Server {
     grpc::health::v1::HealthCheckRequest::descriptor();
 
     grpc::ServerBuilder builder;
-    acceptor_.Prepare(builder);
+    acceptor_.Prepare(
+        builder, tls == nullptr ? grpc::InsecureServerCredentials() : TlsServerCredentials(*tls));
     // Handlers block while Redis answers. A thread that finishes a call while
     // enough others poll ends itself: so as many may poll as calls may be in flight,
     // and some more that refuse calls or serve reflection.
@@ -83,7 +84,7 @@ class GrpcServer final : public Server {
     builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MIN_POLLERS, 1);
     builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MAX_POLLERS,
                                 static_cast<int>(settings.max_in_flight) + kMorePollers);
-    BoundConnections(builder, settings.max_connection_age);
+    BoundConnections(builder, settings);
     builder.RegisterService(&service_);
     builder.RegisterService(&reflection_);
     server_ = builder.BuildAndStart();
@@ -128,7 +129,8 @@ class GrpcServer final : public Server {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Settings& settings, Limiter& limiter,
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Settings& settings,
+                                                      const ServerTls* tls, Limiter& limiter,
                                                       TokenBucketStore& store, Metrics& metrics,
                                                       std::shared_ptr<Logger> logger) {
   RedirectLibraryLogs(logger);
@@ -136,7 +138,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Settings& settings, 
   // of all locks under every lock that gRPC takes: 5 to 10 % of a call's time.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   auto server = std::make_unique<GrpcServer>(settings, limiter, metrics, logger);
-  if (absl::Status status = server->Listen(settings, store, metrics, std::move(logger));
+  if (absl::Status status = server->Listen(settings, tls, store, metrics, std::move(logger));
       !status.ok()) {
     return status;
   }

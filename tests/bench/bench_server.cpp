@@ -30,7 +30,7 @@ int Serve(const Settings& settings, MakeBenchStore make_store) {
   Metrics metrics(settings.metrics_max_users, "bench");
   const std::unique_ptr<TokenBucketStore> store = make_store(settings, metrics);
   Limiter limiter(file.limits, *store);
-  const auto server = Server::Start(settings, limiter, *store, metrics, logger);
+  const auto server = Server::Start(settings, nullptr, limiter, *store, metrics, logger);
   if (!server.ok()) return failed(server.status());
   const auto exposer = MetricsExposer::Start(settings.metrics_bind, settings.metrics_port, metrics);
   if (!exposer.ok()) return failed(exposer.status());

@@ -240,9 +240,10 @@ def run_to_end(*flags, **settings) -> subprocess.CompletedProcess:
 
 class Daemon:
     """One ratelimiterd, or a program that starts like it. Settings are keyword
-    arguments by their names; None leaves one at the daemon's own default."""
+    arguments by their names; None leaves one at the daemon's own default.
+    `credentials` are those of its channel, which without them has no TLS."""
 
-    def __init__(self, *flags, program=DAEMON, **settings):
+    def __init__(self, *flags, program=DAEMON, credentials=None, **settings):
         defaults = {"PORT": 0, "METRICS_PORT": 0, "BIND": "127.0.0.1",
                     "METRICS_BIND": "127.0.0.1", "LOG_FORMAT": "json", "DRAIN_TIME": "0"}
         given = {name: value for name, value in (defaults | settings).items() if value is not None}
@@ -256,7 +257,8 @@ class Daemon:
         self.admin_port = ports[2] if " admin on " in self.start_line else None
         self.address = f"{self._host(given.get('BIND'))}:{self.port}"
         self.metrics_address = f"{self._host(given.get('METRICS_BIND'))}:{self.metrics_port}"
-        self.channel = grpc.insecure_channel(self.address)
+        self.channel = (grpc.secure_channel(self.address, credentials) if credentials else
+                        grpc.insecure_channel(self.address))
 
     @staticmethod
     def _host(bind) -> str:

@@ -619,6 +619,85 @@ def test_a_sender_of_single_bytes_is_cut_off(daemon):
     assert time.monotonic() - begun < 20
 
 
+# --- The token ---
+
+TOKEN = "0123456789abcdef0123456789ABCDEF"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture
+def token_file(tmp_path):
+    path = tmp_path / "token"
+    path.write_text(f"{TOKEN}\nnot this line\n")
+    return path
+
+
+@pytest.fixture
+def guarded(token_file):
+    with harness.daemon(STORE="memory", ADMIN_PORT=0, ADMIN_TOKEN_FILE=token_file) as daemon:
+        yield daemon
+
+
+def test_whoever_bears_the_token_is_served(guarded):
+    for scheme in ("Bearer", "bearer"):
+        assert get(guarded, "/api/v1/version", Authorization=f"{scheme} {TOKEN}").status == 200
+    assert ask(guarded, "POST", "/api/v1/reset", {"user_id": "u"}, BEARER).status == 200
+    assert ask(guarded, "GET", "/nothing", headers=BEARER).status == 404
+    assert ask(guarded, "GET", "/api/v1/version", headers=BEARER | {"Host": "evil.com"}).status == 403
+
+
+@pytest.mark.parametrize("headers", [
+    {}, {"Authorization": ""}, {"Authorization": "Bearer"}, {"Authorization": "Bearer "},
+    {"Authorization": TOKEN}, {"Authorization": f"Basic {TOKEN}"},
+    {"Authorization": f"Bearer {TOKEN[:-1]}"}, {"Authorization": f"Bearer {TOKEN}x"},
+    {"Authorization": f"Bearer {TOKEN.lower()}"}, {"Authorization": f"Bearer  {TOKEN}"},
+    {"Authorization": "Bearer not this line"}, {"Cookie": f"token={TOKEN}"}], ids=str)
+def test_nobody_else_is(headers, guarded):
+    for method, path in [*ROUTES, ("GET", "/nothing"), ("OPTIONS", "/api/v1/reset")]:
+        if path in ("/", "/healthz", "/readyz"):
+            continue
+        answer = ask(guarded, method, path, GOOD if method == "POST" else None, headers)
+        assert (answer.status, answer.code) == (401, "UNAUTHENTICATED"), path
+        assert answer.headers["WWW-Authenticate"] == "Bearer" and TOKEN not in answer.text
+
+
+def test_two_tokens_are_none(guarded):
+    two = with_headers("GET", "/api/v1/version", "Host: localhost",
+                       f"Authorization: Bearer {TOKEN}", f"Authorization: Bearer {TOKEN}")
+    assert status_of(raw(guarded, two)) == 401
+
+
+def test_probes_and_the_page_need_no_token(guarded):
+    for path in ("/healthz", "/readyz", "/"):
+        assert get(guarded, path).status == 200
+    assert get(guarded, "/readyz", Host="probe.example").status == 200
+    assert TOKEN not in get(guarded, "/").text
+
+
+def test_the_token_may_change(guarded, token_file):
+    token_file.write_text("another\n")
+    assert ask(guarded, "GET", "/api/v1/version", headers=BEARER).status == 401
+    assert get(guarded, "/api/v1/version", Authorization="Bearer another").status == 200
+    for spoil in (token_file.unlink, lambda: token_file.write_text("\n")):
+        spoil()
+        for headers in (BEARER, {"Authorization": "Bearer "}, {}):
+            answer = ask(guarded, "GET", "/api/v1/version", headers=headers)
+            assert (answer.status, answer.code) == (503, "UNAVAILABLE")
+            assert "ADMIN_TOKEN_FILE" in answer.text and str(token_file) not in answer.text
+    assert get(guarded, "/readyz").status == 200
+
+
+@pytest.mark.parametrize("content", [None, "", "\nsecond"])
+def test_a_start_without_a_token_in_the_file_fails(content, tmp_path):
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_text(content)
+    done = harness.run_to_end(STORE="memory", ADMIN_TOKEN_FILE=path)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert re.fullmatch(rf"ADMIN_TOKEN_FILE: cannot read {path}: .+; accepted: a regular file whose "
+                        "first line is the token\n", done.stderr)
+
+
 # --- docs/admin-api.yaml ---
 
 SPECIFICATION = yaml.safe_load((harness.ROOT / "docs" / "admin-api.yaml").read_text(encoding="utf-8"))
@@ -731,6 +810,14 @@ def answers(redis, limits_file, tmp_path):
         path.write_text("limits: 7")
         yield "POST", "/api/v1/reload", ask(daemon, "POST", "/api/v1/reload", {})
         yield "GET", "/api/v1/limits", get(daemon, "/api/v1/limits")
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    with harness.daemon(STORE="memory", ADMIN_PORT=0, ADMIN_TOKEN_FILE=token) as daemon:
+        for _ in range(2):
+            for path, methods in SPECIFICATION["paths"].items():
+                for method in map(str.upper, methods):
+                    yield method, path, ask(daemon, method, path, {} if method == "POST" else None)
+            token.unlink(missing_ok=True)
     away = f"redis://127.0.0.1:{harness.free_port()}"
     with harness.daemon(REDIS_URL=away, ADMIN_PORT=0) as daemon:
         for path in asking:

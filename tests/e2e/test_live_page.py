@@ -417,6 +417,53 @@ def test_it_says_when_redis_is_the_cause(driver):
     driver.get("about:blank")
 
 
+# --- The token ---
+
+
+@pytest.fixture
+def guarded(tmp_path):
+    (tmp_path / "token").write_text("t0ken\n")
+    with harness.daemon(STORE="memory", ADMIN_PORT=0,
+                        ADMIN_TOKEN_FILE=tmp_path / "token") as running:
+        running.token_file = tmp_path / "token"
+        yield running
+
+
+def locked(driver, daemon):
+    """The page of a daemon that asks for a token, in a tab that knows none."""
+    page = Page(driver, daemon)
+    driver.get(f"{page.origin}/healthz")
+    driver.execute_script("sessionStorage.clear()")
+    driver.get(f"{page.origin}/")
+    page.wait(lambda: page.find("sign-in").is_displayed(), "the form")
+    return page
+
+
+def test_it_asks_for_the_token_and_keeps_it(driver, guarded):
+    page = locked(driver, guarded)
+    assert page.text("state") == "Locked" and page.focused() == "token"
+    hidden = ("limits", "settings", "try", "json", "pause", "notice")
+    assert not any(page.find(one).is_displayed() for one in hidden)
+    assert requests_in(page, 2500) == []
+    page.find("token").send_keys("wrong", Keys.ENTER)
+    page.wait(lambda: page.text("notice") == "The token is not accepted.", "that it is told")
+    page.find("token").send_keys("t0ken", Keys.ENTER)
+    page.wait(lambda: page.text("state") == "Ready", "the first answer")
+    assert page.find("limits").is_displayed() and not page.find("sign-in").is_displayed()
+    page.submit("user", path="/")
+    page.wait(lambda: "Allowed" in page.answer(), "an answer")
+    assert "t0ken" not in driver.page_source and "t0ken" not in driver.current_url
+    # It is asked for once, as long as it is the one.
+    driver.refresh()
+    page.wait(lambda: page.text("state") == "Ready", "the first answer")
+    assert not page.find("sign-in").is_displayed() and not page.find("json").is_displayed()
+    guarded.token_file.write_text("another\n")
+    page.wait(lambda: page.find("sign-in").is_displayed(), "the form")
+    assert page.text("notice") == "The token is not accepted."
+    assert driver.execute_script("return sessionStorage.length") == 0
+    driver.get("about:blank")
+
+
 # --- For everybody ---
 
 
@@ -462,14 +509,38 @@ def test_axe_finds_nothing(colours, width, driver, daemon):
             background = driver.execute_script(
                 "return getComputedStyle(document.body).backgroundColor")
             assert background == ("rgb(246, 246, 243)" if colours == "light" else "rgb(15, 18, 21)")
-            driver.execute_script(AXE.read_text(encoding="utf-8"))
-            result = driver.execute_async_script("axe.run().then(arguments[0])")
+            result = axe(driver)
     finally:
         driver.execute_cdp_cmd("Page.setBypassCSP", {"enabled": False})
     assert len(result["passes"]) > 25
-    found = [(one["id"], one["impact"], [node["html"] for node in one["nodes"]])
-             for one in result["violations"]]
-    assert found == []
+    assert violations(result) == []
+
+
+def axe(driver) -> dict:
+    driver.execute_script(AXE.read_text(encoding="utf-8"))
+    return driver.execute_async_script("axe.run().then(arguments[0])")
+
+
+def violations(result) -> list:
+    return [(one["id"], one["impact"], [node["html"] for node in one["nodes"]])
+            for one in result["violations"]]
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="needs npm, for axe-core")
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_axe_finds_nothing_in_the_form_for_the_token(colours, driver, guarded):
+    driver.execute_cdp_cmd("Page.setBypassCSP", {"enabled": True})
+    try:
+        with emulated(driver, **scheme(colours)):
+            page = locked(driver, guarded)
+            page.find("token").send_keys("wrong", Keys.ENTER)
+            page.wait(lambda: page.find("notice").is_displayed(), "that it is told")
+            result = axe(driver)
+    finally:
+        driver.execute_cdp_cmd("Page.setBypassCSP", {"enabled": False})
+    assert len(result["passes"]) > 15
+    assert violations(result) == []
+    driver.get("about:blank")
 
 
 def test_a_narrow_window_shows_all_of_it(page, driver, daemon):

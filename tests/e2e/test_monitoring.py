@@ -1,4 +1,4 @@
-"""The monitoring stack and the container files.
+"""The monitoring stack and the compose files.
 
 Each file by itself and how they refer to each other, without a container
 engine; then the dashboards' queries and the rules, asked of a real Prometheus that
@@ -146,74 +146,6 @@ def test_the_fleet_is_seen_as_monitoring_has_it():
     (our_job,), (their_job,) = ours.pop("scrape_configs"), theirs.pop("scrape_configs")
     assert ours == theirs
     assert our_job["job_name"] == their_job["job_name"]
-
-
-# --- Image ---
-
-
-def instructions():
-    """The Dockerfile's instructions as (keyword, arguments)."""
-    lines = [line for line in DOCKERFILE.read_text().splitlines() if not line.startswith("#")]
-    logical = "\n".join(lines).replace("\\\n", " ").splitlines()
-    return [tuple(line.split(maxsplit=1)) for line in logical if line.strip()]
-
-
-def arguments_of(keyword):
-    return [arguments for name, arguments in instructions() if name == keyword]
-
-
-def test_image_has_two_stages_on_one_pinned_base():
-    build, runtime = arguments_of("FROM")
-    assert build == f"{runtime} AS build"
-    assert is_pinned(runtime) and runtime.endswith("-slim")
-    assert sum("--from=build" in copy for copy in arguments_of("COPY")) == 1
-
-
-def test_image_runs_the_daemon_as_an_unprivileged_number():
-    (user,) = arguments_of("USER")
-    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
-    (entrypoint,) = arguments_of("ENTRYPOINT")
-    assert json.loads(entrypoint) == ["ratelimiterd"]
-    assert arguments_of("EXPOSE") == ["50051 2112"]
-
-
-def test_image_is_checked_by_its_own_tool():
-    (healthcheck,) = arguments_of("HEALTHCHECK")
-    assert json.loads(healthcheck.split(" CMD ")[1]) == ["rlctl", "healthcheck"]
-
-
-def test_build_context_is_enough_to_configure(tmp_path):
-    for line in (ROOT / ".dockerignore").read_text().splitlines():
-        if line.startswith("!"):
-            source = ROOT / line[1:]
-            copy = shutil.copytree if source.is_dir() else shutil.copy
-            copy(source, tmp_path / source.name)
-    (build,) = [run for run in arguments_of("RUN") if run.startswith("cmake")]
-    configure = build.split("&&")[0].split()
-    output_of(*configure, cwd=tmp_path)
-
-
-def with_dependencies(packages):
-    listing = output_of("apt-cache", "depends", "--recurse", "--important", *packages)
-    return {line for line in listing.splitlines() if line[0].isalnum()}
-
-
-def is_what_the_image_holds():
-    release = Path("/etc/os-release")
-    bookworm = release.exists() and "VERSION_CODENAME=bookworm" in release.read_text()
-    return bookworm and harness.BUILD.name == "release"
-
-
-@pytest.mark.skipif(not is_what_the_image_holds(), reason="needs a release build on Debian 12")
-def test_image_installs_every_library():
-    install = arguments_of("RUN")[-1].split("--no-install-recommends")[1].split("&&")[0]
-    installed = with_dependencies(install.split())
-    linked = re.findall(r"=> (/\S+)", output_of("ldd", harness.DAEMON, harness.RLCTL))
-    # By the last folder, for packages disagree on whether /lib is /usr/lib.
-    files = {"/".join(("*", *Path(library).parts[-2:])) for library in linked}
-    owners = output_of("dpkg-query", "--search", *files).splitlines()
-    missing = [owner for owner in owners if owner.split(":")[0] not in installed]
-    assert linked and not missing
 
 
 # --- Prometheus and Grafana files ---

@@ -15,6 +15,9 @@ README = harness.ROOT / "README.md"
 BAD = {
     "PORT": ["65536", "-1", "http", "50051x", " 1", "0x10"],
     "BIND": ["everywhere", "localhost", "256.0.0.1", "[::1]"],
+    "TLS_CERT": [],
+    "TLS_KEY": [],
+    "TLS_CLIENT_CA": [],
     "METRICS_PORT": ["65536", "-1", "http"],
     "METRICS_BIND": ["everywhere", "127.0.0.1:2112"],
     "METRICS_MAX_USERS": ["1000001", "-1", "many"],
@@ -46,9 +49,15 @@ BAD = {
     "ADMIN_PORT": ["65536", "-1", "on"],
     "ADMIN_BIND": ["localhost", "[::1]"],
     "ADMIN_HOSTS": ["a,", ",a", "a b", "a:80", "http://a", "é"],
+    "ADMIN_TOKEN_FILE": [],
+    "ADMIN_TLS": ["true", "ON"],
     "MEMORY_MAX_BUCKETS": ["0", "1000000001"],
     "MAX_IN_FLIGHT": ["0", "10001"],
     "MAX_CONNECTION_AGE": ["999ms", "25h", "30"],
+    "MAX_CONNECTION_AGE_GRACE": ["0", "999ms", "61m", "30"],
+    "MAX_CONCURRENT_STREAMS": ["0", "100001", "many"],
+    "KEEPALIVE_TIME": ["999ms", "25h", "60"],
+    "KEEPALIVE_MIN_TIME": ["61m", "10", "-1s"],
     "DRAIN_TIME": ["5", "61m", "1us", "soon"],
     "LOG_LEVEL": ["verbose", "INFO"],
     "LOG_FORMAT": ["xml", "JSON"],
@@ -310,6 +319,17 @@ def test_no_secret_is_logged_or_published(password):
         else:
             said = harness.error_of(daemon.allow, "user").details()
         assert SECRET not in said + daemon.log_text() + daemon.metrics()
+
+
+@pytest.mark.parametrize("settings, says", [
+    ({"TLS_CERT": "a"}, "TLS_CERT, TLS_KEY: one is set without the other"),
+    ({"TLS_KEY": "a"}, "TLS_CERT, TLS_KEY: one is set without the other"),
+    ({"TLS_CLIENT_CA": "a"}, "TLS_CLIENT_CA: is set without TLS_CERT"),
+    ({"ADMIN_TLS": "on"}, "ADMIN_TLS: is on without TLS_CERT")])
+def test_half_of_tls_is_refused(settings, says):
+    done = harness.run_to_end(**settings)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr.startswith(says) and "; accepted: " in done.stderr
 
 
 # --- The README's table ---

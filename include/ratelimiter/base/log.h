@@ -29,7 +29,7 @@ enum class LogKind : std::uint8_t {
   kStore,        // The store fails calls.
   kBreaker,      // A breaker opens or closes.
   kReadiness,    // Readiness changes.
-  kReload,       // The limits file is read again.
+  kReload,       // The limits file or the certificate is read again.
 };
 // By LogKind.
 inline constexpr auto kLogKindNames =
@@ -87,8 +87,8 @@ inline constexpr std::size_t kMaxLogMessageBytes = 4096;
 //
 // A line of any kind but kOther has the field `kind`; one before which lines of its
 // kind were dropped has `dropped`, their number since the last line that told it.
-// Dropped is what LimitOf does not admit, and what nobody reads: lines are written by a
-// thread of their own, so that no caller ever waits.
+// Dropped is what LimitOf does not admit, what nobody reads, and what cannot be written:
+// lines are written by a thread of their own, so that no caller ever waits.
 //
 // Thread-safe. What is logged as with any spdlog::logger is of kind kOther.
 class Logger final : public spdlog::logger {

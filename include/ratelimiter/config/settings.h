@@ -13,6 +13,7 @@
 #include "ratelimiter/base/log.h"
 #include "ratelimiter/base/user_label.h"
 #include "ratelimiter/config/redis_url.h"
+#include "ratelimiter/config/server_tls.h"
 #include "ratelimiter/limiter/fail_mode.h"
 #include "ratelimiter/limiter/quota.h"
 
@@ -37,6 +38,8 @@ struct ShownSetting {
 struct Settings {
   std::string bind;
   std::uint16_t port = 0;
+  // Without a certificate there is no TLS.
+  TlsFiles tls;
   std::string metrics_bind;
   std::uint16_t metrics_port = 0;
   StoreKind store = StoreKind::kRedis;
@@ -70,11 +73,18 @@ struct Settings {
   std::string admin_bind;
   // Further names that a request's Host may have.
   std::vector<std::string> admin_hosts;
+  // Empty: no token is asked for.
+  std::string admin_token_file;
+  bool admin_tls = false;
   std::size_t metrics_max_users = 0;
   std::size_t metrics_top_users = 0;
   UserLabel metrics_user_label = UserLabel::kPlain;
   std::size_t max_in_flight = 0;
   std::chrono::milliseconds max_connection_age{0};  // 0: connections end for no age.
+  std::chrono::milliseconds max_connection_age_grace{0};
+  std::size_t max_concurrent_streams = 0;
+  std::chrono::milliseconds keepalive_time{0};  // 0: nobody is pinged.
+  std::chrono::milliseconds keepalive_min_time{0};
   std::chrono::milliseconds drain_time{0};
   spdlog::level::level_enum log_level = spdlog::level::info;
   LogFormat log_format = LogFormat::kText;

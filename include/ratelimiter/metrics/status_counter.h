@@ -10,9 +10,9 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
-#include <absl/container/flat_hash_map.h>
 #include <prometheus/collectable.h>
 
 #include "ratelimiter/base/user_label.h"
@@ -114,10 +114,10 @@ class StatusCounter : public prometheus::Collectable {
   Series other_;
 
   mutable std::mutex mutex_;
-  // Guarded by mutex_. Deques, for what they hold must not move.
+  // Guarded by mutex_. What they hold does not move, for it is read without it.
   std::deque<Label> labels_;
   std::deque<Series> series_;
-  absl::flat_hash_map<std::string, Series*> series_by_shown_;
+  std::unordered_map<std::string, Series*> series_by_shown_;
 };
 
 enum class RequestStatus : std::uint8_t { kAllowed, kDenied, kError };

@@ -8,6 +8,7 @@
 #include <absl/status/statusor.h>
 
 #include "ratelimiter/base/log.h"
+#include "ratelimiter/config/server_tls.h"
 #include "ratelimiter/config/settings.h"
 #include "ratelimiter/limiter/limiter.h"
 #include "ratelimiter/limiter/token_bucket_store.h"
@@ -27,12 +28,12 @@ struct Health {
 // call until the last one is answered.
 class Server {
  public:
-  // Listens on settings.bind and settings.port. What it is given must outlive
-  // it. UNAVAILABLE if it cannot listen there. Returns when the store has been
-  // asked whether it is well, or is slow to answer; health says NOT_SERVING until
-  // it has. Once a process: gRPC's and protobuf's logs are led to `logger` for
-  // good.
-  static absl::StatusOr<std::unique_ptr<Server>> Start(const Settings& settings, Limiter& limiter,
+  // Listens on settings.bind and settings.port, with `tls`, or without TLS where that is
+  // nullptr. What it is given must outlive it. UNAVAILABLE if it cannot listen there. Returns when
+  // the store has been asked whether it is well, or is slow to answer; health says NOT_SERVING
+  // until it has. Once a process: gRPC's and protobuf's logs are led to `logger` for good.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(const Settings& settings,
+                                                       const ServerTls* tls, Limiter& limiter,
                                                        TokenBucketStore& store, Metrics& metrics,
                                                        std::shared_ptr<Logger> logger);
 

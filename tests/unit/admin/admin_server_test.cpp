@@ -113,7 +113,7 @@ class AdminServerTest : public ::testing::Test {
   }
 
   void Start(AdminBackend backend) {
-    auto server = AdminServer::Start(settings_, std::move(backend));
+    auto server = AdminServer::Start(settings_, nullptr, std::move(backend));
     ASSERT_THAT(server, Succeeds());
     server_ = *std::move(server);
   }
@@ -746,7 +746,7 @@ TEST_F(AdminServerTest, ATakenPortIsAnErrorThatNamesIt) {
   for (const char* bind : {"127.0.0.1", "0.0.0.0"}) {
     settings_.admin_bind = bind;
     EXPECT_THAT(
-        AdminServer::Start(settings_, Backend()),
+        AdminServer::Start(settings_, nullptr, Backend()),
         FailsWith(absl::StatusCode::kUnavailable,
                   HasSubstr(fmt::format("{} port {} for the admin server", bind, taken.port()))));
   }
@@ -755,7 +755,7 @@ TEST_F(AdminServerTest, ATakenPortIsAnErrorThatNamesIt) {
 TEST_F(AdminServerTest, NeverSharesItsPortAndFreesItWhenItEnds) {
   Start();
   settings_.admin_port = port();
-  EXPECT_THAT(AdminServer::Start(settings_, Backend()),
+  EXPECT_THAT(AdminServer::Start(settings_, nullptr, Backend()),
               FailsWith(absl::StatusCode::kUnavailable, HasSubstr("already in use")));
   server_.reset();
   Start();
@@ -764,7 +764,7 @@ TEST_F(AdminServerTest, NeverSharesItsPortAndFreesItWhenItEnds) {
 
 TEST_F(AdminServerTest, AnAddressOfAnotherMachineIsAnError) {
   settings_.admin_bind = "192.0.2.1";
-  EXPECT_THAT(AdminServer::Start(settings_, Backend()),
+  EXPECT_THAT(AdminServer::Start(settings_, nullptr, Backend()),
               FailsWith(absl::StatusCode::kUnavailable, HasSubstr("192.0.2.1 port 0")));
 }
 

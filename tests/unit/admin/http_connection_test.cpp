@@ -25,7 +25,7 @@ class HttpConnectionTest : public ::testing::Test {
 };
 
 TEST_F(HttpConnectionTest, AnAnswerHasItsOwnTime) {
-  HttpConnection connection(server(), std::chrono::milliseconds(1));
+  HttpConnection connection(server(), nullptr, std::chrono::milliseconds(1));
   std::array<char, 8> bytes{};
   EXPECT_EQ(connection.read(bytes.data(), bytes.size()), -1);  // Until its time is over.
   ASSERT_FALSE(connection.is_readable());
@@ -36,7 +36,7 @@ TEST_F(HttpConnectionTest, AnAnswerHasItsOwnTime) {
 }
 
 TEST_F(HttpConnectionTest, WhoDoesNotReadTheAnswerIsLeft) {
-  HttpConnection connection(server(), std::chrono::milliseconds(1));
+  HttpConnection connection(server(), nullptr, std::chrono::milliseconds(1));
   std::array<char, 4096> much{};
   while (connection.write(much.data(), much.size()) > 0) {
   }

@@ -1,12 +1,16 @@
 #include "base/line_queue.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <csignal>
 #include <cstddef>
+#include <cstdio>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -101,6 +105,49 @@ TEST(LineQueueTest, EndsThoughNobodyReads) {
   static auto* const pipe = new Pipe;
   LineQueue queue(pipe->writer());
   while (queue.Push("a line that nobody reads\n", true)) continue;
+}
+
+// What files may hold at most, as a full disk does.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) : on_excess_(std::signal(SIGXFSZ, SIG_IGN)) {
+    getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit{.rlim_cur = bytes, .rlim_max = before_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileSizeLimit() {
+    setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, on_excess_);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+ private:
+  rlimit before_{};
+  void (*on_excess_)(int);
+};
+
+TEST(LineQueueTest, CountsWhatCannotBeWrittenAndEndsTheTornLine) {
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::tmpfile(), std::fclose);
+  LineQueue queue(fileno(file.get()), 2);
+  {
+    const FileSizeLimit limit(25);
+    for (std::size_t i = 0; i < 4; ++i) queue.Push("0123456789\n", false, i % 2);
+    EXPECT_TRUE(queue.Flush());
+    EXPECT_EQ(queue.lost(0), 1U);
+    EXPECT_EQ(queue.lost(1), 1U);
+    EXPECT_TRUE(queue.Push("as little room\n", false, 1));
+    EXPECT_TRUE(queue.Flush());
+    EXPECT_EQ(queue.lost(1), 2U);
+  }
+  EXPECT_TRUE(queue.Push("room again\n", false));
+  EXPECT_TRUE(queue.Flush());
+  EXPECT_EQ(queue.lost(0), 1U);
+
+  std::array<char, 100> text{};
+  std::rewind(file.get());
+  const std::size_t size = std::fread(text.data(), 1, text.size(), file.get());
+  EXPECT_EQ(std::string(text.data(), size), "0123456789\n0123456789\n012\nroom again\n");
 }
 
 TEST(LineQueueTest, ManyMayPushAtOnce) {

@@ -1,5 +1,8 @@
 #include "ratelimiter/base/log.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
@@ -163,6 +166,18 @@ TEST(LoggerTest, TellsWhatWasDroppedInTheNextLineOfItsKind) {
   EXPECT_THAT(log.untimed(),
               EndsWith("warning  told\tkind=grpc dropped=3\nwarning  told\tkind=grpc\n"));
   EXPECT_EQ(logger.dropped(LogKind::kGrpc), 3U);
+}
+
+TEST(LoggerTest, WhatCannotBeWrittenIsDropped) {
+  const int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
+  {
+    Logger logger(spdlog::level::info, LogFormat::kText, full);
+    for (int i = 0; i < 3; ++i) logger.Write(LogKind::kAccess, spdlog::level::info, "a call");
+    logger.flush();
+    EXPECT_EQ(logger.dropped(LogKind::kAccess), 3U);
+    EXPECT_EQ(logger.dropped(LogKind::kStore), 0U);
+  }
+  close(full);
 }
 
 TEST(LoggerTest, WhatIsNotLoggedAnywayIsNotDropped) {

@@ -47,290 +47,451 @@ std::string Shown(const RedisUrl& url) {
 }
 
 const std::vector<Setting>& AllSettings() {
-  static const std::vector<Setting> all = {
-      {"PORT",
-       "--port",
-       "50051",
-       "0",
-       "65535",
-       [](const Settings& settings) { return std::to_string(settings.port); },
-       {"65536", "-1", "+1", "1.5", "http", " 1", "1 ", "0x10", "99999999999999999999"}},
-      {"BIND",
-       "--bind",
-       "::",
-       "127.0.0.1",
-       "::1",
-       [](const Settings& settings) { return settings.bind; },
-       {"localhost", "127.0.0", "127.0.0.1:80", "[::1]", "*", "::1%lo"}},
-      {"METRICS_PORT",
-       "--metrics-port",
-       "2112",
-       "0",
-       "65535",
-       [](const Settings& settings) { return std::to_string(settings.metrics_port); },
-       {"65536", "-1", "http"}},
-      {"METRICS_BIND",
-       "--metrics-bind",
-       "::",
-       "127.0.0.1",
-       "::1",
-       [](const Settings& settings) { return settings.metrics_bind; },
-       {"localhost", "[::1]"}},
-      {"METRICS_MAX_USERS",
-       "--metrics-max-users",
-       "1000",
-       "0",
-       "1000000",
-       [](const Settings& settings) { return std::to_string(settings.metrics_max_users); },
-       {"1000001", "-1", "many"}},
-      {"METRICS_TOP_USERS",
-       "--metrics-top-users",
-       "20",
-       "0",
-       "1000",
-       [](const Settings& settings) { return std::to_string(settings.metrics_top_users); },
-       {"1001", "-1", "all"}},
-      {"METRICS_USER_LABEL",
-       "--metrics-user-label",
-       "plain",
-       "hash",
-       "off",
-       [](const Settings& settings) -> std::string {
-         if (settings.metrics_user_label == UserLabel::kHash) return "hash";
-         return settings.metrics_user_label == UserLabel::kOff ? "off" : "plain";
-       },
-       {"Plain", "sha256", "on"}},
-      {"STORE",
-       "--store",
-       "redis",
-       "memory",
-       "redis",
-       [](const Settings& settings) -> std::string {
-         return settings.store == StoreKind::kMemory ? "memory" : "redis";
-       },
-       {"Redis", "memcached", "redis,memory"}},
-      {"REDIS_URL",
-       "--redis-url",
-       "redis://127.0.0.1:6379",
-       "redis://cache:1/2",
-       "unix:///run/redis.sock",
-       [](const Settings& settings) { return Shown(settings.redis_url); },
-       {"cache:6379", "rediss://", "redis-cluster://a,b/1", "redis://cache:0", "unix://redis",
-        "unix:///" + std::string(107, 'x'), "redis-sentinel://a"}},
-      {"REDIS_PASSWORD_FILE",
-       "--redis-password-file",
-       "",
-       "password",
-       "/run/secrets/a b",
-       [](const Settings& settings) { return settings.redis_password_file; },
-       {}},
-      {"REDIS_SENTINEL_PASSWORD",
-       "--redis-sentinel-password",
-       "",
-       "hunter2",
-       "p@ss word",
-       [](const Settings& settings) { return settings.redis_sentinel_password; },
-       {}},
-      {"REDIS_TLS_CA",
-       "--redis-tls-ca",
-       "",
-       "ca.crt",
-       "/etc/a b.crt",
-       [](const Settings& settings) { return settings.redis_tls_ca; },
-       {}},
-      {"REDIS_TLS_CERT",
-       "--redis-tls-cert",
-       "",
-       "client.crt",
-       "/etc/a b.crt",
-       [](const Settings& settings) { return settings.redis_tls_cert; },
-       {}},
-      {"REDIS_TLS_KEY",
-       "--redis-tls-key",
-       "",
-       "client.key",
-       "/etc/a b.key",
-       [](const Settings& settings) { return settings.redis_tls_key; },
-       {}},
-      {"REDIS_TLS_SERVER_NAME",
-       "--redis-tls-server-name",
-       "",
-       "cache.example",
-       "10.0.0.7",
-       [](const Settings& settings) { return settings.redis_tls_server_name; },
-       {std::string(256, 'x')}},
-      {"REDIS_TIMEOUT",
-       "--redis-timeout",
-       "100ms",
-       "1ms",
-       "1m",
-       [](const Settings& settings) { return FormatDuration(settings.redis_timeout); },
-       {"0", "999us", "1500us", "61s", "-1s", "100", "soon"}},
-      {"REDIS_POOL_SIZE",
-       "--redis-pool-size",
-       "1",
-       "2",
-       "64",
-       [](const Settings& settings) { return std::to_string(settings.redis_pool_size); },
-       {"0", "65", "-1"}},
-      {"DENY_CACHE_MAX_AGE",
-       "--deny-cache-max-age",
-       "100ms",
-       "1us",
-       "1m",
-       [](const Settings& settings) { return FormatDuration(settings.deny_cache_max_age); },
-       {"100", "61s", "-1s"}},
-      {"DENY_CACHE_SIZE",
-       "--deny-cache-size",
-       "10000",
-       "1",
-       "10000000",
-       [](const Settings& settings) { return std::to_string(settings.deny_cache_size); },
-       {"0", "10000001", "-1"}},
-      {"KEY_PREFIX",
-       "--key-prefix",
-       "rl",
-       "!~",
-       std::string(64, 'p'),
-       [](const Settings& settings) { return settings.key_prefix; },
-       {std::string(65, 'p'), "a b", "{rl", "rl}", "r\nl", "r\x7Fl", "é"}},
-      {"FAIL_MODE",
-       "--fail-mode",
-       "error",
-       "open",
-       "closed",
-       [](const Settings& settings) { return std::string(NameOf(settings.fail_mode)); },
-       {"Open", "deny", "open,local"}},
-      {"LOCAL_SHARE",
-       "--local-share",
-       "1",
-       "0.25",
-       "0.999999",
-       [](const Settings& settings) {
-         return fmt::format("{}", settings.local_share.millionths / 1e6);
-       },
-       {"0", "0.", "0.0", "0.0000001", "1.0", "1.5", "-0.5", "+0.5", ".5", "00.5", "1/4", "25%",
-        "0.1e1"}},
-      {"CAPACITY",
-       "--capacity",
-       "5",
-       "1",
-       "1000000",
-       [](const Settings& settings) { return std::to_string(settings.quota.capacity); },
-       {"0", "-1", "5.5", "9223372036854775808"}},
-      {"REFILL_TOKENS",
-       "--refill-tokens",
-       "1",
-       "7",
-       "1000000",
-       [](const Settings& settings) { return std::to_string(settings.quota.refill_tokens); },
-       {"0", "-1", "9223372036854775808"}},
-      {"REFILL_INTERVAL",
-       "--refill-interval",
-       "2s",
-       "1ms",
-       "30d",
-       [](const Settings& settings) { return FormatDuration(settings.quota.refill_interval); },
-       {"0", "999us", "31d", "2", "2 s"}},
-      {"LIMITS_FILE",
-       "--limits-file",
-       "",
-       "limits.yaml",
-       "/etc/a b.yaml",
-       [](const Settings& settings) { return settings.limits_file; },
-       {}},
-      {"RATELIMIT_HEADERS",
-       "--ratelimit-headers",
-       "off",
-       "on",
-       "off",
-       [](const Settings& settings) -> std::string {
-         return settings.ratelimit_headers ? "on" : "off";
-       },
-       {"true", "ON", "on,off"}},
-      {"ADMIN_PORT",
-       "--admin-port",
-       "off",
-       "0",
-       "65535",
-       [](const Settings& settings) {
-         return settings.admin_port.has_value() ? std::to_string(*settings.admin_port) : "off";
-       },
-       {"65536", "-1", "OFF", "none"}},
-      {"ADMIN_BIND",
-       "--admin-bind",
-       "127.0.0.1",
-       "::",
-       "::1",
-       [](const Settings& settings) { return settings.admin_bind; },
-       {"localhost", "[::1]"}},
-      {"ADMIN_HOSTS",
-       "--admin-hosts",
-       "",
-       "admin.example",
-       "a,10.0.0.7,b_c-d.e",
-       [](const Settings& settings) {
-         return fmt::format("{}", fmt::join(settings.admin_hosts, ","));
-       },
-       {",", "a,", ",a", "a,,b", "a b", "a:80", "http://a", "[::1]", "é"}},
-      {"MEMORY_MAX_BUCKETS",
-       "--memory-max-buckets",
-       "1000000",
-       "1",
-       "1000000000",
-       [](const Settings& settings) { return std::to_string(settings.memory_max_buckets); },
-       {"0", "1000000001"}},
-      {"MAX_IN_FLIGHT",
-       "--max-in-flight",
-       "400",
-       "1",
-       "10000",
-       [](const Settings& settings) { return std::to_string(settings.max_in_flight); },
-       {"0", "10001"}},
-      {"MAX_CONNECTION_AGE",
-       "--max-connection-age",
-       "30m",
-       "0s",
-       "1d",
-       [](const Settings& settings) { return FormatDuration(settings.max_connection_age); },
-       {"500ms", "25h", "30"}},
-      {"DRAIN_TIME",
-       "--drain-time",
-       "5s",
-       "0s",
-       "1h",
-       [](const Settings& settings) { return FormatDuration(settings.drain_time); },
-       {"5", "500us", "61m"}},
-      {"LOG_LEVEL",
-       "--log-level",
-       "info",
-       "debug",
-       "off",
-       [](const Settings& settings) {
-         const auto name = spdlog::level::to_string_view(settings.log_level);
-         return std::string(name.data(), name.size());
-       },
-       {"INFO", "warning", "trace"}},
-      {"LOG_FORMAT",
-       "--log-format",
-       "text",
-       "json",
-       "text",
-       [](const Settings& settings) -> std::string {
-         return settings.log_format == LogFormat::kJson ? "json" : "text";
-       },
-       {"JSON", "xml"}},
-      {"ACCESS_LOG",
-       "--access-log",
-       "0",
-       "0.01",
-       "1",
-       [](const Settings& settings) {
-         return settings.access_log.has_value()
-                    ? fmt::format("{}", settings.access_log->millionths / 1e6)
-                    : "0";
-       },
-       {"off", "0.", "0.0", "0.0000001", "1.0", "1.5", "-1", "10%"}}};
+  static const std::vector<Setting> all = {{"PORT",
+                                            "--port",
+                                            "50051",
+                                            "0",
+                                            "65535",
+                                            [](const Settings& settings) {
+                                              return std::to_string(settings.port);
+                                            },
+                                            {"65536", "-1", "+1", "1.5", "http", " 1", "1 ", "0x10",
+                                             "99999999999999999999"}},
+                                           {"BIND",
+                                            "--bind",
+                                            "::",
+                                            "127.0.0.1",
+                                            "::1",
+                                            [](const Settings& settings) { return settings.bind; },
+                                            {"localhost", "127.0.0", "127.0.0.1:80", "[::1]", "*",
+                                             "::1%lo"}},
+                                           {"TLS_CERT",
+                                            "--tls-cert",
+                                            "",
+                                            "tls.crt",
+                                            "/etc/a b.crt",
+                                            [](const Settings& settings) {
+                                              return settings.tls.certificate;
+                                            },
+                                            {}},
+                                           {"TLS_KEY",
+                                            "--tls-key",
+                                            "",
+                                            "tls.key",
+                                            "/etc/a b.key",
+                                            [](const Settings& settings) {
+                                              return settings.tls.key;
+                                            },
+                                            {}},
+                                           {"TLS_CLIENT_CA",
+                                            "--tls-client-ca",
+                                            "",
+                                            "ca.crt",
+                                            "/etc/a b.crt",
+                                            [](const Settings& settings) {
+                                              return settings.tls.client_ca;
+                                            },
+                                            {}},
+                                           {"METRICS_PORT",
+                                            "--metrics-port",
+                                            "2112",
+                                            "0",
+                                            "65535",
+                                            [](const Settings& settings) {
+                                              return std::to_string(settings.metrics_port);
+                                            },
+                                            {"65536", "-1", "http"}},
+                                           {"METRICS_BIND",
+                                            "--metrics-bind",
+                                            "::",
+                                            "127.0.0.1",
+                                            "::1",
+                                            [](const Settings& settings) {
+                                              return settings.metrics_bind;
+                                            },
+                                            {"localhost", "[::1]"}},
+                                           {"METRICS_MAX_USERS",
+                                            "--metrics-max-users",
+                                            "1000",
+                                            "0",
+                                            "1000000",
+                                            [](const Settings& settings) {
+                                              return std::to_string(settings.metrics_max_users);
+                                            },
+                                            {"1000001", "-1", "many"}},
+                                           {"METRICS_TOP_USERS",
+                                            "--metrics-top-users",
+                                            "20",
+                                            "0",
+                                            "1000",
+                                            [](const Settings& settings) {
+                                              return std::to_string(settings.metrics_top_users);
+                                            },
+                                            {"1001", "-1", "all"}},
+                                           {"METRICS_USER_LABEL",
+                                            "--metrics-user-label",
+                                            "plain",
+                                            "hash",
+                                            "off",
+                                            [](const Settings& settings) -> std::string {
+                                              if (settings.metrics_user_label == UserLabel::kHash)
+                                                return "hash";
+                                              return settings.metrics_user_label == UserLabel::kOff
+                                                         ? "off"
+                                                         : "plain";
+                                            },
+                                            {"Plain", "sha256", "on"}},
+                                           {"STORE",
+                                            "--store",
+                                            "redis",
+                                            "memory",
+                                            "redis",
+                                            [](const Settings& settings) -> std::string {
+                                              return settings.store == StoreKind::kMemory ? "memory"
+                                                                                          : "redis";
+                                            },
+                                            {"Redis", "memcached", "redis,memory"}},
+                                           {"REDIS_URL",
+                                            "--redis-url",
+                                            "redis://127.0.0.1:6379",
+                                            "redis://cache:1/2",
+                                            "unix:///run/redis.sock",
+                                            [](const Settings& settings) {
+                                              return Shown(settings.redis_url);
+                                            },
+                                            {"cache:6379", "rediss://", "redis-cluster://a,b/1",
+                                             "redis://cache:0", "unix://redis",
+                                             "unix:///" + std::string(107, 'x'),
+                                             "redis-sentinel://a"}},
+                                           {"REDIS_PASSWORD_FILE",
+                                            "--redis-password-file",
+                                            "",
+                                            "password",
+                                            "/run/secrets/a b",
+                                            [](const Settings& settings) {
+                                              return settings.redis_password_file;
+                                            },
+                                            {}},
+                                           {"REDIS_SENTINEL_PASSWORD",
+                                            "--redis-sentinel-password",
+                                            "",
+                                            "hunter2",
+                                            "p@ss word",
+                                            [](const Settings& settings) {
+                                              return settings.redis_sentinel_password;
+                                            },
+                                            {}},
+                                           {"REDIS_TLS_CA",
+                                            "--redis-tls-ca",
+                                            "",
+                                            "ca.crt",
+                                            "/etc/a b.crt",
+                                            [](const Settings& settings) {
+                                              return settings.redis_tls_ca;
+                                            },
+                                            {}},
+                                           {"REDIS_TLS_CERT",
+                                            "--redis-tls-cert",
+                                            "",
+                                            "client.crt",
+                                            "/etc/a b.crt",
+                                            [](const Settings& settings) {
+                                              return settings.redis_tls_cert;
+                                            },
+                                            {}},
+                                           {"REDIS_TLS_KEY",
+                                            "--redis-tls-key",
+                                            "",
+                                            "client.key",
+                                            "/etc/a b.key",
+                                            [](const Settings& settings) {
+                                              return settings.redis_tls_key;
+                                            },
+                                            {}},
+                                           {"REDIS_TLS_SERVER_NAME",
+                                            "--redis-tls-server-name",
+                                            "",
+                                            "cache.example",
+                                            "10.0.0.7",
+                                            [](const Settings& settings) {
+                                              return settings.redis_tls_server_name;
+                                            },
+                                            {std::string(256, 'x')}},
+                                           {"REDIS_TIMEOUT",
+                                            "--redis-timeout",
+                                            "100ms",
+                                            "1ms",
+                                            "1m",
+                                            [](const Settings& settings) {
+                                              return FormatDuration(settings.redis_timeout);
+                                            },
+                                            {"0", "999us", "1500us", "61s", "-1s", "100", "soon"}},
+                                           {"REDIS_POOL_SIZE",
+                                            "--redis-pool-size",
+                                            "1",
+                                            "2",
+                                            "64",
+                                            [](const Settings& settings) {
+                                              return std::to_string(settings.redis_pool_size);
+                                            },
+                                            {"0", "65", "-1"}},
+                                           {"DENY_CACHE_MAX_AGE",
+                                            "--deny-cache-max-age",
+                                            "100ms",
+                                            "1us",
+                                            "1m",
+                                            [](const Settings& settings) {
+                                              return FormatDuration(settings.deny_cache_max_age);
+                                            },
+                                            {"100", "61s", "-1s"}},
+                                           {"DENY_CACHE_SIZE",
+                                            "--deny-cache-size",
+                                            "10000",
+                                            "1",
+                                            "10000000",
+                                            [](const Settings& settings) {
+                                              return std::to_string(settings.deny_cache_size);
+                                            },
+                                            {"0", "10000001", "-1"}},
+                                           {"KEY_PREFIX",
+                                            "--key-prefix",
+                                            "rl",
+                                            "!~",
+                                            std::string(64, 'p'),
+                                            [](const Settings& settings) {
+                                              return settings.key_prefix;
+                                            },
+                                            {std::string(65, 'p'), "a b", "{rl", "rl}", "r\nl",
+                                             "r\x7Fl", "é"}},
+                                           {"FAIL_MODE",
+                                            "--fail-mode",
+                                            "error",
+                                            "open",
+                                            "closed",
+                                            [](const Settings& settings) {
+                                              return std::string(NameOf(settings.fail_mode));
+                                            },
+                                            {"Open", "deny", "open,local"}},
+                                           {"LOCAL_SHARE",
+                                            "--local-share",
+                                            "1",
+                                            "0.25",
+                                            "0.999999",
+                                            [](const Settings& settings) {
+                                              return fmt::format(
+                                                  "{}", settings.local_share.millionths / 1e6);
+                                            },
+                                            {"0", "0.", "0.0", "0.0000001", "1.0", "1.5", "-0.5",
+                                             "+0.5", ".5", "00.5", "1/4", "25%", "0.1e1"}},
+                                           {"CAPACITY",
+                                            "--capacity",
+                                            "5",
+                                            "1",
+                                            "1000000",
+                                            [](const Settings& settings) {
+                                              return std::to_string(settings.quota.capacity);
+                                            },
+                                            {"0", "-1", "5.5", "9223372036854775808"}},
+                                           {"REFILL_TOKENS",
+                                            "--refill-tokens",
+                                            "1",
+                                            "7",
+                                            "1000000",
+                                            [](const Settings& settings) {
+                                              return std::to_string(settings.quota.refill_tokens);
+                                            },
+                                            {"0", "-1", "9223372036854775808"}},
+                                           {"REFILL_INTERVAL",
+                                            "--refill-interval",
+                                            "2s",
+                                            "1ms",
+                                            "30d",
+                                            [](const Settings& settings) {
+                                              return FormatDuration(settings.quota.refill_interval);
+                                            },
+                                            {"0", "999us", "31d", "2", "2 s"}},
+                                           {"LIMITS_FILE",
+                                            "--limits-file",
+                                            "",
+                                            "limits.yaml",
+                                            "/etc/a b.yaml",
+                                            [](const Settings& settings) {
+                                              return settings.limits_file;
+                                            },
+                                            {}},
+                                           {"RATELIMIT_HEADERS",
+                                            "--ratelimit-headers",
+                                            "off",
+                                            "on",
+                                            "off",
+                                            [](const Settings& settings) -> std::string {
+                                              return settings.ratelimit_headers ? "on" : "off";
+                                            },
+                                            {"true", "ON", "on,off"}},
+                                           {"ADMIN_PORT",
+                                            "--admin-port",
+                                            "off",
+                                            "0",
+                                            "65535",
+                                            [](const Settings& settings) {
+                                              return settings.admin_port.has_value()
+                                                         ? std::to_string(*settings.admin_port)
+                                                         : "off";
+                                            },
+                                            {"65536", "-1", "OFF", "none"}},
+                                           {"ADMIN_BIND",
+                                            "--admin-bind",
+                                            "127.0.0.1",
+                                            "::",
+                                            "::1",
+                                            [](const Settings& settings) {
+                                              return settings.admin_bind;
+                                            },
+                                            {"localhost", "[::1]"}},
+                                           {"ADMIN_HOSTS",
+                                            "--admin-hosts",
+                                            "",
+                                            "admin.example",
+                                            "a,10.0.0.7,b_c-d.e",
+                                            [](const Settings& settings) {
+                                              return fmt::format(
+                                                  "{}", fmt::join(settings.admin_hosts, ","));
+                                            },
+                                            {",", "a,", ",a", "a,,b", "a b", "a:80", "http://a",
+                                             "[::1]", "é"}},
+                                           {"ADMIN_TOKEN_FILE",
+                                            "--admin-token-file",
+                                            "",
+                                            "token",
+                                            "/run/secrets/a b",
+                                            [](const Settings& settings) {
+                                              return settings.admin_token_file;
+                                            },
+                                            {}},
+                                           {"ADMIN_TLS",
+                                            "--admin-tls",
+                                            "off",
+                                            "on",
+                                            "off",
+                                            [](const Settings&
+                                                   settings) -> std::
+                                                                 string {
+                                                                   return settings.admin_tls
+                                                                              ? "on"
+                                                                              : "off";
+                                                                 },
+                                            {"true", "ON", "1"}},
+                                           {"MEMORY_MAX_BUCKETS",
+                                            "--memory-max-buckets",
+                                            "1000000",
+                                            "1",
+                                            "1000000000",
+                                            [](const Settings& settings) {
+                                              return std::to_string(settings.memory_max_buckets);
+                                            },
+                                            {"0", "1000000001"}},
+                                           {"MAX_IN_FLIGHT",
+                                            "--max-in-flight",
+                                            "400",
+                                            "1",
+                                            "10000",
+                                            [](const Settings& settings) {
+                                              return std::to_string(settings.max_in_flight);
+                                            },
+                                            {"0", "10001"}},
+                                           {"MAX_CONNECTION_AGE",
+                                            "--max-connection-age",
+                                            "30m",
+                                            "0s",
+                                            "1d",
+                                            [](const Settings& settings) {
+                                              return FormatDuration(settings.max_connection_age);
+                                            },
+                                            {"500ms", "25h", "30"}},
+                                           {"MAX_CONNECTION_AGE_GRACE",
+                                            "--max-connection-age-grace",
+                                            "30s",
+                                            "1s",
+                                            "1h",
+                                            [](const Settings& settings) {
+                                              return FormatDuration(
+                                                  settings.max_connection_age_grace);
+                                            },
+                                            {"0", "999ms", "61m", "30"}},
+                                           {"MAX_CONCURRENT_STREAMS",
+                                            "--max-concurrent-streams",
+                                            "1000",
+                                            "1",
+                                            "100000",
+                                            [](const Settings& settings) {
+                                              return std::to_string(
+                                                  settings.max_concurrent_streams);
+                                            },
+                                            {"0", "100001", "many"}},
+                                           {"KEEPALIVE_TIME",
+                                            "--keepalive-time",
+                                            "1m",
+                                            "0s",
+                                            "1d",
+                                            [](const Settings& settings) {
+                                              return FormatDuration(settings.keepalive_time);
+                                            },
+                                            {"999ms", "25h", "60"}},
+                                           {"KEEPALIVE_MIN_TIME",
+                                            "--keepalive-min-time",
+                                            "10s",
+                                            "0s",
+                                            "1h",
+                                            [](const Settings& settings) {
+                                              return FormatDuration(settings.keepalive_min_time);
+                                            },
+                                            {"61m", "10", "-1s"}},
+                                           {"DRAIN_TIME",
+                                            "--drain-time",
+                                            "5s",
+                                            "0s",
+                                            "1h",
+                                            [](const Settings& settings) {
+                                              return FormatDuration(settings.drain_time);
+                                            },
+                                            {"5", "500us", "61m"}},
+                                           {"LOG_LEVEL",
+                                            "--log-level",
+                                            "info",
+                                            "debug",
+                                            "off",
+                                            [](const Settings& settings) {
+                                              const auto name =
+                                                  spdlog::level::to_string_view(settings.log_level);
+                                              return std::string(name.data(), name.size());
+                                            },
+                                            {"INFO", "warning", "trace"}},
+                                           {"LOG_FORMAT",
+                                            "--log-format",
+                                            "text",
+                                            "json",
+                                            "text",
+                                            [](const Settings& settings) -> std::string {
+                                              return settings.log_format == LogFormat::kJson
+                                                         ? "json"
+                                                         : "text";
+                                            },
+                                            {"JSON", "xml"}},
+                                           {"ACCESS_LOG",
+                                            "--access-log",
+                                            "0",
+                                            "0.01",
+                                            "1",
+                                            [](const Settings& settings) {
+                                              return settings.access_log.has_value()
+                                                         ? fmt::format(
+                                                               "{}",
+                                                               settings.access_log->millionths /
+                                                                   1e6)
+                                                         : "0";
+                                            },
+                                            {"off", "0.", "0.0", "0.0000001", "1.0", "1.5", "-1",
+                                             "10%"}}};
   return all;
 }
 
@@ -568,6 +729,23 @@ TEST_F(SettingsTest, WhatIsForTlsIsRefusedWithoutIt) {
   }
 }
 
+TEST_F(SettingsTest, TlsNeedsItsCertificateAndItsKey) {
+  for (const char* half : {"--tls-cert", "--tls-key"}) {
+    const SettingsResult result = Read({half, "a"});
+    EXPECT_EQ(result.exit_code, 78);
+    EXPECT_EQ(result.message,
+              "TLS_CERT, TLS_KEY: one is set without the other; accepted: both, or none\n");
+  }
+  EXPECT_THAT(Read({"--tls-client-ca", "a"}).message,
+              StartsWith("TLS_CLIENT_CA: is set without TLS_CERT; accepted: "));
+  EXPECT_THAT(Read({"--admin-tls", "on"}).message,
+              StartsWith("ADMIN_TLS: is on without TLS_CERT; accepted: "));
+  EXPECT_EQ(Read({"--tls-cert", "a", "--tls-key", "b", "--tls-client-ca", "c", "--admin-tls", "on"})
+                .settings.value_or(Settings{})
+                .tls,
+            (TlsFiles{.certificate = "a", .key = "b", .client_ca = "c"}));
+}
+
 TEST_F(SettingsTest, TheSentinelsPasswordIsRefusedWithoutThem) {
   const SettingsResult result =
       Read({"--redis-url", "rediss://cache", "--redis-sentinel-password", "hunter2"});
@@ -631,6 +809,21 @@ TEST_F(SettingsTest, AreShownWithoutSecrets) {
       }
       EXPECT_THAT(setting.value, Not(HasSubstr("hunter2")));
     }
+  }
+}
+
+TEST_F(SettingsTest, ARejectedUrlIsShownWithoutItsPassword) {
+  const std::map<std::string, std::string> urls = {
+      {"unix:///tmp/x.sock?db=1&password=hunter2", "unix:///tmp/x.sock?…"},
+      {"unix://u:x@/tmp/x.sock?db=1&password=hunter2", "…@/tmp/x.sock?…"},
+      {"redis://cache/x?password=hunter@2", "redis://cache/x?…"},
+      {"redis://me:hunter?2@cache/x", "redis://me:…?…"},
+      {"redis://me:hunter2", "redis://me:…"},
+      {"redis://me:hunter2@cache/x", "…@cache/x"}};
+  for (const auto& [url, shown] : urls) {
+    const std::string message = Read({"--redis-url", url}).message;
+    EXPECT_THAT(message, StartsWith("REDIS_URL: \"" + shown + "\" is not accepted"));
+    EXPECT_THAT(message.substr(0, message.find("accepted: ")), Not(HasSubstr("hunter")));
   }
 }
 

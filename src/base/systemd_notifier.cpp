@@ -1,0 +1,55 @@
+#include "ratelimiter/base/systemd_notifier.h"
+
+#include <systemd/sd-daemon.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include <fmt/format.h>
+
+#include "ratelimiter/base/text.h"
+
+namespace ratelimiter {
+namespace {
+
+std::chrono::microseconds Pace() {
+  std::uint64_t watchdog = 0;
+  if (sd_watchdog_enabled(/*unset_environment=*/0, &watchdog) <= 0) return std::chrono::hours(24);
+  return std::chrono::microseconds(watchdog) / 2;
+}
+
+void Notify(const std::string& state) { sd_notify(/*unset_environment=*/0, state.c_str()); }
+
+// Of one line, for what stands on the next would be an order to systemd.
+std::string StatusLine(std::string_view status) {
+  constexpr std::size_t kMaxBytes = 1024;
+  return fmt::format("STATUS={}", Printable(status, kMaxBytes));
+}
+
+}  // namespace
+
+SystemdNotifier::SystemdNotifier() : pace_(Pace()) {}
+
+void SystemdNotifier::Ready(std::string_view status) const {
+  Notify(fmt::format("READY=1\nWATCHDOG=1\n{}", StatusLine(status)));
+}
+
+void SystemdNotifier::Reloading() const {
+  // The monotonic clock, by which Type=notify-reload (since systemd 253) knows this reload
+  // from one that had begun before it asked.
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  Notify(fmt::format("RELOADING=1\nMONOTONIC_USEC={}\n{}",
+                     std::chrono::duration_cast<std::chrono::microseconds>(now).count(),
+                     StatusLine("Reading the limits file")));
+}
+
+void SystemdNotifier::Alive(std::string_view status) const {
+  Notify(fmt::format("WATCHDOG=1\n{}", StatusLine(status)));
+}
+
+void SystemdNotifier::Stopping(std::string_view status) const {
+  Notify(fmt::format("STOPPING=1\n{}", StatusLine(status)));
+}
+
+}  // namespace ratelimiter

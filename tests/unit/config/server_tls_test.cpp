@@ -1,0 +1,125 @@
+#include "ratelimiter/config/server_tls.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "support/certificates.h"
+#include "support/log_file.h"
+#include "support/status.h"
+
+namespace ratelimiter::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+std::string Content(const std::string& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void Copy(const std::string& from, const std::string& path) {
+  std::filesystem::copy_file(from, path, std::filesystem::copy_options::overwrite_existing);
+}
+
+class ServerTlsTest : public ::testing::Test {
+ protected:
+  ServerTlsTest() {
+    std::filesystem::create_directory(directory_);
+    Copy(Certificate("localhost"), paths_.certificate);
+    Copy(KeyOf("localhost"), paths_.key);
+  }
+  ~ServerTlsTest() override { std::filesystem::remove_all(directory_); }
+
+  absl::StatusOr<std::unique_ptr<ServerTls>> Start() const {
+    return ServerTls::Start(paths_, log_.logger());
+  }
+
+  static auto Fails(const std::string& message) {
+    return FailsWith(absl::StatusCode::kUnavailable, StartsWith(message));
+  }
+
+  const LogFile log_;
+  const std::string directory_ =
+      ::testing::TempDir() + "server_tls_test." + std::to_string(getpid());
+  TlsFiles paths_ = {
+      .certificate = directory_ + "/crt", .key = directory_ + "/key", .client_ca = {}};
+};
+
+TEST_F(ServerTlsTest, TheIdentityIsWhatTheFilesHold) {
+  paths_.client_ca = directory_ + "/ca";
+  Copy(Certificate("ca"), paths_.client_ca);
+  const auto tls = Start();
+  ASSERT_THAT(tls, Succeeds());
+  const auto identity = (*tls)->identity();
+  EXPECT_EQ(identity->pem.certificate, Content(Certificate("localhost")));
+  EXPECT_EQ(identity->pem.key, Content(KeyOf("localhost")));
+  EXPECT_EQ(identity->pem.client_ca, Content(Certificate("ca")));
+  EXPECT_NE(identity->context, nullptr);
+  EXPECT_GT(identity->not_after, std::chrono::system_clock::now());
+  EXPECT_TRUE((*tls)->asks_clients());
+  EXPECT_EQ((*tls)->identity(), identity);
+  EXPECT_EQ(log_.text(), "");
+}
+
+TEST_F(ServerTlsTest, CertificatesBehindTheFirstAreItsChain) {
+  std::ofstream(paths_.certificate, std::ios::app) << Content(Certificate("ca"));
+  EXPECT_THAT(Start(), Succeeds());
+  std::ofstream(paths_.certificate, std::ios::app)
+      << "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+  EXPECT_THAT(Start(), Fails("TLS_CERT: " + paths_.certificate + ": "));
+}
+
+TEST_F(ServerTlsTest, FilesThatAreNotAcceptedAreToldWithTheirPaths) {
+  const std::string key = "TLS_KEY: " + paths_.key + ": ";
+  Copy(KeyOf("client"), paths_.key);
+  EXPECT_THAT(Start(),
+              Fails(key + "it is not the key to the certificate in " + paths_.certificate));
+  Copy(KeyOf("locked"), paths_.key);
+  EXPECT_THAT(Start(), Fails(key + "it needs a passphrase; accepted: a file in PEM of the key"));
+  Copy(Certificate("localhost"), paths_.key);
+  EXPECT_THAT(Start(), Fails(key + "it holds no key in PEM; accepted: "));
+
+  Copy(KeyOf("localhost"), paths_.certificate);
+  EXPECT_THAT(Start(), Fails("TLS_CERT: " + paths_.certificate +
+                             ": it holds no certificate in PEM; accepted: a file in PEM of a"));
+  const std::string unreadable = "TLS_CERT: cannot read " + paths_.certificate + ": ";
+  std::ofstream(paths_.certificate) << std::string(1024 * 1024 + 1, ' ');
+  EXPECT_THAT(Start(), Fails(unreadable + "it is longer than 1048576 bytes; accepted: "));
+  std::filesystem::remove(paths_.certificate);
+  EXPECT_THAT(Start(), Fails(unreadable + "No such file or directory; accepted: "));
+}
+
+TEST_F(ServerTlsTest, AReloadTakesGoodFilesAlone) {
+  const auto tls = Start();
+  ASSERT_THAT(tls, Succeeds());
+  const auto old = (*tls)->identity();
+  Copy(Certificate("renewed"), paths_.certificate);
+  (*tls)->Reload();
+  EXPECT_EQ((*tls)->identity(), old);
+  EXPECT_THAT(log_.text(), HasSubstr("not reloaded, the old certificate stays: TLS_KEY: "));
+  Copy(KeyOf("renewed"), paths_.key);
+  (*tls)->Reload();
+  EXPECT_EQ((*tls)->identity()->pem.key, Content(KeyOf("renewed")));
+  EXPECT_THAT(log_.text(), HasSubstr("reloaded: the certificate of " + paths_.certificate));
+}
+
+TEST_F(ServerTlsTest, AnExpiredCertificateIsServedWithAWarning) {
+  Copy(Certificate("expired"), paths_.certificate);
+  Copy(KeyOf("expired"), paths_.key);
+  EXPECT_THAT(Start(), Succeeds());
+  EXPECT_THAT(log_.text(), HasSubstr("warning  TLS_CERT: " + paths_.certificate +
+                                     ": the certificate has expired on 2020-01-02T00:00:00Z"));
+}
+
+}  // namespace
+}  // namespace ratelimiter::testing
