@@ -89,8 +89,8 @@ std::string Describe(const std::optional<std::string>& header) {
                             : "missing or repeated";
 }
 
-// Whether a request may come from anywhere but this machine's own programs and
-// pages: OK, or PERMISSION_DENIED.
+// Whether a request comes from this machine's own programs and pages, or is for the page,
+// which has no data: OK, or PERMISSION_DENIED.
 absl::Status CheckSource(const httplib::Request& request, const std::vector<std::string>& hosts) {
   constexpr std::string_view kOwn = "localhost, 127.0.0.0/8, [::1] and the names of ADMIN_HOSTS";
   const std::optional<std::string> host = Single(request, "Host");
@@ -105,7 +105,11 @@ absl::Status CheckSource(const httplib::Request& request, const std::vector<std:
           "Origin is {}; accepted: none, or http or https and one of {}", Describe(origin), kOwn));
     }
   }
-  if (request.has_header("Sec-Fetch-Site")) {
+  // A person follows a link, and sees the page in a tab of its own.
+  const bool follows_link = request.path == "/" &&
+                            Single(request, "Sec-Fetch-Mode") == "navigate" &&
+                            Single(request, "Sec-Fetch-Dest") == "document";
+  if (request.has_header("Sec-Fetch-Site") && !follows_link) {
     const std::optional<std::string> site = Single(request, "Sec-Fetch-Site");
     if (site != "same-origin" && site != "same-site" && site != "none") {
       return absl::PermissionDeniedError(fmt::format(

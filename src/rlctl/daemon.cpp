@@ -93,9 +93,9 @@ std::string DescribeFailure(const grpc::Status& status, const DaemonArguments& a
   const std::string address = arguments.address();
   if (channel.GetState(false) != GRPC_CHANNEL_READY) {
     return fmt::format(
-        "rlctl: {} does not answer: {}; is ratelimiterd running there (--target, PORT){}?", address,
-        status.error_message(),
-        arguments.tls.on() ? ", with such a certificate" : ", and without TLS (--tls)");
+        "rlctl: {} does not answer: {}; is ratelimiterd running there (--target, PORT), and is it "
+        "{} TLS (--tls)?",
+        address, status.error_message(), arguments.tls.on() ? "over" : "without");
   }
   if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
     return fmt::format("rlctl: {} does not answer within {} (--timeout)", address,

@@ -458,6 +458,18 @@ def test_a_name_that_resolves_to_this_machine_is_refused(daemon):
     post(daemon, "reset", user_id="victim", path="/login")
 
 
+def test_a_link_on_another_site_leads_to_the_page_and_to_nothing_else(daemon):
+    own = f"Host: localhost:{daemon.admin_port}"
+    link = ["Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"]
+    assert status_of(raw(daemon, with_headers("GET", "/", own, *link))) == 200
+    for headers in (link[:1], link[:2], [*link[:2], "Sec-Fetch-Dest: iframe"],
+                    [link[0], "Sec-Fetch-Mode: no-cors", link[2]]):
+        assert status_of(raw(daemon, with_headers("GET", "/", own, *headers))) == 403, headers
+    for method, path in API:
+        if path != "/":
+            assert status_of(raw(daemon, with_headers(method, path, own, *link))) == 403, path
+
+
 def test_requests_of_other_sites_are_refused(daemon):
     daemon.allow("victim", "/login", cost=5)
     own = f"Host: localhost:{daemon.admin_port}"

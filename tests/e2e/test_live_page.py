@@ -12,6 +12,7 @@ import pathlib
 import random
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -335,7 +336,7 @@ def test_what_is_wrong_with_a_request_is_told(page):
     assert all("400" in entry["message"] for entry in page.console())
     page.submit("u", cost="1", attributes="plan")
     page.wait(lambda: "Not sent" in page.answer(), "the error")
-    page.submit("u", path="/api/x", attributes="plan=free\ntenant = a=b\n")
+    page.submit("u", path="/api/x", attributes="plan=free\ntenant = a=b\n__proto__=x\n")
     page.wait(lambda: "tenants" in page.answer() and "search" in page.answer(), "the answer")
 
 
@@ -362,6 +363,31 @@ def test_the_keyboard_reaches_all(page):
     assert page.text("state") == "Paused"
     page.press(Keys.SPACE)
     page.wait(lambda: page.text("state") == "Ready", "that it goes on")
+
+
+def test_what_was_taken_is_told_as_it_was(driver):
+    with harness.redis_server() as server, harness.daemon(
+            REDIS_URL=server.url, ADMIN_PORT=0, FAIL_MODE="local") as daemon:
+        page = Page(driver, daemon).open()
+        server.kill()
+        page.find("dry").click()
+        page.submit("u", path="/x")
+        page.wait(lambda: "its cost was taken" in page.answer(), "the answer of this instance alone")
+    driver.get("about:blank")
+
+
+def test_a_second_click_is_not_a_second_request(page, daemon):
+    page.find("dry").click()
+    page.find("user").send_keys("once")
+    page.find("path").send_keys("/login")
+    daemon.process.send_signal(signal.SIGSTOP)
+    page.find("send").click()
+    page.find("send").click()
+    daemon.process.send_signal(signal.SIGCONT)
+    page.wait(lambda: "its cost was taken" in page.answer(), "the answer")
+    asked = page.requests()
+    assert asked.count(f"{page.origin}/api/v1/check") == 1
+    page.open()  # For the fixture, which looks at what is asked first.
 
 
 # --- When it asks, and when nobody answers ---
@@ -394,7 +420,8 @@ def test_it_says_when_the_daemon_does_not_answer(driver):
         assert not page.find("notice").is_displayed()
     page.wait(lambda: page.text("state") == "No answer", "that it is said")
     assert page.find("notice").is_displayed() and "has not answered since" in page.text("notice")
-    assert page.find("notice").get_attribute("role") == "alert"
+    assert page.find("alert").get_attribute("role") == "alert"
+    assert page.text("alert") == page.text("notice")
     assert driver.title == "No answer – Rate limiter"
     with harness.daemon(STORE="memory", ADMIN_PORT=port):
         page.wait(lambda: page.text("state") == "Ready", "the daemon's return")
@@ -414,6 +441,15 @@ def test_it_says_when_redis_is_the_cause(driver):
         with harness.load(lambda: daemon.allow("u"), 1):
             page.wait(lambda: page.text("breaker").startswith("open"), "the breaker")
             page.wait(lambda: page.number("degraded") > 0, "what FAIL_MODE decides")
+        # Its times go on, and are not read out each second.
+        page.wait(lambda: re.search(r"for \d+ms", page.text("alert")), "how long it is away")
+        driver.execute_script("""
+            window.read = 0;
+            new MutationObserver(() => ++window.read).observe(
+                document.getElementById("alert"), {childList: true, characterData: true, subtree: true});""")
+        before = page.text("notice")
+        page.wait(lambda: page.text("notice") != before, "another time")
+        assert driver.execute_script("return window.read") == 0
     driver.get("about:blank")
 
 
@@ -541,6 +577,23 @@ def test_axe_finds_nothing_in_the_form_for_the_token(colours, driver, guarded):
     assert len(result["passes"]) > 15
     assert violations(result) == []
     driver.get("about:blank")
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="needs npm, for axe-core")
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_axe_finds_nothing_while_redis_is_away(colours, driver):
+    driver.execute_cdp_cmd("Page.setBypassCSP", {"enabled": True})
+    try:
+        # Where nobody listens.
+        with emulated(driver, **scheme(colours)), harness.daemon(
+                REDIS_URL=f"redis://127.0.0.1:{harness.free_port()}", ADMIN_PORT=0) as daemon:
+            page = Page(driver, daemon).open()
+            page.wait(lambda: page.text("state") == "Not ready", "that it is not ready")
+            result = axe(driver)
+    finally:
+        driver.execute_cdp_cmd("Page.setBypassCSP", {"enabled": False})
+        driver.get("about:blank")
+    assert violations(result) == []
 
 
 def test_a_narrow_window_shows_all_of_it(page, driver, daemon):

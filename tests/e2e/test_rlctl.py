@@ -274,7 +274,8 @@ def test_a_daemon_whose_store_is_away_is_told_from_none_at_all():
         assert error.startswith(f"rlctl: localhost:{daemon.port} answers UNAVAILABLE: ")
     error = refused("check", "alice", PORT=daemon.port)
     assert error.startswith(f"rlctl: localhost:{daemon.port} does not answer: ")
-    assert error.endswith("; is ratelimiterd running there (--target, PORT)?")
+    assert error.endswith("; is ratelimiterd running there (--target, PORT), and is it without TLS "
+                          "(--tls)?")
 
 
 def silent(connection):

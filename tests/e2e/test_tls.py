@@ -161,6 +161,13 @@ def test_grpcurl(certificates):
         assert subprocess.run([*command, "-d", "{}", *call], capture_output=True).returncode != 0
 
 
+def test_a_connection_that_says_nothing_is_closed(certificates):
+    with harness.daemon(**certificates.server(), credentials=certificates.client()) as daemon, \
+            socket.create_connection(("127.0.0.1", daemon.port), timeout=30) as silent:
+        assert silent.recv(1) == b""
+        assert daemon.allow("user")["allowed"]
+
+
 # --- Certificates that change ---
 
 
@@ -314,8 +321,8 @@ def test_rlctl_calls_over_tls_and_mtls(certificates):
             assert done.returncode == 0, done.stderr
         assert rlctl("healthcheck", PORT=daemon.port, **variables).returncode == 0
         for words, says in {
-            (): "without TLS (--tls)",
-            tuple(ca): "with such a certificate",
+            (): "is it without TLS (--tls)?",
+            tuple(ca): "is it over TLS (--tls)?",
             ("--tls", *client): "certificate verify failed",
             ("--tls-ca", certificates.path("other-ca.crt"), *client): "certificate verify failed",
             (*ca, *client, "--tls-server-name", "other.test"): "other.test is not in peer certif",

@@ -90,7 +90,8 @@ def can_have_a_resolv_conf() -> bool:
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not can_have_a_resolv_conf(),
-                    reason="needs root: Prometheus asks port 53 of the name server in /etc/resolv.conf")
+                    reason="needs root and mounts of its own: Prometheus asks port 53 of the name server "
+                           "in /etc/resolv.conf")
 def test_prometheus_finds_all_instances_by_their_name(composed, tmp_path):
     these, _, hosts = composed
     home = tmp_path / "prometheus"
