@@ -61,7 +61,7 @@ READ = {"text": fields_of_text, "json": fields_of_json}
 
 def lines_of(daemon, form="json") -> list:
     text = daemon.log_text()
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]", text)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]", text)
     # Whatever a reader takes for the end of a line is one.
     assert text.splitlines() == text.split("\n")[:-1]
     lines = [READ[form](line) for line in text.splitlines()]
@@ -240,7 +240,7 @@ def test_a_warning_has_the_ids_of_its_call():
 
 
 def harmless(text: str) -> str:
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]", "\ufffd", text)
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]", "\ufffd", text)
 
 
 FORGERIES = [*HOSTILE, "<script>alert(1)</script>", "\u2066a\u2069", 'x" status="allowed', "a\tkind=grpc",
