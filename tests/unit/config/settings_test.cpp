@@ -718,7 +718,7 @@ TEST_F(SettingsTest, ARejectedUrlIsShownWithoutItsPassword) {
   const std::map<std::string, std::string> urls = {
       {"unix:///tmp/x.sock?db=1&password=hunter2", "unix:///tmp/x.sock?…"},
       {"unix://u:x@/tmp/x.sock?db=1&password=hunter2", "…@/tmp/x.sock?…"},
-      {"redis://cache/x?password=hunter@2", "redis://cache/x?…"},
+      {"redis://cache/x?password=hunter2", "redis://cache/x?…"},
       {"redis://me:hunter?2@cache/x", "redis://me:…?…"},
       {"redis://me:hunter2", "redis://me:…"},
       {"redis://me:hunter2@cache/x", "…@cache/x"}};
