@@ -23,6 +23,7 @@ from rig import MORE_BYTES, Resources, is_sanitized, resources
 
 PAGE = ROOT / "docs" / "operations.md"
 USERS = 20_000
+SECONDS = 30  # Of a round.
 LIMITS = """
 hash_by: global
 limits:
@@ -147,7 +148,8 @@ def check_growth(rounds: list, sanitized: bool):
 
 
 def run(minutes: float, seconds: float, rate=None) -> list:
-    """Rounds of so many seconds. `rate`, calls a second to each daemon: half of what is borne."""
+    """Rounds of so many seconds. `rate`, calls a second to each daemon, is half of what they
+    bear unless it is given."""
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
         fleet = Fleet(stack, pathlib.Path(directory))
         rate = rate or bearable(fleet) / 2
@@ -190,9 +192,10 @@ def held(rounds: list) -> list:
 
 
 def main(minutes: float):
-    rounds = run(minutes, seconds=30)
+    rounds = run(minutes, SECONDS)
     lines = [*table(rounds), "", *held(rounds), "",
-             f"{minutes:.0f} minutes, {datetime.date.today()}."]
+             f"{minutes:.0f} minutes, {rounds[0].kept['calls'] / SECONDS:,.0f} calls a second to each daemon, "
+             f"{datetime.date.today()}."]
     report.fill(PAGE, "figures", lines, "soak")
     print(*lines, sep="\n")
 
