@@ -367,7 +367,7 @@ def test_no_daemon():
     port = harness.free_port()
     (error,) = refused(PORT=port).splitlines()
     assert error.startswith(f"rlctl: localhost:{port} does not answer: ")
-    assert error.endswith("; is ratelimiterd running there (--target, PORT)?")
+    assert error.endswith("; is ratelimiterd running there (--target, PORT), and is it without TLS (--tls)?")
 
 
 def test_where_nothing_is_answered_ok_the_reason_is_told():

@@ -97,10 +97,9 @@ TEST(PrintableTest, ReplacesControlCharacters) {
 }
 
 TEST(PrintableTest, ReplacesWhatEndsALineOrTurnsTheDirection) {
-  for (const std::string_view character :
+  for (const char* const character :
        // NOLINTNEXTLINE(misc-misleading-bidirectional): what it is about.
-       {"\u061C"sv, "\u200E"sv, "\u200F"sv, "\u2028"sv, "\u2029"sv, "\u202A"sv, "\u202E"sv,
-        "\u2066"sv, "\u2069"sv}) {
+       {"\u061C", "\u200E", "\u200F", "\u2028", "\u2029", "\u202A", "\u202E", "\u2066", "\u2069"}) {
     EXPECT_EQ(Printable("a" + std::string(character) + "z", kNoLimit), "a" + kReplacement + "z");
   }
   for (const std::string_view beside : {"\u2027"sv, "\u202F"sv, "\u2065"sv, "\u206A"sv}) {

@@ -433,13 +433,23 @@ SettingsResult Read(const std::vector<std::string>& flags = {}) {
 
 class EverySettingTest : public ::testing::TestWithParam<Setting> {
  protected:
-  // Those of TLS and of sentinels are accepted beside these alone.
+  // Those of Redis's TLS and of sentinels are accepted beside these alone.
   void SetUp() override {
     if (GetParam().variable.starts_with("REDIS_TLS_")) {
       environment_.Set("REDIS_URL", "rediss://cache");
     } else if (GetParam().variable.starts_with("REDIS_SENTINEL_")) {
       environment_.Set("REDIS_URL", "redis-sentinel://sentinel/master");
     }
+  }
+
+  // Gives the setting a value, and those of TLS what they are accepted beside alone.
+  void SetVariable() {
+    const std::string& variable = GetParam().variable;
+    if (variable.starts_with("TLS_") || variable == "ADMIN_TLS") {
+      environment_.Set("TLS_CERT", "tls.crt");
+      environment_.Set("TLS_KEY", "tls.key");
+    }
+    environment_.Set(variable, GetParam().from_variable);
   }
 
   // The setting as it was read.
@@ -456,12 +466,12 @@ INSTANTIATE_TEST_SUITE_P(, EverySettingTest, ::testing::ValuesIn(AllSettings()),
 TEST_P(EverySettingTest, HasItsDefault) { EXPECT_EQ(Value(Read()), GetParam().by_default); }
 
 TEST_P(EverySettingTest, AVariableGoesBeforeTheDefault) {
-  environment_.Set(GetParam().variable, GetParam().from_variable);
+  SetVariable();
   EXPECT_EQ(Value(Read()), GetParam().from_variable);
 }
 
 TEST_P(EverySettingTest, AFlagGoesBeforeTheVariable) {
-  environment_.Set(GetParam().variable, GetParam().from_variable);
+  SetVariable();
   EXPECT_EQ(Value(Read({GetParam().flag, GetParam().from_flag})), GetParam().from_flag);
   EXPECT_EQ(Value(Read({GetParam().flag + "=" + GetParam().from_flag})), GetParam().from_flag);
 }
