@@ -91,7 +91,8 @@ std::string Describe(const std::optional<std::string>& header) {
 
 // Whether a request comes from this machine's own programs and pages, or is for the page,
 // which has no data: OK, or PERMISSION_DENIED.
-absl::Status CheckSource(const httplib::Request& request, const std::vector<std::string>& hosts) {
+absl::Status CheckSource(const httplib::Request& request, Access access,
+                         const std::vector<std::string>& hosts) {
   constexpr std::string_view kOwn = "localhost, 127.0.0.0/8, [::1] and the names of ADMIN_HOSTS";
   const std::optional<std::string> host = Single(request, "Host");
   if (!host.has_value() || !IsOwnHost(*host, hosts)) {
@@ -106,7 +107,7 @@ absl::Status CheckSource(const httplib::Request& request, const std::vector<std:
     }
   }
   // A person follows a link, and sees the page in a tab of its own.
-  const bool follows_link = request.path == "/" &&
+  const bool follows_link = access == Access::kPage &&
                             Single(request, "Sec-Fetch-Mode") == "navigate" &&
                             Single(request, "Sec-Fetch-Dest") == "document";
   if (request.has_header("Sec-Fetch-Site") && !follows_link) {
@@ -270,13 +271,14 @@ class HttpServer final : public AdminServer, private httplib::Server {
     const auto at_path = [&](const Route& route) { return request.path == route.path; };
     const Route* const route = std::ranges::find_if(kRoutes, at_path);
     const bool known = route != std::end(kRoutes);
-    if (!known || route->access != Access::kProbe) {
-      if (const absl::Status allowed = CheckSource(request, hosts_); !allowed.ok()) {
+    const Access access = known ? route->access : Access::kToken;
+    if (access != Access::kProbe) {
+      if (const absl::Status allowed = CheckSource(request, access, hosts_); !allowed.ok()) {
         Send(ErrorReply(allowed), response);
         return true;
       }
     }
-    if (!token_file_.empty() && (!known || route->access == Access::kToken)) {
+    if (!token_file_.empty() && access == Access::kToken) {
       if (const absl::Status allowed = CheckToken(request, token_file_); !allowed.ok()) {
         if (absl::IsUnauthenticated(allowed)) response.set_header("WWW-Authenticate", "Bearer");
         Send(ErrorReply(allowed), response);

@@ -21,7 +21,7 @@ constexpr std::chrono::seconds kPatience{1};
 constexpr std::chrono::milliseconds kGather{5};
 
 // How many of the bytes were written.
-std::size_t Write(int descriptor, std::string_view text) {
+std::size_t WriteTo(int descriptor, std::string_view text) {
   std::size_t done = 0;
   while (done < text.size()) {
     const ssize_t written = write(descriptor, text.data() + done, text.size() - done);
@@ -77,8 +77,8 @@ struct LineQueue::State {
   // Of the thread.
   void Write(const Batch& batch) {
     // What is left of a line is ended, so that the next one is whole.
-    if (torn) torn = ratelimiter::Write(descriptor, "\n") == 0;
-    const std::size_t written = torn ? 0 : ratelimiter::Write(descriptor, batch.text);
+    if (torn) torn = WriteTo(descriptor, "\n") == 0;
+    const std::size_t written = torn ? 0 : WriteTo(descriptor, batch.text);
     if (written == batch.text.size()) return;
     torn = torn || (written > 0 && batch.text[written - 1] != '\n');
     std::size_t end = 0;

@@ -309,6 +309,11 @@ class Daemon:
     def samples(self, name: str) -> list:
         return [sample for sample in samples(self.metrics()) if sample.name == name]
 
+    def total(self, name: str, **labels) -> int:
+        """The sum over a counter's series that have these labels."""
+        return int(sum(sample.value for sample in self.samples(name)
+                       if labels.items() <= sample.labels.items()))
+
     def terminate(self) -> int:
         """SIGTERM; returns the exit code."""
         self.process.send_signal(signal.SIGTERM)

@@ -169,12 +169,6 @@ def allowed_system_calls() -> set:
     return (set().union(*map(calls, allow.split())) - set().union(*map(calls, deny.split())))
 
 
-def reloads(daemon) -> float:
-    """How often the limits file was read again and accepted."""
-    return sum(sample.value for sample in daemon.samples("rate_limiter_config_reloads_total")
-               if sample.labels["result"] == "success")
-
-
 @needs("strace", "systemd-analyze")
 def test_the_unit_allows_all_that_the_daemon_asks_of_the_kernel(tmp_path):
     if subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True).returncode != 0:
@@ -189,7 +183,8 @@ def test_the_unit_allows_all_that_the_daemon_asks_of_the_kernel(tmp_path):
         with urllib.request.urlopen(f"http://127.0.0.1:{daemon.admin_port}/", timeout=20) as page:
             assert page.status == 200
         daemon.process.send_signal(signal.SIGHUP)
-        harness.wait_until(lambda: reloads(daemon) == 1, what="the reload")
+        harness.wait_until(lambda: daemon.total("rate_limiter_config_reloads_total", result="success") == 1,
+                           what="the reload")
         assert daemon.terminate() == 0
     traced = trace.read_text()
     asked = set(re.findall(r"^\d+ +(\w+)\(", traced, re.MULTILINE))

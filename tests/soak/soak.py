@@ -69,8 +69,7 @@ class Fleet:
         new.rename(self.limits)
 
     def _reloaded(self) -> int:
-        return sum(sample.value for sample in self.kept.samples("rate_limiter_config_reloads_total")
-                   if sample.labels["result"] == "success")
+        return self.kept.total("rate_limiter_config_reloads_total", result="success")
 
     def read_limits_again(self):
         self.reloads += 1
@@ -110,10 +109,8 @@ def bearable(fleet) -> float:
 
 
 def counted(daemon) -> dict:
-    totals = dict.fromkeys(("allowed", "denied", "error"), 0)
-    for sample in daemon.samples("rate_limiter_requests_total"):
-        totals[sample.labels["status"]] += int(sample.value)
-    return totals
+    return {status: daemon.total("rate_limiter_requests_total", status=status)
+            for status in ("allowed", "denied", "error")}
 
 
 def play(fleet, event: str, rate: float, seconds: float) -> Round:
