@@ -1,5 +1,6 @@
 #include "ratelimiter/server/server.h"
 
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -32,11 +33,13 @@ void BoundConnections(grpc::ServerBuilder& builder, const Settings& settings) {
   constexpr std::chrono::seconds kPong{20};
   // One that does not say that it speaks HTTP/2, or does not end TLS's handshake, is closed.
   set(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHello);
-  // One that is gone without a word is found out, and may find us out, calls or none.
-  if (settings.keepalive_time > std::chrono::milliseconds(0)) {
-    set(GRPC_ARG_KEEPALIVE_TIME_MS, settings.keepalive_time);
-    set(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPong);
-  }
+  // One that is gone without a word is found out, and may find us out, calls or none. By
+  // gRPC's own default it would be after two hours, and never is the greatest number.
+  constexpr std::chrono::milliseconds kNever{std::numeric_limits<int>::max()};
+  set(GRPC_ARG_KEEPALIVE_TIME_MS, settings.keepalive_time > std::chrono::milliseconds(0)
+                                      ? settings.keepalive_time
+                                      : kNever);
+  set(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPong);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   set(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, settings.keepalive_min_time);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,

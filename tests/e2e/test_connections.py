@@ -46,9 +46,20 @@ def test_connections_are_replaced_and_no_call_is_lost():
 
 
 def test_connections_stay_where_they_may():
-    with harness.daemon(STORE="memory", MAX_CONNECTION_AGE="0") as daemon:
-        assert daemon.allow("caller", cost=0)["allowed"]
-        assert b"limiter.RateLimiter" in services(daemon)
+    with harness.daemon(STORE="memory", MAX_CONNECTION_AGE="0") as lasting, \
+            harness.daemon(STORE="memory", MAX_CONNECTION_AGE="1s") as aging:
+        assert lasting.allow("caller", cost=0)["allowed"]
+        (first,), seen = clients_of(lasting.port), set()
+
+        def others_were_replaced():
+            assert aging.allow("caller", cost=0)["allowed"]
+            seen.update(clients_of(aging.port))
+            return len(seen) >= 3
+
+        harness.wait_until(others_were_replaced, what="a third connection")
+        assert lasting.allow("caller", cost=0)["allowed"]
+        assert clients_of(lasting.port) == {first}
+        assert b"limiter.RateLimiter" in services(lasting)
 
 
 class Http2:
