@@ -41,15 +41,17 @@ void SystemdNotifier::Reloading() const {
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
   Notify(fmt::format("RELOADING=1\nMONOTONIC_USEC={}\n{}",
                      std::chrono::duration_cast<std::chrono::microseconds>(now).count(),
-                     StatusLine("Reading the limits file")));
+                     StatusLine("Reading the files again")));
 }
 
 void SystemdNotifier::Alive(std::string_view status) const {
   Notify(fmt::format("WATCHDOG=1\n{}", StatusLine(status)));
 }
 
-void SystemdNotifier::Stopping(std::string_view status) const {
-  Notify(fmt::format("STOPPING=1\n{}", StatusLine(status)));
+void SystemdNotifier::Stopping(std::string_view status, std::chrono::microseconds within) const {
+  constexpr std::chrono::microseconds kMore = std::chrono::seconds(5);
+  Notify(fmt::format("STOPPING=1\nEXTEND_TIMEOUT_USEC={}\n{}", (within + kMore).count(),
+                     StatusLine(status)));
 }
 
 }  // namespace ratelimiter

@@ -139,7 +139,8 @@ def test_the_unit_leaves_time_to_drain():
     assert seconds(unit()["TimeoutStopSec"]) > int(drain[1]) + grace
 
 
-def test_settings_that_are_not_accepted_are_not_tried_again():
+def test_it_is_started_again_for_ever_but_with_settings_that_are_not_accepted():
+    assert (unit()["Restart"], unit()["StartLimitIntervalSec"]) == ("on-failure", "0")
     assert unit()["RestartPreventExitStatus"] == str(harness.run_to_end(PORT="x").returncode)
 
 
@@ -221,13 +222,50 @@ def test_installed_it_runs_as_the_unit_says_and_purged_it_is_gone(machine):
             tells_when_redis_is_away(systemd, redis)
             reloads_and_tells(root, systemd, daemon)
             daemon.process.send_signal(signal.SIGTERM)
-            assert systemd.next("STOPPING")["STATUS"] == "Draining for 0s"
+            told = systemd.next("STOPPING")
+            assert told["STATUS"] == "Draining for 0s"
+            assert int(told["EXTEND_TIMEOUT_USEC"]) > 5_000_000  # What calls in flight get.
             assert daemon.process.wait(timeout=20) == 0
     root.output_of("dpkg", "--purge", "ratelimiter")
     left = {path for path in root.written() - before
             if not path.startswith(("var/lib/dpkg/", "var/cache/man/", "var/log/"))}
-    assert left == set()
+    assert left == set() and not root.path("etc/ratelimiter").exists()
     assert "ratelimiter" not in root.path("var/lib/dpkg/status").read_text()
+
+
+def test_an_upgrade_keeps_settings_and_restarts_what_runs(machine):
+    root = machine
+    # A machine on which systemd runs, and what it is asked to do.
+    root.path("run/systemd/system").mkdir(parents=True, exist_ok=True)
+    for program in ("systemctl", "deb-systemd-invoke"):
+        path = root.path(f"usr/bin/{program}")
+        path.unlink()
+        path.write_text(f'#!/bin/sh\necho "{program} $*" >>/asked\n')
+        path.chmod(0o755)
+
+    def asked() -> str:
+        """Since the last time."""
+        told = root.path("asked").read_text()
+        root.path("asked").unlink()
+        return told
+
+    root.output_of("dpkg", "--install", "/ratelimiter.deb")
+    assert asked() == "systemctl --system daemon-reload\n"
+    kept = {ENVIRONMENT: "REDIS_URL=redis://elsewhere:6379\n", LIMITS: "limits: []\n"}
+    for name, text in kept.items():
+        root.path(name).write_text(text)
+    root.output_of("dpkg-deb", "--raw-extract", "/ratelimiter.deb", "/newer")
+    control = root.path("newer/DEBIAN/control")
+    control.write_text(re.sub(r"^(Version: .*)$", r"\1.1", control.read_text(), flags=re.MULTILINE))
+    root.output_of("dpkg-deb", "--build", "/newer", "/newer.deb")
+    root.output_of("dpkg", "--install", "/newer.deb")
+    assert asked() == ("systemctl --system daemon-reload\n"
+                       "deb-systemd-invoke try-restart ratelimiterd.service\n")
+    assert {name: root.path(name).read_text() for name in kept} == kept
+    root.output_of("dpkg", "--purge", "ratelimiter")
+    assert asked() == ("deb-systemd-invoke stop ratelimiterd.service\n"
+                       "systemctl --system daemon-reload\n")
+    assert not root.path("etc/ratelimiter").exists()
 
 
 def tells_when_redis_is_away(systemd, redis):

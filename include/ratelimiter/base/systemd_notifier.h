@@ -22,8 +22,9 @@ class SystemdNotifier {
   void Ready(std::string_view status) const;
   void Reloading() const;
   void Alive(std::string_view status) const;
-  // From here on the watchdog is silent: TimeoutStopSec= bounds what follows.
-  void Stopping(std::string_view status) const;
+  // From here on the watchdog is silent. The process ends `within` that time, for which, and
+  // some more, systemd waits, whatever TimeoutStopSec= says.
+  void Stopping(std::string_view status, std::chrono::microseconds within) const;
 
  private:
   const std::chrono::microseconds pace_;

@@ -62,8 +62,8 @@ TEST_F(SystemdNotifierTest, TellsEachState) {
   EXPECT_THAT(Heard(), MatchesRegex("RELOADING=1\nMONOTONIC_USEC=[0-9]+\nSTATUS=[A-Z][a-z ]+"));
   systemd.Alive("still serving");
   EXPECT_EQ(Heard(), "WATCHDOG=1\nSTATUS=still serving");
-  systemd.Stopping("draining");
-  EXPECT_EQ(Heard(), "STOPPING=1\nSTATUS=draining");
+  systemd.Stopping("draining", std::chrono::seconds(10));
+  EXPECT_EQ(Heard(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=15000000\nSTATUS=draining");
 }
 
 TEST_F(SystemdNotifierTest, AStatusIsOneShortLine) {
@@ -94,7 +94,7 @@ TEST_F(SystemdNotifierTest, WithoutSystemdNothingHappens) {
   systemd.Ready("serving");
   systemd.Reloading();
   systemd.Alive("serving");
-  systemd.Stopping("draining");
+  systemd.Stopping("draining", std::chrono::seconds(10));
   EXPECT_EQ(Heard(), "");
   EXPECT_EQ(systemd.pace(), kDay);
 }
