@@ -4,6 +4,7 @@ each other, and that the daemon takes what they give it. No cluster is asked."""
 import json
 import re
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -142,7 +143,19 @@ def test_the_daemon_serves_with_these_settings(tmp_path):
             redis.kill()
             harness.wait_until(lambda: daemon.health(health["readiness"]) == "NOT_SERVING")
             assert daemon.health(health["liveness"]) == "SERVING"
-    assert harness.run_to_end("--version", **ENVIRONMENT).returncode == 0
+
+
+def test_the_daemon_takes_its_drain_time():
+    with harness.daemon(STORE="memory", DRAIN_TIME=ENVIRONMENT["DRAIN_TIME"]) as daemon:
+        daemon.process.send_signal(signal.SIGTERM)
+        told = f"draining for {ENVIRONMENT['DRAIN_TIME']}, "
+        harness.wait_until(lambda: told in daemon.log_text(), what="the drain")
+        daemon.process.kill()
+
+
+def test_the_autoscaler_alone_says_how_many_there_are():
+    assert "replicas" not in DEPLOYMENT["spec"]
+    assert MANIFESTS["autoscaler.yaml"]["spec"]["minReplicas"] >= 2
 
 
 def test_probes_ask_where_it_listens():
