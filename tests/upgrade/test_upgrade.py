@@ -3,6 +3,7 @@ they are while a fleet is upgraded. ./dev test --all builds the earlier one."""
 
 import contextlib
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -13,9 +14,9 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 import harness
 
-BEFORE = harness.ROOT / "build/before/bin"
-pytestmark = pytest.mark.skipif(not (BEFORE / "ratelimiterd").exists(),
+pytestmark = pytest.mark.skipif("RATELIMITER_BEFORE" not in os.environ,
                                 reason="needs the earlier revision, which ./dev test --all builds")
+BEFORE = pathlib.Path(os.environ.get("RATELIMITER_BEFORE", "."))
 CAPACITY = 200
 LIMITS = """
 limits:
