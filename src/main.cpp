@@ -115,6 +115,17 @@ absl::StatusOr<std::unique_ptr<ServerTls>> StartTls(const Settings& settings,
   return ServerTls::Start(settings.tls, std::move(logger));
 }
 
+double UnixSeconds(std::chrono::system_clock::time_point time) {
+  return std::chrono::duration<double>(time.time_since_epoch()).count();
+}
+
+void ShowInMetrics(const ServerTls& tls, Metrics& metrics) {
+  metrics.Publish(Metric::kTlsLastReload, [&tls] { return tls.in_force() ? 1 : 0; });
+  metrics.Publish(Metric::kTlsNotBefore,
+                  [&tls] { return UnixSeconds(tls.identity()->not_before); });
+  metrics.Publish(Metric::kTlsNotAfter, [&tls] { return UnixSeconds(tls.identity()->not_after); });
+}
+
 RedisServer ServerOf(const Settings& settings) {
   const RedisUrl& url = settings.redis_url;
   return {.host = url.host,
@@ -206,19 +217,21 @@ std::unique_ptr<LimitsReloader> MakeReloader(const Settings& settings, LimitsFil
   metrics.Publish(Metric::kConfigLastReload,
                   [&reloader = *reloader] { return reloader.state().errors.empty() ? 1 : 0; });
   metrics.Publish(Metric::kConfigLoaded, [&reloader = *reloader] {
-    const auto loaded_at = reloader.state().loaded_at.time_since_epoch();
-    return std::chrono::duration<double>(loaded_at).count();
+    return UnixSeconds(reloader.state().loaded_at);
   });
   return reloader;
 }
 
-// For a person who asks systemd how the daemon is. `reloader`: nullptr without a limits file.
+// For a person who asks systemd how the daemon is. `reloader`: nullptr without a limits file;
+// `tls`: without TLS.
 std::string DescribeState(const Health& health, const LimitSet& limits,
-                          const LimitsReloader* reloader) {
-  const bool refused = reloader != nullptr && !reloader->state().errors.empty();
-  return fmt::format("{}{}{}; limits: {}{}", health.serving ? "Serving" : "Not serving",
+                          const LimitsReloader* reloader, const ServerTls* tls) {
+  const bool old_limits = reloader != nullptr && !reloader->state().errors.empty();
+  const bool old_certificate = tls != nullptr && !tls->in_force();
+  return fmt::format("{}{}{}; limits: {}{}{}", health.serving ? "Serving" : "Not serving",
                      health.reason.empty() ? "" : ": ", health.reason, limits.limits().size(),
-                     refused ? ", as before, for what the file says now is refused" : "");
+                     old_limits ? ", as before, for what the file says now is refused" : "",
+                     old_certificate ? "; certificate as before, for the new one is refused" : "");
 }
 
 // What the store calls a bucket.
@@ -327,6 +340,7 @@ int Run(const Settings& settings) {
   metrics.Publish(Metric::kLogDropped, [logger](std::size_t kind) {
     return static_cast<double>(logger->dropped(static_cast<LogKind>(kind)));
   });
+  if (*tls != nullptr) ShowInMetrics(**tls, metrics);
   const std::unique_ptr<TokenBucketStore> store =
       MakeStore(settings, *redis_tls, clock, metrics, logger);
   DegradationReport report(metrics, logger);
@@ -368,7 +382,7 @@ int Run(const Settings& settings) {
   const SystemdNotifier systemd;
   // Asked by this thread, which does not answer the watchdog while the server cannot say.
   const auto status = [&] {
-    return DescribeState((*server)->health(), *limiter.limits(), reloader.get());
+    return DescribeState((*server)->health(), *limiter.limits(), reloader.get(), tls->get());
   };
   systemd.Ready(status());
   const auto reload = [&] {
@@ -384,7 +398,8 @@ int Run(const Settings& settings) {
   const int signal = signals.Wait(reload, systemd.pace(), [&] { systemd.Alive(status()); });
   logger->info("signal {}: draining for {}, then ending; another one ends at once", signal,
                FormatDuration(settings.drain_time));
-  systemd.Stopping(fmt::format("Draining for {}", FormatDuration(settings.drain_time)));
+  systemd.Stopping(fmt::format("Draining for {}", FormatDuration(settings.drain_time)),
+                   settings.drain_time + ShutdownGrace(settings));
   (*server)->StopServing();
   if (signals.WaitFor(settings.drain_time)) _exit(kExitRuntime);
   impatience = EndAtOnceIfSignalled(signals);

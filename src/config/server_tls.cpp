@@ -114,6 +114,7 @@ absl::StatusOr<std::shared_ptr<const TlsIdentity>> Make(const TlsFiles& pem,
   const auto certificates =
       ForEachCertificate(pem.certificate, [&](Owned<X509> certificate, int number) {
         if (number > 0) return SSL_CTX_add1_chain_cert(context, certificate.get()) == 1;
+        identity->not_before = TimeOf(X509_get0_notBefore(certificate.get()));
         identity->not_after = TimeOf(X509_get0_notAfter(certificate.get()));
         return SSL_CTX_use_certificate(context, certificate.get()) == 1;
       });
@@ -174,6 +175,11 @@ std::shared_ptr<const TlsIdentity> ServerTls::identity() const {
   return identity_;
 }
 
+bool ServerTls::in_force() const {
+  const std::lock_guard lock(mutex_);
+  return in_force_;
+}
+
 void ServerTls::Reload() {
   const std::lock_guard reading(reading_);
   seen_ = ReadFiles();
@@ -190,6 +196,10 @@ void ServerTls::LookAgain() {
 
 void ServerTls::Replace(const Look& look) {
   const absl::Status taken = Take(look);
+  {
+    const std::lock_guard lock(mutex_);
+    in_force_ = taken.ok();
+  }
   if (taken.ok()) {
     logger_->Limited(LogKind::kReload, spdlog::level::info,
                      "reloaded: the certificate of {}, which is valid until {}", paths_.certificate,

@@ -331,6 +331,32 @@ def daemon(*flags, **settings):
         running.log.close()
 
 
+class Certificates:
+    """Those that make_certificates.sh makes, in `folder`, and who uses them."""
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+        make = ROOT / "tests/support/make_certificates.sh"
+        subprocess.run([make, folder], check=True, capture_output=True)
+
+    def path(self, file: str) -> str:
+        return str(self.folder / file)
+
+    def pem(self, file: str) -> bytes:
+        return (self.folder / file).read_bytes()
+
+    def server(self, name="localhost", client_ca=None) -> dict:
+        """Settings of a daemon with that certificate."""
+        more = {"TLS_CLIENT_CA": self.path(client_ca)} if client_ca else {}
+        return {"STORE": "memory", "TLS_CERT": self.path(f"{name}.crt"),
+                "TLS_KEY": self.path(f"{name}.key")} | more
+
+    def client(self, ca="ca.crt", name=None) -> grpc.ChannelCredentials:
+        """Whom a client trusts, and who it is."""
+        own = (self.pem(f"{name}.key"), self.pem(f"{name}.crt")) if name else ()
+        return grpc.ssl_channel_credentials(self.pem(ca), *own)
+
+
 def error_of(call, *args, **fields) -> grpc.RpcError:
     """The error that a call ends with."""
     try:

@@ -3,6 +3,7 @@ as a job of one real Prometheus, by rules whose durations are divided by 60."""
 
 import concurrent.futures
 import contextlib
+import os
 import pathlib
 import signal
 import sys
@@ -167,6 +168,17 @@ def reload_failed(scene):
     daemon.process.send_signal(signal.SIGHUP)
 
 
+def certificate_expires(scene):
+    certificates = harness.Certificates(scene.directory)
+    served = certificates.server()
+    daemon = scene.daemon(**served, credentials=certificates.client())
+    for name in ("ending", "renewed"):
+        yield
+        for file in (served["TLS_CERT"], served["TLS_KEY"]):
+            os.replace(certificates.path(name + pathlib.Path(file).suffix), file)
+        daemon.process.send_signal(signal.SIGHUP)
+
+
 def eviction_possible(scene):
     redis = scene.redis()
     scene.daemon(REDIS_URL=redis.url)
@@ -193,6 +205,7 @@ CAUSES = {
     "RateLimiterRefusedShareHigh": (refused_share_high, set()),
     "RateLimiterOverload": (overload, {"RateLimiterSlow"}),
     "RateLimiterReloadFailed": (reload_failed, set()),
+    "RateLimiterCertificateExpires": (certificate_expires, set()),
     "RateLimiterEvictionPossible": (eviction_possible, set()),
 }
 

@@ -63,9 +63,12 @@ def programs(tmp_path_factory):
     limits = tmp_path_factory.mktemp("limits") / "limits.yaml"
     limits.write_text("limits: [{name: a, capacity: 1, refill: 1 per 1h}]")
     found = {}
+    certificates = harness.Certificates(tmp_path_factory.mktemp("certificates"))
     with harness.redis_server() as redis:
         for name, settings in {"STORE=redis": {"REDIS_URL": redis.url}, "STORE=memory": {"STORE": "memory"},
-                               "LIMITS_FILE": {"STORE": "memory", "LIMITS_FILE": limits}}.items():
+                               "LIMITS_FILE": {"STORE": "memory", "LIMITS_FILE": limits},
+                               "TLS_CERT": certificates.server() |
+                               {"credentials": certificates.client()}}.items():
             with harness.daemon(**({"CAPACITY": 1} if name != "LIMITS_FILE" else {}), **settings) as daemon:
                 for _ in range(2):
                     daemon.allow("user")
@@ -82,7 +85,7 @@ def test_the_page_has_every_metric_as_it_is(programs):
     always = set(programs["STORE=redis"]) & set(programs["STORE=memory"])
     for when, program in programs.items():
         there = {name for name, (*_, with_) in told.items() if with_ in ("", when) or
-                 (with_ == "STORE=memory" and when == "LIMITS_FILE")}
+                 (with_ == "STORE=memory" and when in ("LIMITS_FILE", "TLS_CERT"))}
         assert there == set(program), f"with {when}"
         for name, (kind, help_, labels) in program.items():
             told_kind, meaning, told_labels, with_ = told[name]

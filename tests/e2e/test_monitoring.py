@@ -384,7 +384,12 @@ def prometheus(tmp_path_factory):
     instances = tmp_path_factory.mktemp("instances")
     with monitoring.newcomers_instances(instances) as ports:
         directory = tmp_path_factory.mktemp("prometheus")
-        with monitoring.prometheus(directory, {"ratelimiter": [ports["2112"], ports["2113"]]}) as api:
+        # And one over TLS, which a newcomer has not.
+        certificates = harness.Certificates(tmp_path_factory.mktemp("certificates"))
+        with harness.daemon(**certificates.server()) as over_tls, monitoring.prometheus(directory, {
+            "ratelimiter": [ports["2112"], ports["2113"]],
+            "ratelimiter-tls": [over_tls.metrics_port],
+        }) as api:
             # The usual share comes half an hour after the first, a sixtieth of it here.
             yield api, time.monotonic() + 90
 
@@ -418,12 +423,15 @@ def machine(tmp_path_factory):
     """Runs a command of the runbook on a daemon's machine: what it prints."""
     limits = tmp_path_factory.mktemp("limits") / "limits.yaml"
     limits.write_text("limits: [{name: calls, capacity: 5, refill: 1 per 2s}]")
+    certificates = harness.Certificates(tmp_path_factory.mktemp("certificates"))
+    settings = certificates.server() | {"STORE": "redis", "LIMITS_FILE": limits}
     with harness.redis_server() as redis, harness.daemon(
-        REDIS_URL=redis.url, LIMITS_FILE=limits, ADMIN_PORT=0
+        REDIS_URL=redis.url, ADMIN_PORT=0, **settings
     ) as daemon:
         environment = harness.clean_environment(
+            **settings,
             REDIS_URL=redis.url,
-            LIMITS_FILE=limits,
+            RLCTL_TLS_CA=certificates.path("ca.crt"),
             PORT=daemon.port,
             ADMIN_PORT=daemon.admin_port,
         )

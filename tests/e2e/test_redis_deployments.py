@@ -90,10 +90,7 @@ def test_a_database_of_a_cluster_is_refused_at_start():
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("certificates")
-    subprocess.run([harness.ROOT / "tests/support/make_certificates.sh", directory], check=True,
-                   capture_output=True)
-    return directory
+    return harness.Certificates(tmp_path_factory.mktemp("certificates")).folder
 
 
 @pytest.fixture

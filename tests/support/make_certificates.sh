@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes certificates for tests of TLS in the folder $1: ca.crt, a CA; and by it, each
 # with its key, localhost (127.0.0.1 too), renewed (the same), elsewhere (another name),
-# expired, and client.
+# expired, ending (in an hour, after years), and client.
 # Of another CA are other-ca.crt and stranger, which is for localhost.
 set -eu
 mkdir -p "$1"
@@ -43,6 +43,8 @@ certificate ca localhost "-days 2" DNS:localhost,IP:127.0.0.1
 certificate ca renewed "-days 2" DNS:localhost,IP:127.0.0.1
 certificate ca elsewhere "-days 2" DNS:elsewhere.test,IP:192.0.2.1
 certificate ca expired "-startdate 20200101000000Z -enddate 20200102000000Z" DNS:localhost,IP:127.0.0.1
+certificate ca ending "-startdate 20200101000000Z -enddate $(date -u -d '+1 hour' +%Y%m%d%H%M%SZ)" \
+  DNS:localhost,IP:127.0.0.1
 certificate ca client "-days 2" DNS:client.test
 certificate other-ca stranger "-days 2" DNS:localhost,IP:127.0.0.1
 openssl pkey -in client.key -aes256 -passout pass:secret -out locked.key

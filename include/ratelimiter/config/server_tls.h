@@ -30,7 +30,8 @@ struct TlsIdentity {
   // For servers other than gRPC's: certificate and key, TLS 1.2 and later, and no
   // certificate is asked of clients. Thread-safe to make sessions with.
   std::shared_ptr<SSL_CTX> context;
-  // When the certificate expires.
+  // When the certificate is valid.
+  std::chrono::system_clock::time_point not_before;
   std::chrono::system_clock::time_point not_after;
 };
 
@@ -52,6 +53,9 @@ class ServerTls {
 
   // The one in force. A pointer of its own for each that was read.
   std::shared_ptr<const TlsIdentity> identity() const;
+
+  // False while the files, as they are now, are refused, and the identity is the one before.
+  bool in_force() const;
 
   bool asks_clients() const { return !paths_.client_ca.empty(); }
 
@@ -87,6 +91,7 @@ class ServerTls {
   mutable std::mutex mutex_;
   // Guarded by mutex_.
   std::shared_ptr<const TlsIdentity> identity_;
+  bool in_force_ = true;
 
   std::jthread thread_;
 };

@@ -65,9 +65,11 @@ TEST_F(ServerTlsTest, TheIdentityIsWhatTheFilesHold) {
   EXPECT_EQ(identity->pem.key, Content(KeyOf("localhost")));
   EXPECT_EQ(identity->pem.client_ca, Content(Certificate("ca")));
   EXPECT_NE(identity->context, nullptr);
+  EXPECT_LE(identity->not_before, std::chrono::system_clock::now());
   EXPECT_GT(identity->not_after, std::chrono::system_clock::now());
   EXPECT_TRUE((*tls)->asks_clients());
   EXPECT_EQ((*tls)->identity(), identity);
+  EXPECT_TRUE((*tls)->in_force());
   EXPECT_EQ(log_.text(), "");
 }
 
@@ -106,10 +108,12 @@ TEST_F(ServerTlsTest, AReloadTakesGoodFilesAlone) {
   Copy(Certificate("renewed"), paths_.certificate);
   (*tls)->Reload();
   EXPECT_EQ((*tls)->identity(), old);
+  EXPECT_FALSE((*tls)->in_force());
   EXPECT_THAT(log_.text(), HasSubstr("not reloaded, the old certificate stays: TLS_KEY: "));
   Copy(KeyOf("renewed"), paths_.key);
   (*tls)->Reload();
   EXPECT_EQ((*tls)->identity()->pem.key, Content(KeyOf("renewed")));
+  EXPECT_TRUE((*tls)->in_force());
   EXPECT_THAT(log_.text(), HasSubstr("reloaded: the certificate of " + paths_.certificate));
 }
 

@@ -60,6 +60,9 @@ rate_limiter_memory_rejected_total{} counter: Requests answered with an error be
 rate_limiter_config_reloads_total{result=success|failure} counter: Reloads of the limits file (LIMITS_FILE), by result (success, failure)
 rate_limiter_config_last_reload_successful{} gauge: 1, or 0 while the limits file is not what is in force
 rate_limiter_config_loaded_timestamp_seconds{} gauge: When the limits in force were read
+rate_limiter_tls_last_reload_successful{} gauge: 1, or 0 while the certificate's files (TLS_CERT, TLS_KEY, TLS_CLIENT_CA) are not what is in force
+rate_limiter_tls_certificate_not_before_timestamp_seconds{} gauge: From when on the certificate that is served is valid (TLS_CERT)
+rate_limiter_tls_certificate_not_after_timestamp_seconds{} gauge: Until when the certificate that is served is valid (TLS_CERT)
 rate_limiter_build_info{version} gauge: Always 1; the label tells the version
 process_cpu_seconds_total{} counter: CPU time that the process has used, of user and system
 process_resident_memory_bytes{} gauge: Memory of the process that is in RAM
@@ -113,7 +116,8 @@ constexpr auto kPublishedByOthers = std::to_array<Metric>(
      Metric::kRedisConnections, Metric::kRedisWaitingCalls, Metric::kRedisWait,
      Metric::kRedisRoundTripCalls, Metric::kRedisMayEvict, Metric::kDenyCacheHits,
      Metric::kBreakerOpen, Metric::kBreakerOpened, Metric::kMemoryBuckets, Metric::kMemoryRejected,
-     Metric::kConfigReloads, Metric::kConfigLastReload, Metric::kConfigLoaded});
+     Metric::kConfigReloads, Metric::kConfigLastReload, Metric::kConfigLoaded,
+     Metric::kTlsLastReload, Metric::kTlsNotBefore, Metric::kTlsNotAfter});
 
 // That a family has the type, the help, the labels and their values that the table gives it.
 void ExpectAsDefined(const MetricFamily& family, const MetricDefinition& definition) {
