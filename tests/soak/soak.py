@@ -49,8 +49,9 @@ class Round:
 
 
 class Fleet:
-    def __init__(self, stack, directory: pathlib.Path):
+    def __init__(self, stack, directory: pathlib.Path, redis_timeout: str):
         self.stack, self.limits, self.reloads = stack, directory / "limits.yaml", 0
+        self.redis_timeout = redis_timeout
         self._write_limits()
         self.redis = harness.Redis("--dir", directory, "--maxmemory", "1gb", "--maxmemory-policy", "noeviction")
         self.redis.start()
@@ -61,7 +62,8 @@ class Fleet:
 
     def _start(self, **settings):
         return self.stack.enter_context(harness.daemon(
-            REDIS_URL=self.redis.url, LIMITS_FILE=self.limits, REDIS_TIMEOUT="1s", **settings))
+            REDIS_URL=self.redis.url, LIMITS_FILE=self.limits, REDIS_TIMEOUT=self.redis_timeout,
+            **settings))
 
     def _write_limits(self):
         new = self.limits.with_suffix(".new")
@@ -115,6 +117,8 @@ def counted(daemon) -> dict:
 
 def play(fleet, event: str, rate: float, seconds: float) -> Round:
     """A round: load on both daemons, with the event in the middle."""
+    # By a caller who stays for all rounds; the others are new in each.
+    assert fleet.kept.allow("lasting", cost=0)["allowed"]
     before, words = counted(fleet.kept), ("--rate", str(int(rate)), "--duration", f"{seconds:.0f}s")
     on_kept = bench(fleet.kept, *words)
     # While a daemon is replaced nobody calls it: that is a balancer's part.
@@ -144,11 +148,11 @@ def check_growth(rounds: list, sanitized: bool):
         assert last <= first + more, f"{name}: {first} in the first third, {last} in the last"
 
 
-def run(minutes: float, seconds: float, rate=None) -> list:
+def run(minutes: float, seconds: float, rate=None, redis_timeout="1s") -> list:
     """Rounds of so many seconds. `rate`, calls a second to each daemon, is half of what they
     bear unless it is given."""
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
-        fleet = Fleet(stack, pathlib.Path(directory))
+        fleet = Fleet(stack, pathlib.Path(directory), redis_timeout)
         rate = rate or bearable(fleet) / 2
         for event in MAY:  # Once, so that all that is held from then on has been taken.
             play(fleet, event, rate, seconds)
