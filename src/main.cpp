@@ -216,9 +216,8 @@ std::unique_ptr<LimitsReloader> MakeReloader(const Settings& settings, LimitsFil
   });
   metrics.Publish(Metric::kConfigLastReload,
                   [&reloader = *reloader] { return reloader.state().errors.empty() ? 1 : 0; });
-  metrics.Publish(Metric::kConfigLoaded, [&reloader = *reloader] {
-    return UnixSeconds(reloader.state().loaded_at);
-  });
+  metrics.Publish(Metric::kConfigLoaded,
+                  [&reloader = *reloader] { return UnixSeconds(reloader.state().loaded_at); });
   return reloader;
 }
 

@@ -161,8 +161,9 @@ constexpr auto kTable = std::to_array<MetricDefinition>({
     {.metric = Metric::kTlsLastReload,
      .name = "rate_limiter_tls_last_reload_successful",
      .type = Type::Gauge,
-     .help = "1, or 0 while the certificate's files (TLS_CERT, TLS_KEY, TLS_CLIENT_CA) are not what "
-             "is in force"},
+     .help =
+         "1, or 0 while the certificate's files (TLS_CERT, TLS_KEY, TLS_CLIENT_CA) are not what "
+         "is in force"},
     {.metric = Metric::kTlsNotBefore,
      .name = "rate_limiter_tls_certificate_not_before_timestamp_seconds",
      .type = Type::Gauge,

@@ -36,9 +36,8 @@ void BoundConnections(grpc::ServerBuilder& builder, const Settings& settings) {
   // One that is gone without a word is found out, and may find us out, calls or none. By
   // gRPC's own default it would be after two hours, and never is the greatest number.
   constexpr std::chrono::milliseconds kNever{std::numeric_limits<int>::max()};
-  set(GRPC_ARG_KEEPALIVE_TIME_MS, settings.keepalive_time > std::chrono::milliseconds(0)
-                                      ? settings.keepalive_time
-                                      : kNever);
+  set(GRPC_ARG_KEEPALIVE_TIME_MS,
+      settings.keepalive_time > std::chrono::milliseconds(0) ? settings.keepalive_time : kNever);
   set(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPong);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   set(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, settings.keepalive_min_time);

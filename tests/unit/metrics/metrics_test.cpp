@@ -111,13 +111,17 @@ TEST(MetricTableTest, HasThese) {
 }
 
 // Those of the table that a Metrics of which nothing was published has not.
-constexpr auto kPublishedByOthers = std::to_array<Metric>(
-    {Metric::kInFlight, Metric::kLogDropped, Metric::kRedisErrors, Metric::kRedisConnectionsOpened,
-     Metric::kRedisConnections, Metric::kRedisWaitingCalls, Metric::kRedisWait,
-     Metric::kRedisRoundTripCalls, Metric::kRedisMayEvict, Metric::kDenyCacheHits,
-     Metric::kBreakerOpen, Metric::kBreakerOpened, Metric::kMemoryBuckets, Metric::kMemoryRejected,
-     Metric::kConfigReloads, Metric::kConfigLastReload, Metric::kConfigLoaded,
-     Metric::kTlsLastReload, Metric::kTlsNotBefore, Metric::kTlsNotAfter});
+constexpr auto kPublishedByOthers =
+    std::to_array<Metric>({Metric::kInFlight,         Metric::kLogDropped,
+                           Metric::kRedisErrors,      Metric::kRedisConnectionsOpened,
+                           Metric::kRedisConnections, Metric::kRedisWaitingCalls,
+                           Metric::kRedisWait,        Metric::kRedisRoundTripCalls,
+                           Metric::kRedisMayEvict,    Metric::kDenyCacheHits,
+                           Metric::kBreakerOpen,      Metric::kBreakerOpened,
+                           Metric::kMemoryBuckets,    Metric::kMemoryRejected,
+                           Metric::kConfigReloads,    Metric::kConfigLastReload,
+                           Metric::kConfigLoaded,     Metric::kTlsLastReload,
+                           Metric::kTlsNotBefore,     Metric::kTlsNotAfter});
 
 // That a family has the type, the help, the labels and their values that the table gives it.
 void ExpectAsDefined(const MetricFamily& family, const MetricDefinition& definition) {
