@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / folder) for folder in ("e2e", "faults", "bench")]
 import harness
 import report
-from rig import MORE_BYTES, Resources, is_sanitized, resources
+from rig import Resources, is_sanitized, resources
 
 PAGE = ROOT / "docs" / "operations.md"
 USERS = 20_000
@@ -36,8 +36,10 @@ CAPACITIES = (50, 60)  # In turns, with each reload.
 MAY = {"quiet": set(), "limits read again": set(), "Redis killed": {"UNAVAILABLE"},
        "a daemon replaced": set()}
 SHED = "RESOURCE_EXHAUSTED"
-# gRPC's threads come and go with how many calls wait at once.
-MORE_DESCRIPTORS, MORE_THREADS = 4, 40
+# More than MAX_IN_FLIGHT. gRPC keeps a thread for each call that ever waited at the same time
+# as others, and the allocator what these have used: all of them do so before it is looked at.
+CROWD = 1000
+MORE = Resources(descriptors=2, threads=8, bytes=2 * 2**20)
 
 
 @dataclasses.dataclass
@@ -103,9 +105,9 @@ def result_of(process) -> dict:
     return json.loads(text)
 
 
-def bearable(fleet) -> float:
+def bearable(fleet, callers=64) -> float:
     """Calls a second that each of the two answers while both are asked for all they can."""
-    running = [bench(daemon, "--callers", "64", "--duration", "5s")
+    running = [bench(daemon, "--callers", str(callers), "--duration", "5s")
                for daemon in (fleet.kept, fleet.replaced)]
     return min(result_of(process)["calls_per_second"] for process in running)
 
@@ -139,8 +141,7 @@ def play(fleet, event: str, rate: float, seconds: float) -> Round:
 def check_growth(rounds: list, sanitized: bool):
     """That what is held in the last third of the rounds is what was held in the first."""
     third = len(rounds) // 3
-    bounds = Resources(MORE_DESCRIPTORS, MORE_THREADS, MORE_BYTES)
-    for name, more in zip(Resources._fields, bounds):
+    for name, more in zip(Resources._fields, MORE):
         first, last = (statistics.median(getattr(one.resources, name) for one in part)
                        for part in (rounds[:third], rounds[-third:]))
         if name == "bytes" and sanitized:
@@ -153,6 +154,7 @@ def run(minutes: float, seconds: float, rate=None, redis_timeout="1s") -> list:
     bear unless it is given."""
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
         fleet = Fleet(stack, pathlib.Path(directory), redis_timeout)
+        bearable(fleet, CROWD)
         rate = rate or bearable(fleet) / 2
         for event in MAY:  # Once, so that all that is held from then on has been taken.
             play(fleet, event, rate, seconds)
