@@ -44,6 +44,15 @@ def free_port() -> int:
     return holder.getsockname()[1]
 
 
+def connections_to(port: int) -> set:
+    """Those that are established to a port of this machine: both ends of each."""
+    established = "01"
+    rows = [line.split() for name in ("tcp", "tcp6")
+            for line in pathlib.Path("/proc/net", name).read_text().splitlines()[1:]]
+    return {(local, remote) for _, local, remote, state, *_ in rows
+            if state == established and int(remote.split(":")[1], 16) == port}
+
+
 def wait_until(predicate, timeout: float = 10.0, what: str = "what is waited for"):
     """Polls until `predicate` returns something true, and returns that."""
     give_up = time.monotonic() + timeout

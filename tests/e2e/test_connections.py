@@ -1,7 +1,6 @@
 """What becomes of clients' connections: none is for ever, and no call is lost with one."""
 
 import contextlib
-import pathlib
 import socket
 import struct
 
@@ -9,20 +8,8 @@ import grpc
 
 import harness
 
-ESTABLISHED = "01"
 # A ServerReflectionRequest with list_services.
 LIST_SERVICES = bytes([0x3a, 0x00])
-
-
-def clients_of(port: int) -> set:
-    """The ports of the clients that are connected to one of this machine."""
-    def port_of(address: str) -> int:
-        return int(address.split(":")[1], 16)
-
-    rows = [line.split() for name in ("tcp", "tcp6")
-            for line in pathlib.Path("/proc/net", name).read_text().splitlines()[1:]]
-    return {port_of(local) for _, local, remote, state, *_ in rows
-            if state == ESTABLISHED and port_of(remote) == port}
 
 
 def services(daemon) -> bytes:
@@ -38,7 +25,7 @@ def test_connections_are_replaced_and_no_call_is_lost():
 
         def three_connections():
             assert daemon.allow("caller", cost=0)["allowed"]
-            seen.update(clients_of(daemon.port))
+            seen.update(harness.connections_to(daemon.port))
             return len(seen) >= 3
 
         harness.wait_until(three_connections, what="a third connection")
@@ -49,16 +36,16 @@ def test_connections_stay_where_they_may():
     with harness.daemon(STORE="memory", MAX_CONNECTION_AGE="0") as lasting, \
             harness.daemon(STORE="memory", MAX_CONNECTION_AGE="1s") as aging:
         assert lasting.allow("caller", cost=0)["allowed"]
-        (first,), seen = clients_of(lasting.port), set()
+        (first,), seen = harness.connections_to(lasting.port), set()
 
         def others_were_replaced():
             assert aging.allow("caller", cost=0)["allowed"]
-            seen.update(clients_of(aging.port))
+            seen.update(harness.connections_to(aging.port))
             return len(seen) >= 3
 
         harness.wait_until(others_were_replaced, what="a third connection")
         assert lasting.allow("caller", cost=0)["allowed"]
-        assert clients_of(lasting.port) == {first}
+        assert harness.connections_to(lasting.port) == {first}
         assert b"limiter.RateLimiter" in services(lasting)
 
 

@@ -1,7 +1,10 @@
 """From one Redis to another, as docs/operations.md has it: what becomes of the buckets."""
 
+import collections
 import contextlib
+import itertools
 import subprocess
+import time
 
 import pytest
 
@@ -18,8 +21,8 @@ def stack():
         yield stack
 
 
-def daemon_of(stack, url):
-    return stack.enter_context(harness.daemon(REDIS_URL=url, **LIMIT))
+def daemon_of(stack, url, **limit):
+    return stack.enter_context(harness.daemon(REDIS_URL=url, **LIMIT | limit))
 
 
 def used(daemon) -> list:
@@ -62,3 +65,61 @@ def test_a_cluster_begins_with_full_buckets_or_with_what_was_copied(stack, tmp_p
     key = single.cli("KEYS", f"*{USERS[1]}*")
     there = cluster.owner(cluster.slot(key))
     assert abs(int(there.cli("PEXPIRETIME", key)) - int(single.cli("PEXPIRETIME", key))) < 60_000
+
+
+# --- Under load ---
+
+Call = collections.namedtuple("Call", "daemon begun ended allowed")
+
+
+def calls_while_instances_go_over(stack, before, after, user, **limit) -> list:
+    """Two instances go from one Redis to another, one after the other, while a user's calls
+    come through both as fast as they can: the Calls by those at either Redis."""
+    old = [daemon_of(stack, before, **limit) for _ in range(2)]
+    taking_calls, turns, calls = list(old), itertools.count(), []
+
+    def call():
+        daemon, begun = taking_calls[next(turns) % 2], time.monotonic()
+        allowed = daemon.allow(user)["allowed"]
+        calls.append(Call(daemon, begun, time.monotonic(), allowed))
+
+    def await_refusals():
+        begin, daemons = len(calls), list(taking_calls)
+        harness.wait_until(lambda: all(any(call.daemon is daemon and not call.allowed for call in calls[begin:])
+                                       for daemon in daemons), 60, "refusals of both")
+
+    with harness.load(call) as outcomes:
+        for place in range(2):
+            await_refusals()
+            taking_calls[place] = daemon_of(stack, after, **limit)
+        await_refusals()
+    assert [outcome.error for outcome in outcomes if outcome.error] == []
+    return [[call for call in calls if (call.daemon in old) == is_old] for is_old in (True, False)]
+
+
+def allowed(calls) -> int:
+    return sum(call.allowed for call in calls)
+
+
+def span(calls) -> float:
+    return max(call.ended for call in calls) - min(call.begun for call in calls)
+
+
+def test_under_load_sentinels_give_one_quota_to_those_at_either_address(stack, tmp_path):
+    sentinels = harness.Sentinels(stack, tmp_path)
+    old, new = calls_while_instances_go_over(stack, sentinels.master.url, sentinels.url, "user", CAPACITY=300)
+    assert old and new and allowed(old) + allowed(new) == 300
+
+
+def test_under_load_a_cluster_gives_a_capacity_more_and_twice_the_rate_at_most(stack, tmp_path):
+    single = stack.enter_context(harness.redis_server())
+    cluster = harness.RedisCluster(stack, tmp_path)
+    old, new = calls_while_instances_go_over(stack, single.url, cluster.url, "once", CAPACITY=300)
+    assert allowed(old) == allowed(new) == 300
+    rate, capacity = 5, 50
+    old, new = calls_while_instances_go_over(
+        stack, single.url, cluster.url, "again and again",
+        CAPACITY=capacity, REFILL_TOKENS=rate, REFILL_INTERVAL="1s")
+    # Both spans together are all the time and, once more, that in which both are asked.
+    assert capacity <= allowed(old) <= capacity + rate * span(old)
+    assert capacity <= allowed(new) <= capacity + rate * span(new)

@@ -4,12 +4,14 @@ the configurations of deploy/, on loopback, or the callers themselves."""
 import collections
 import contextlib
 import itertools
+import json
 import os
 import pathlib
 import re
 import shutil
 import signal
 import socketserver
+import ssl
 import struct
 import subprocess
 import sys
@@ -71,9 +73,11 @@ class Instance:
 
     def is_ready(self) -> bool:
         try:
-            url = f"http://{self.host}:{self.daemon.admin_port}/readyz"
+            scheme = "https" if self.settings.get("ADMIN_TLS") == "on" else "http"
+            url = f"{scheme}://{self.host}:{self.daemon.admin_port}/readyz"
             request = urllib.request.Request(url, headers={"Host": "localhost"})
-            return urllib.request.urlopen(request, timeout=5).status == 200
+            context = ssl._create_unverified_context()
+            return urllib.request.urlopen(request, timeout=5, context=context).status == 200
         except OSError:
             return False
 
@@ -111,8 +115,8 @@ class Fleet:
             self.add()
         self.before = {}
 
-    def add(self) -> Instance:
-        instance = Instance(self, f"127.0.0.1{len(self.instances) + 1}", **self.settings)
+    def add(self, **settings) -> Instance:
+        instance = Instance(self, f"127.0.0.1{len(self.instances) + 1}", **self.settings | settings)
         self.stack.callback(instance.end)
         self.instances.append(instance)
         return instance
@@ -158,7 +162,7 @@ def on_loopback(config: str, fleet: Fleet, port: int, hosts) -> str:
     config = config.replace("8081", str(fleet.admin_port))
     config, count = re.subn(r"(listen |bind :|address: 0\.0\.0\.0, port_value: )50051",
                             lambda found: listen_on(found[1], port), config)
-    assert count == 1 and "50051" not in config and "10.0.0." not in config
+    assert count and "50051" not in config and "10.0.0." not in config
     return config
 
 
@@ -189,10 +193,11 @@ class ClientSide:
 
 
 class Balancer(ClientSide):
-    """One that runs with the configuration of deploy/, after `edit`."""
+    """One that runs with the configuration of deploy/, after `edit`. `credentials` are those of
+    its callers, who without them have no TLS."""
 
-    def __init__(self, fleet, directory, edit=lambda config: config, hosts=None):
-        self.options = ()
+    def __init__(self, fleet, directory, edit=lambda config: config, hosts=None, credentials=None):
+        self.options, self.credentials = (), credentials
         port = harness.free_port()
         self.target = f"127.0.0.1:{port}"
         self.directory = directory / self.name
@@ -200,22 +205,28 @@ class Balancer(ClientSide):
         self.config = self.directory / self.file.name
         hosts = hosts or [instance.address for instance in fleet.instances]
         self.config.write_text(edit(self.configured(fleet, port, hosts)))
-        self.log = (self.directory / "log").open("w+")
+        self.log = (self.directory / "log").open("w")
         self.process = harness.start(self.command(), self.log)
         try:
             harness.wait_until(self.answers, 30, f"{self.name} to answer")
         except AssertionError as error:
-            self.log.seek(0)
-            told = self.log.read()
             self.end()
-            raise AssertionError(told) from error
+            raise AssertionError(self.log_text()) from error
 
     def configured(self, fleet, port, hosts) -> str:
         return on_loopback(self.file.read_text(), fleet, port, hosts)
 
+    def channel(self) -> grpc.Channel:
+        if self.credentials:
+            return grpc.secure_channel(self.target, self.credentials)
+        return grpc.insecure_channel(self.target)
+
+    def log_text(self) -> str:
+        return (self.directory / "log").read_text()
+
     def answers(self) -> bool:
         assert self.process.poll() is None
-        with grpc.insecure_channel(self.target) as channel:
+        with self.channel() as channel:
             return allow(channel, "nobody", cost=0, timeout=1).exception() is None
 
     def end(self):
@@ -279,13 +290,13 @@ ALL_FRONTS = pytest.mark.parametrize("kind", MARKED_FRONTS)
 
 
 @contextlib.contextmanager
-def fronts(fleet, directory):
+def fronts(fleet, directory, edit_of=lambda kind: lambda config: config):
     """All that can be had, before the same fleet at once, by name. Each is a user's."""
     with contextlib.ExitStack() as stack:
         found = {}
         for kind in FRONTS:
             if kind.program is not None:
-                found[kind.name] = front = kind(fleet, directory)
+                found[kind.name] = front = kind(fleet, directory, edit_of(kind))
                 stack.callback(front.end)
                 fleet.prepare(kind.name)
         yield found
@@ -389,6 +400,34 @@ def load(fronts, **options):
     with contextlib.ExitStack() as stack:
         yield {name: stack.enter_context(open_loop(front.target, name, options=front.options, **options))
                for name, front in fronts.items()}
+
+
+class Bench:
+    """rlctl bench, which calls a target as fast as it can, until it is asked for its result. Of
+    what gRPC would send again it sends nothing."""
+
+    def __init__(self, target, callers, users):
+        self.process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", harness.RLCTL, "bench", "--target", target,
+             "--callers", str(callers), "--users", str(users), "--warmup", "0s", "--duration", "1h",
+             "--timeout", "20s", "--json"], stdout=subprocess.PIPE, text=True)
+
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    def result(self) -> dict:
+        self.process.send_signal(signal.SIGINT)
+        return json.loads(self.process.communicate(timeout=60)[0])
+
+
+@contextlib.contextmanager
+def bench(target, callers, users=1):
+    """With `users` its calls are those of user-000000 and so on, so many."""
+    running = Bench(target, callers, users)
+    try:
+        yield running
+    finally:
+        harness.end(running.process)
 
 
 def failed(calls) -> list:

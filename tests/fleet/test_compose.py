@@ -42,7 +42,7 @@ def composed(tmp_path):
     """The fleet as it comes up, and the balancer; `hosts` is what the name server says."""
     service = SERVICES[NAME]
     (port,) = SERVICES["balancer"]["ports"]
-    assert port == "50051:50051"
+    assert port == "127.0.0.1:50051:50051"
     redis_server, *redis_args = SERVICES["redis"]["command"]
     assert redis_server == "redis-server"
     settings = {name: value for name, value in service["environment"].items()

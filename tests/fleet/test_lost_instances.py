@@ -1,9 +1,9 @@
 """Calls are spread over all instances; one that is killed, or that stands still, costs the
 calls that it had, and in bounded time no more; and none is paid for twice."""
 
-import json
+import contextlib
+import itertools
 import signal
-import subprocess
 import time
 
 import grpc
@@ -20,9 +20,10 @@ KILLED = MARGIN
 # without checks, until a call has waited for grpc_read_timeout; on the client side until a
 # ping of a connection has no answer, or a call of a new one is not sent.
 STOPPED = {"nginx": 1 + MARGIN, "HAProxy": 4 + MARGIN, "Envoy": 4 + MARGIN, "client side": 17 + MARGIN}
-# In the time between them nginx tries it again each 5 s, by a call that waits for 1 s.
+# How long what comes then is watched.
 WATCHED = 8
-TRIALS = {"nginx": 3}
+# nginx tries it again by a call that waits for 1 s, more than 5 s after the last one failed.
+BETWEEN_TRIALS = 6
 DEADLINE = 5
 # As many are on their way through each at once, where they come as fast as they can.
 CALLERS = 32
@@ -91,10 +92,16 @@ def test_one_that_is_killed_costs_only_calls_that_it_had(kind, lost):
 @ALL_FRONTS
 def test_one_that_stands_still_gets_no_more_calls(kind, lost):
     calls, _, (_, stopped, went_on), _ = lost
-    late = [call for call in fleet.failed(calls[kind.name])
-            if stopped + STOPPED[kind.name] < call.begun < went_on]
-    assert len(late) <= TRIALS.get(kind.name, 0)
-    assert not [call for call in fleet.failed(calls[kind.name]) if call.begun > went_on]
+    # Those that Envoy gives to nobody it did not get: on a busy machine checks of the others time out, too.
+    failed = [call for call in fleet.failed(calls[kind.name]) if call.details != "no healthy upstream"]
+    late = [call for call in failed if stopped + STOPPED[kind.name] < call.begun < went_on]
+    if kind is fleet.Nginx:
+        late.sort(key=lambda call: call.begun)
+        # From when a call began to when the next one failed: however busy the machine is, this is no less.
+        assert all(then.ended - call.begun > BETWEEN_TRIALS for call, then in itertools.pairwise(late))
+    else:
+        assert not late
+    assert not [call for call in failed if call.begun > went_on]
 
 
 @ALL_FRONTS
@@ -110,16 +117,22 @@ def test_none_is_paid_for_twice(kind, lost):
 def killed_at_full_load(tmp_path_factory):
     """What callers saw who call as fast as they can, while an instance was killed."""
     directory = tmp_path_factory.mktemp("fleet")
-    with fleet.fleet(directory) as these, fleet.fronts(these, directory) as fronts:
-        seen = {name: subprocess.Popen(
-            [harness.RLCTL, "bench", "--port", front.target.split(":")[1], "--callers", str(CALLERS),
-             "--duration", "6s", "--timeout", "20s", "--json"], stdout=subprocess.PIPE, text=True)
-            for name, front in fronts.items() if name != ClientSide.name}
-        first = these.instances[0]
-        # rlctl's own user, in the time that counts.
-        first.await_calls(["user-000000"], count=100)
+    with fleet.fleet(directory) as these, fleet.fronts(these, directory) as fronts, \
+            contextlib.ExitStack() as stack:
+        first, *others = these.instances
+        benches = {}
+        for number, (name, front) in enumerate(fronts.items()):
+            if name != ClientSide.name:
+                # Each has one user more than those before, by whom it is known that it calls.
+                benches[name] = stack.enter_context(fleet.bench(front.target, CALLERS, users=number + 1))
+                first.await_calls([f"user-{number:06}"], count=100)
+        killed = time.monotonic()
         first.signal(signal.SIGKILL)
-        yield {name: json.loads(process.communicate(timeout=60)[0]) for name, process in seen.items()}
+        assert all(bench.is_running() for bench in benches.values())
+        await_time(killed + WATCHED)
+        for instance in others:
+            instance.await_calls([f"user-{number:06}" for number in range(len(benches))], count=100)
+        return {name: bench.result() for name, bench in benches.items()}
 
 
 @pytest.mark.parametrize("kind", [kind for kind in MARKED_FRONTS if kind.id != ClientSide.name])
