@@ -247,6 +247,20 @@ def run_to_end(*flags, **settings) -> subprocess.CompletedProcess:
                           capture_output=True, text=True)
 
 
+Setting = collections.namedtuple("Setting", "flag default accepted meaning")
+
+
+def settings_in_help(program=DAEMON) -> dict:
+    """Each by its name, in the order of --help."""
+    text = " ".join(output_of(program, "--help", env=clean_environment()).split())
+    # CLI11 writes --flag=default, and its later versions --flag [default]; an empty one it
+    # leaves out.
+    rows = re.findall(r"(--[a-z-]+)(?:=| \[)?(\S*?)\]? \(Env:(\w+)\) (.+?)\. "
+                      r"Accepted: (.+?)(?= --[a-z]| Flags go before)", text)
+    return {name: Setting(flag, default, accepted, meaning)
+            for flag, default, name, meaning, accepted in rows}
+
+
 class Daemon:
     """One ratelimiterd, or a program that starts like it. Settings are keyword
     arguments by their names; None leaves one at the daemon's own default.

@@ -160,6 +160,7 @@ def test_the_autoscaler_alone_says_how_many_there_are():
 
 def test_probes_ask_where_it_listens():
     port = {one["name"]: one["containerPort"] for one in CONTAINER["ports"]}
-    help_text = harness.run_to_end("--help").stdout
-    assert f"--port={port['grpc']} " in help_text and f"--metrics-port={port['metrics']} " in help_text
+    default = harness.settings_in_help()
+    assert default["PORT"].default == str(port["grpc"])
+    assert default["METRICS_PORT"].default == str(port["metrics"])
     assert {CONTAINER[f"{probe}Probe"]["grpc"]["port"] for probe in ("readiness", "liveness")} == {port["grpc"]}

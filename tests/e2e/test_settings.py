@@ -69,22 +69,13 @@ def flag_of(name: str) -> str:
     return "--" + name.lower().replace("_", "-")
 
 
-def settings_in_help() -> dict:
-    """Name to (default, accepted, meaning), in the order of --help."""
-    text = " ".join(harness.run_to_end("--help").stdout.split())
-    # CLI11 writes --flag=default, and its later versions --flag [default]; an empty one it
-    # leaves out.
-    rows = re.findall(r"--([a-z-]+)(?:=| \[)?(\S*?)\]? \(Env:(\w+)\) (.+?)\. "
-                      r"Accepted: (.+?)(?= --[a-z]| Flags go before)", text)
-    assert all(flag_of(name) == f"--{flag}" for flag, _, name, _, _ in rows)
-    return {name: (default, accepted, meaning) for _, default, name, meaning, accepted in rows}
-
-
 # --- The command line ---
 
 
 def test_help_lists_every_setting():
-    assert list(settings_in_help()) == list(BAD)
+    assert list(harness.settings_in_help()) == list(BAD)
+    for name, setting in harness.settings_in_help().items():
+        assert setting.flag == flag_of(name)
     for flag in ("-h", "--help"):
         done = harness.run_to_end(flag)
         assert (done.returncode, done.stderr) == (0, "")
@@ -118,9 +109,9 @@ def as_flags(values: dict) -> list:
 def test_all_bad_values_are_told_with_what_is_accepted(turn):
     values = {name: choices[turn % len(choices)] for name, choices in BAD.items()
               if choices}
-    told = [f'{name}: "{values[name]}" is not accepted; accepted: {accepted} '
+    told = [f'{name}: "{values[name]}" is not accepted; accepted: {setting.accepted} '
             f"(environment {name}, flag {flag_of(name)})"
-            for name, (_, accepted, _) in settings_in_help().items() if name in values]
+            for name, setting in harness.settings_in_help().items() if name in values]
     for done in (harness.run_to_end(**values), harness.run_to_end(*as_flags(values))):
         assert (done.returncode, done.stdout) == (78, "")
         assert done.stderr.splitlines() == told
@@ -151,8 +142,8 @@ def test_values_are_shown_without_their_control_characters():
 def test_flags_go_before_the_environment():
     environment = {name: values[0] for name, values in BAD.items() if values}
     # Without a default, anything.
-    defaults = {name: default or "anything"
-                for name, (default, _, _) in settings_in_help().items() if name in environment}
+    defaults = {name: setting.default or "anything"
+                for name, setting in harness.settings_in_help().items() if name in environment}
     for name in environment:
         good = {other: value for other, value in defaults.items() if other != name}
         done = harness.run_to_end(*as_flags(good), **environment)
@@ -351,4 +342,4 @@ def test_readme_lists_the_settings():
     assert all(re.fullmatch(r"`[A-Z_]+`", row[0]) for row in rows)
     written = [tuple(cell.replace("`", "") for cell in row) for row in rows]
     assert written == [(name, default, accepted, meaning) for
-                       name, (default, accepted, meaning) in settings_in_help().items()]
+                       name, (_, default, accepted, meaning) in harness.settings_in_help().items()]

@@ -134,9 +134,9 @@ def test_the_manual_has_all_that_help_has(package, tmp_path):
 
 
 def test_the_unit_leaves_time_to_drain():
-    drain = re.search(r"--drain-time=(\d+)s", harness.output_of(harness.DAEMON, "--help"))
+    drain = seconds(harness.settings_in_help()["DRAIN_TIME"].default)
     grace = 5  # What calls in flight get at least.
-    assert seconds(unit()["TimeoutStopSec"]) > int(drain[1]) + grace
+    assert seconds(unit()["TimeoutStopSec"]) > drain + grace
 
 
 def test_it_is_started_again_for_ever_but_with_settings_that_are_not_accepted():

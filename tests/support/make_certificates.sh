@@ -11,7 +11,8 @@ key="-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
 
 ca() {
   # shellcheck disable=SC2086  # Options
-  openssl req -x509 $key -days 2 -subj "/CN=$1" -keyout "$1.key" -out "$1.crt"
+  openssl req -x509 $key -days 2 -subj "/CN=$1" -keyout "$1.key" -out "$1.crt" \
+    -addext keyUsage=critical,keyCertSign,cRLSign # Which Python 3.13 wants of one.
 }
 
 touch index
@@ -31,7 +32,7 @@ END
 certificate() {
   # shellcheck disable=SC2086  # Options
   openssl req $key -subj "/CN=$2" -keyout "$2.key" -out "$2.csr"
-  echo "subjectAltName=$4" >"$2.ext"
+  printf '%s\n' "subjectAltName=$4" authorityKeyIdentifier=keyid >"$2.ext"
   # shellcheck disable=SC2086  # Options
   openssl ca -batch -config ca.cnf -cert "$1.crt" -keyfile "$1.key" -outdir . \
     -notext $3 -extfile "$2.ext" -in "$2.csr" -out "$2.crt"

@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import pathlib
-import re
 import subprocess
 import sys
 
@@ -36,12 +35,6 @@ def both(tmp_path):
         settings = {"REDIS_URL": redis.url, "LIMITS_FILE": limits}
         yield [stack.enter_context(harness.daemon(program=program, **settings))
                for program in (BEFORE / "ratelimiterd", harness.DAEMON)]
-
-
-def settings_of(program) -> dict:
-    """Their defaults, by flag, as --help tells them."""
-    text = harness.output_of(program, "--help")
-    return dict(re.findall(r"^  --([a-z-]+)(?:=(\S+))? \(Env:", text, re.MULTILINE))
 
 
 def test_buckets_are_shared_to_the_last_token(both):
@@ -77,7 +70,9 @@ def test_both_decide_alike(both):
 
 
 def test_settings_keep_their_names_and_defaults():
-    before, now = settings_of(BEFORE / "ratelimiterd"), settings_of(harness.DAEMON)
+    before, now = ({name: (setting.flag, setting.default) for name, setting in
+                    harness.settings_in_help(program).items()}
+                   for program in (BEFORE / "ratelimiterd", harness.DAEMON))
     assert len(before) > 30
     assert before.items() <= now.items()
 
