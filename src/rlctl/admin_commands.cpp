@@ -200,8 +200,8 @@ std::optional<Json> Ask(const AdminArguments& arguments, const std::string& path
     const std::string why = WhyNoAnswer(result.error(), verified, arguments.answer.timeout);
     TellError(
         fmt::format("rlctl: {} does not answer: {}; is the admin server of ratelimiterd there "
-                    "(--admin-target, ADMIN_PORT)?",
-                    server->text, why));
+                    "(--admin-target, ADMIN_PORT), and is it {} TLS (--tls)?",
+                    server->text, why, arguments.tls.on() ? "over" : "without"));
     return std::nullopt;
   }
   if (result->status == kOk) {

@@ -67,6 +67,14 @@ std::shared_ptr<grpc::ChannelCredentials> CredentialsOf(const DaemonArguments& a
   return read ? grpc::SslCredentials(options) : nullptr;
 }
 
+// What is taken for granted of a daemon, and may be why it does not answer.
+std::string_view TakenForGranted(const DaemonArguments& arguments) {
+  if (!arguments.tls.on()) return "without TLS (--tls)";
+  return arguments.certificate_file.empty()
+             ? "over TLS (--tls), and asks for no certificate (--tls-cert)"
+             : "over TLS (--tls)";
+}
+
 }  // namespace
 
 std::shared_ptr<grpc::Channel> OpenChannel(const DaemonArguments& arguments,
@@ -94,8 +102,8 @@ std::string DescribeFailure(const grpc::Status& status, const DaemonArguments& a
   if (channel.GetState(false) != GRPC_CHANNEL_READY) {
     return fmt::format(
         "rlctl: {} does not answer: {}; is ratelimiterd running there (--target, PORT), and is it "
-        "{} TLS (--tls)?",
-        address, status.error_message(), arguments.tls.on() ? "over" : "without");
+        "{}?",
+        address, status.error_message(), TakenForGranted(arguments));
   }
   if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
     return fmt::format("rlctl: {} does not answer within {} (--timeout)", address,

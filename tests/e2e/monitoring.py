@@ -136,7 +136,7 @@ def newcomers_instances(directory: pathlib.Path):
         assert re.search(rf"\b{word}\b", script), word
         script = re.sub(rf"\b{word}\b", ports[word], script)
     script = script.replace("build/release/bin", str(harness.BUILD / "bin"))
-    script = script.replace("/tmp/limits.yaml", str(directory / "limits.yaml"))
+    script = script.replace("build/limits.yaml", str(directory / "limits.yaml"))
     # A process group of its own, which ends with this process, too.
     text = f"trap 'kill 0' EXIT\ntrap exit TERM\n{script}\nwait\n"
     with (directory / "log").open("w") as log:

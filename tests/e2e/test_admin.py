@@ -901,8 +901,7 @@ def examples():
     """The commands of the page with what it says they print."""
     page = (harness.ROOT / "docs" / "admin-api.md").read_text(encoding="utf-8")
     found = re.findall(r"^    \$ (curl .+(?:\n      .+)*)\n((?:    [^$\s].*\n)*)", page, re.MULTILINE)
-    return [(" ".join(command.split("\n")), re.sub("^    ", "", printed, flags=re.MULTILINE))
-            for command, printed in found]
+    return [(command, re.sub("^    ", "", printed, flags=re.MULTILINE)) for command, printed in found]
 
 
 def test_the_examples_print_what_the_page_says(tmp_path):
@@ -910,7 +909,8 @@ def test_the_examples_print_what_the_page_says(tmp_path):
     (limits,) = re.findall(r"```yaml\n(.+?)```", page, re.DOTALL)
     path = tmp_path / "limits.yaml"
     path.write_text(limits)
-    with harness.daemon(STORE="memory", ADMIN_PORT=0, LIMITS_FILE=path) as daemon:
+    with harness.redis_server() as redis, \
+            harness.daemon(REDIS_URL=redis.url, ADMIN_PORT=0, LIMITS_FILE=path) as daemon:
         daemon.allow("ann", "/login", cost=5)
         assert len(examples()) >= 6
         for command, printed in examples():

@@ -56,3 +56,20 @@ def test_an_example_does_as_shown(page, number, tmp_path):
         commands = re.findall(r"^\$ (.*)$", console, re.MULTILINE)
         assert commands
         assert transcript(commands, limits) == console
+
+
+def test_redis_takes_the_settings_that_it_is_to_have(tmp_path):
+    page = (harness.ROOT / "docs/operations.md").read_text()
+    (settings,) = re.findall(r"^## Redis\n\n```\n(.*?)```", page, re.DOTALL | re.MULTILINE)
+    file = tmp_path / "redis.conf"
+    file.write_text(settings)
+    redis = harness.Redis()
+    redis.process = harness.start(["redis-server", file, "--port", redis.port, "--bind", "127.0.0.1",
+                                   "--dir", tmp_path], subprocess.DEVNULL)
+    try:
+        harness.wait_until(lambda: "PONG" in redis.cli("PING", check=False), what="redis-server")
+        for name, value in (("maxmemory", str(256 * 2**20)), ("maxmemory-policy", "noeviction"),
+                            ("save", ""), ("appendonly", "no"), ("timeout", "0")):
+            assert redis.cli("CONFIG", "GET", name).splitlines()[1] == value
+    finally:
+        harness.end(redis.process)

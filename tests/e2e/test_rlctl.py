@@ -481,7 +481,7 @@ def test_no_admin_server():
     port = harness.free_port()
     assert refused("limits", "list", ADMIN_PORT=port) == (
         f"rlctl: localhost:{port} does not answer: no connection; is the admin server of "
-        "ratelimiterd there (--admin-target, ADMIN_PORT)?")
+        "ratelimiterd there (--admin-target, ADMIN_PORT), and is it without TLS (--tls)?")
 
 
 @contextlib.contextmanager
