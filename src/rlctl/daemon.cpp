@@ -1,5 +1,7 @@
 #include "daemon.h"
 
+#include <string_view>
+
 #include <absl/status/status.h>
 #include <fmt/format.h>
 #include <grpcpp/create_channel.h>
