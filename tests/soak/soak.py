@@ -137,20 +137,20 @@ def play(fleet, event: str, rate: float, seconds: float) -> Round:
     return Round(event, kept, replaced, resources(fleet.kept))
 
 
-def check_growth(rounds: list, sanitized: bool):
+def check_growth(rounds: list, more: Resources, sanitized: bool):
     """That what is held in the last third of the rounds is what was held in the first."""
     third = len(rounds) // 3
-    for name, more in zip(Resources._fields, MORE):
+    for name, bound in zip(Resources._fields, more):
         first, last = (statistics.median(getattr(one.resources, name) for one in part)
                        for part in (rounds[:third], rounds[-third:]))
         if name == "bytes" and sanitized:
             continue  # Which keeps what is freed.
-        assert last <= first + more, f"{name}: {first} in the first third, {last} in the last"
+        assert last <= first + bound, f"{name}: {first} in the first third, {last} in the last"
 
 
-def run(minutes: float, seconds: float, rate=None) -> list:
+def run(minutes: float, seconds: float, rate=None, more=MORE) -> list:
     """Rounds of so many seconds. `rate`, calls a second to each daemon, is half of what they
-    bear unless it is given."""
+    bear unless it is given; `more` may be held at the end than at the beginning."""
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
         fleet = Fleet(stack, pathlib.Path(directory))
         bearable(fleet, CROWD)
@@ -163,7 +163,7 @@ def run(minutes: float, seconds: float, rate=None) -> list:
                 rounds.append(play(fleet, event, rate, seconds))
                 print(f"{event}: {rounds[-1].kept['calls']} calls, {rounds[-1].kept['errors']}, "
                       f"{rounds[-1].resources}", flush=True)
-        check_growth(rounds, is_sanitized(fleet.kept))
+        check_growth(rounds, more, is_sanitized(fleet.kept))
         assert fleet.kept.terminate() == 0 and fleet.replaced.terminate() == 0
         return rounds
 
