@@ -73,7 +73,7 @@ std::shared_ptr<grpc::ChannelCredentials> CredentialsOf(const DaemonArguments& a
 std::string_view TakenForGranted(const DaemonArguments& arguments) {
   if (!arguments.tls.on()) return "without TLS (--tls)";
   return arguments.certificate_file.empty()
-             ? "over TLS (--tls), and asks for no certificate (--tls-cert)"
+             ? "over TLS (--tls), and without asking for a certificate (--tls-cert)"
              : "over TLS (--tls)";
 }
 

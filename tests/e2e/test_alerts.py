@@ -168,15 +168,19 @@ def reload_failed(scene):
     daemon.process.send_signal(signal.SIGHUP)
 
 
-def certificate_expires(scene):
+def certificate_expires(scene, last="ending"):
     certificates = harness.Certificates(scene.directory)
     served = certificates.server()
     daemon = scene.daemon(**served, credentials=certificates.client())
-    for name in ("ending", "renewed"):
+    for name in (last, "renewed"):
         yield
         for file in (served["TLS_CERT"], served["TLS_KEY"]):
             os.replace(certificates.path(name + pathlib.Path(file).suffix), file)
         daemon.process.send_signal(signal.SIGHUP)
+
+
+def certificate_expired(scene):
+    return certificate_expires(scene, "expired")
 
 
 def eviction_possible(scene):
@@ -206,6 +210,7 @@ CAUSES = {
     "RateLimiterOverload": (overload, {"RateLimiterSlow"}),
     "RateLimiterReloadFailed": (reload_failed, set()),
     "RateLimiterCertificateExpires": (certificate_expires, set()),
+    "RateLimiterCertificateExpired": (certificate_expired, set()),
     "RateLimiterEvictionPossible": (eviction_possible, set()),
 }
 

@@ -109,6 +109,12 @@ def test_under_load_sentinels_give_one_quota_to_those_at_either_address(stack, t
     sentinels = harness.Sentinels(stack, tmp_path)
     old, new = calls_while_instances_go_over(stack, sentinels.master.url, sentinels.url, "user", CAPACITY=300)
     assert old and new and allowed(old) + allowed(new) == 300
+    rate, capacity = 20, 50
+    old, new = calls_while_instances_go_over(
+        stack, sentinels.master.url, sentinels.url, "again and again",
+        CAPACITY=capacity, REFILL_TOKENS=rate, REFILL_INTERVAL="1s")
+    assert allowed(old) and allowed(new)
+    assert allowed(old) + allowed(new) <= capacity + rate * span(old + new)
 
 
 def test_under_load_a_cluster_gives_a_capacity_more_and_twice_the_rate_at_most(stack, tmp_path):

@@ -304,7 +304,7 @@ def test_rlctl_calls_over_tls_and_mtls(certificates):
         assert rlctl("healthcheck", PORT=daemon.port, **variables).returncode == 0
         for words, says in {
             (): "is it without TLS (--tls)?",
-            tuple(ca): "is it over TLS (--tls), and asks for no certificate (--tls-cert)?",
+            tuple(ca): "is it over TLS (--tls), and without asking for a certificate (--tls-cert)?",
             ("--tls", *client): "certificate verify failed",
             ("--tls-ca", certificates.path("other-ca.crt"), *client): "certificate verify failed",
             (*ca, *client, "--tls-server-name", "other.test"): "other.test is not in peer certif",

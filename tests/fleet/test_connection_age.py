@@ -7,7 +7,7 @@ import fleet
 from fleet import ALL_FRONTS, MARKED_FRONTS, ClientSide, harness
 
 # An age of half an hour in short; and in short what ends connections before it.
-AGE = "2s"
+AGE = "4s"
 SHORT = {"nginx": ("keepalive_time 20m;", "keepalive_time 500ms;"),
          "HAProxy": ("max-reuse 10000\n", "max-reuse 10\n")}
 CALLERS = 64

@@ -102,6 +102,8 @@ def test_one_that_stands_still_gets_no_more_calls(kind, lost):
     else:
         assert not late
     assert not [call for call in failed if call.begun > went_on]
+    meanwhile = [call for call in calls[kind.name] if stopped + STOPPED[kind.name] < call.begun < went_on]
+    assert len(fleet.failed(meanwhile)) < len(meanwhile) / 2
 
 
 @ALL_FRONTS

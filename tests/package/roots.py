@@ -69,12 +69,14 @@ class Root:
 
 @contextlib.contextmanager
 def root(directory, mounts, *arguments):
-    """`mounts` is one of the scripts above; skips where the machine allows no mounts."""
+    """`mounts` is one of the scripts above; skips where the machine allows no mounts, but not
+    where an image was built to be tried."""
+    skip = pytest.fail if "RATELIMITER_IMAGE" in os.environ else pytest.skip
     if os.geteuid() != 0:
-        pytest.skip("needs root, for mounts and another root")
+        skip("needs root, for mounts and another root")
     missing = [tool for tool in ("unshare", "nsenter", "chroot", "setpriv") if not shutil.which(tool)]
     if missing:
-        pytest.skip(f"needs {' and '.join(missing)}")
+        skip(f"needs {' and '.join(missing)}")
     told = directory / "told"
     script = f"{mounts}\necho mounted\nexec sleep infinity"
     with open(told, "w") as log:
@@ -84,7 +86,7 @@ def root(directory, mounts, *arguments):
         harness.wait_until(lambda: holder.poll() is not None or told.read_text() == "mounted\n",
                            what="the mounts")
         if holder.poll() is not None:
-            pytest.skip(f"this machine allows no such mounts: {told.read_text()}")
+            skip(f"this machine allows no such mounts: {told.read_text()}")
         yield Root(directory, holder)
     finally:
         harness.end(holder)

@@ -257,8 +257,11 @@ def test_an_upgrade_keeps_settings_and_restarts_what_runs(machine):
     root.output_of("dpkg-deb", "--raw-extract", "/ratelimiter.deb", "/newer")
     control = root.path("newer/DEBIAN/control")
     control.write_text(re.sub(r"^(Version: .*)$", r"\1.1", control.read_text(), flags=re.MULTILINE))
+    # Another default, of which dpkg would ask.
+    with root.path(f"newer{LIMITS}").open("a") as limits:
+        limits.write("# As it comes now.\n")
     root.output_of("dpkg-deb", "--build", "/newer", "/newer.deb")
-    root.output_of("dpkg", "--install", "/newer.deb")
+    root.output_of("dpkg", "--force-confold", "--install", "/newer.deb")
     assert asked() == ("systemctl --system daemon-reload\n"
                        "deb-systemd-invoke try-restart ratelimiterd.service\n")
     assert {name: root.path(name).read_text() for name in kept} == kept

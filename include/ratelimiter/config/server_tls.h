@@ -30,7 +30,7 @@ struct TlsIdentity {
   // For servers other than gRPC's: certificate and key, TLS 1.2 and later, and no
   // certificate is asked of clients. Thread-safe to make sessions with.
   std::shared_ptr<SSL_CTX> context;
-  // When the certificate is valid.
+  // From when until when the certificate is valid.
   std::chrono::system_clock::time_point not_before;
   std::chrono::system_clock::time_point not_after;
 };
