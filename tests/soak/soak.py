@@ -32,13 +32,15 @@ limits:
   - {{name: hot, path: /hot, capacity: 100, refill: 100 per 1s, by: []}}
 """
 CAPACITIES = (50, 60)  # In turns, with each reload.
-# Beside these nothing may come of a call. One beyond MAX_IN_FLIGHT, where the machine stood
-# still for so long, is refused as it should be.
+# Beside these nothing may come of a call.
 MAY = {"quiet": set(), "limits read again": set(), "Redis killed": {"UNAVAILABLE"},
        "a daemon replaced": set()}
-SHED = "RESOURCE_EXHAUSTED"
-# More than MAX_IN_FLIGHT. gRPC keeps a thread for each call that ever waited at the same time
-# as others, and the allocator what these have used: all of them do so before it is looked at.
+# Calls of a connection at once. When the machine stands still, which makes half of what it
+# bears too much, calls wait on the client's side, and take no memory of the daemon's.
+STREAMS = 64
+# More than the daemon has at once then. gRPC keeps a thread for each call that ever waited at
+# the same time as others, and the allocator what these have used: all of them do so before
+# it is looked at.
 CROWD = 1000
 MORE = Resources(descriptors=2, threads=8, bytes=2 * 2**20)
 
@@ -64,7 +66,8 @@ class Fleet:
 
     def _start(self, **settings):
         return self.stack.enter_context(harness.daemon(
-            REDIS_URL=self.redis.url, LIMITS_FILE=self.limits, REDIS_TIMEOUT=WAIT, **settings))
+            REDIS_URL=self.redis.url, LIMITS_FILE=self.limits, REDIS_TIMEOUT=WAIT,
+            MAX_CONCURRENT_STREAMS=STREAMS, **settings))
 
     def _write_limits(self):
         new = self.limits.with_suffix(".new")
@@ -130,7 +133,7 @@ def play(fleet, event: str, rate: float, seconds: float) -> Round:
     kept = result_of(on_kept)
     replaced = result_of(on_replaced) if on_replaced else {"errors": {}, "calls": 0}
     for result in (kept, replaced):
-        assert set(result["errors"]) - {SHED} <= MAY[event], (event, result["errors"])
+        assert set(result["errors"]) <= MAY[event], (event, result["errors"])
     counts = {name: now - before[name] for name, now in counted(fleet.kept).items()}
     assert counts == {"allowed": kept["allowed"], "denied": kept["denied"],
                       "error": sum(kept["errors"].values())}, (event, kept["errors"])
@@ -154,13 +157,14 @@ def run(minutes: float, seconds: float, rate=None, more=MORE) -> list:
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
         fleet = Fleet(stack, pathlib.Path(directory))
         bearable(fleet, CROWD)
-        rate = rate or bearable(fleet) / 2
         for event in MAY:  # Once, so that all that is held from then on has been taken.
-            play(fleet, event, rate, seconds)
+            play(fleet, event, rate or bearable(fleet) / 2, seconds)
         rounds, end = [], time.monotonic() + minutes * 60
         while time.monotonic() < end:
+            # Anew each time, for a machine that is lent bears more at one time than at another.
+            now = rate or bearable(fleet) / 2
             for event in MAY:
-                rounds.append(play(fleet, event, rate, seconds))
+                rounds.append(play(fleet, event, now, seconds))
                 print(f"{event}: {rounds[-1].kept['calls']} calls, {rounds[-1].kept['errors']}, "
                       f"{rounds[-1].resources}", flush=True)
         check_growth(rounds, more, is_sanitized(fleet.kept))
@@ -195,8 +199,9 @@ def held(rounds: list) -> list:
 
 def main(minutes: float):
     rounds = run(minutes, SECONDS)
+    rates = sorted(one.kept["calls"] / SECONDS for one in rounds)
     lines = [*table(rounds), "", *held(rounds), "",
-             f"{minutes:.0f} minutes, {rounds[0].kept['calls'] / SECONDS:,.0f} calls a second to each daemon, "
+             f"{minutes:.0f} minutes, {rates[0]:,.0f} to {rates[-1]:,.0f} calls a second to each daemon, "
              f"{datetime.date.today()}."]
     report.fill(PAGE, "figures", lines, "soak")
     print(*lines, sep="\n")
