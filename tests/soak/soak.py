@@ -9,6 +9,7 @@ import dataclasses
 import datetime
 import json
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
@@ -35,13 +36,9 @@ CAPACITIES = (50, 60)  # In turns, with each reload.
 # Beside these nothing may come of a call.
 MAY = {"quiet": set(), "limits read again": set(), "Redis killed": {"UNAVAILABLE"},
        "a daemon replaced": set()}
-# Calls of a connection at once. When the machine stands still, which makes half of what it
-# bears too much, calls wait on the client's side, and take no memory of the daemon's.
-STREAMS = 64
-# More than the daemon has at once then. gRPC keeps a thread for each call that ever waited at
-# the same time as others, and the allocator what these have used: all of them do so before
-# it is looked at.
-CROWD = 1000
+# Of each load, and calls of one at once. When the machine stands still, which makes half of
+# what it bears too much, calls wait on the client's side, and take no memory of the daemon's.
+CONNECTIONS, STREAMS = 4, 64
 MORE = Resources(descriptors=2, threads=8, bytes=2 * 2**20)
 
 
@@ -98,7 +95,8 @@ class Fleet:
 def bench(daemon, *words) -> subprocess.Popen:
     return subprocess.Popen(
         [harness.RLCTL, "bench", "--target", daemon.address, "--users", str(USERS), "--zipf", "1.1",
-         "--path", "/some", "--path", "/hot", "--timeout", "30s", "--warmup", "0", "--json", *words],
+         "--path", "/some", "--path", "/hot", "--timeout", "30s", "--warmup", "0", "--connections",
+         str(CONNECTIONS), "--json", *words],
         stdout=subprocess.PIPE, text=True, env=harness.clean_environment())
 
 
@@ -107,9 +105,21 @@ def result_of(process) -> dict:
     return json.loads(text)
 
 
-def bearable(fleet, callers=64) -> float:
+def crowd(fleet):
+    """Has as many calls wait at once as ever may. gRPC keeps a thread for each, and the
+    allocator what these have used: so that is held before it is looked at."""
+    most = CONNECTIONS * STREAMS
+    running = bench(fleet.kept, "--callers", str(2 * most), "--duration", "5s")
+    harness.wait_until(lambda: counted(fleet.kept)["allowed"] > most, 30, "calls")
+    fleet.redis.process.send_signal(signal.SIGSTOP)
+    harness.wait_until(lambda: fleet.kept.total("rate_limiter_in_flight_calls") == most, 30, "the crowd")
+    fleet.redis.process.send_signal(signal.SIGCONT)
+    assert result_of(running)["errors"] == {}
+
+
+def bearable(fleet) -> float:
     """Calls a second that each of the two answers while both are asked for all they can."""
-    running = [bench(daemon, "--callers", str(callers), "--duration", "5s")
+    running = [bench(daemon, "--callers", "64", "--duration", "5s")
                for daemon in (fleet.kept, fleet.replaced)]
     return min(result_of(process)["calls_per_second"] for process in running)
 
@@ -156,7 +166,7 @@ def run(minutes: float, seconds: float, rate=None, more=MORE) -> list:
     bear unless it is given; `more` may be held at the end than at the beginning."""
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
         fleet = Fleet(stack, pathlib.Path(directory))
-        bearable(fleet, CROWD)
+        crowd(fleet)
         for event in MAY:  # Once, so that all that is held from then on has been taken.
             play(fleet, event, rate or bearable(fleet) / 2, seconds)
         rounds, end = [], time.monotonic() + minutes * 60
