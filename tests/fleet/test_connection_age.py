@@ -4,7 +4,7 @@ call is lost with one, and none is paid for twice."""
 import pytest
 
 import fleet
-from fleet import ALL_FRONTS, MARKED_FRONTS, ClientSide, harness
+from fleet import ALL_BALANCERS, ALL_FRONTS, harness
 
 # An age of half an hour in short; and in short what ends connections before it.
 AGE = "4s"
@@ -66,7 +66,7 @@ def test_the_limits_give_what_they_have_to_give(kind, called):
     assert fleet.admitted(calls[kind.name]) == taken[kind.name]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in MARKED_FRONTS if kind.id != ClientSide.name])
+@ALL_BALANCERS
 def test_nor_at_full_load(kind, these, fronts):
     with fleet.bench(fronts[kind.name].target, CALLERS) as running:
         await_replacements(these, ["user-000000"], times=2)

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 import fleet
-from fleet import ALL_FRONTS, INSTANCES, MARKED_FRONTS, ClientSide, harness
+from fleet import ALL_BALANCERS, ALL_FRONTS, INSTANCES, ClientSide, harness
 
 # What a busy machine may add to the times.
 MARGIN = 3
@@ -137,7 +137,7 @@ def killed_at_full_load(tmp_path_factory):
         return {name: bench.result() for name, bench in benches.items()}
 
 
-@pytest.mark.parametrize("kind", [kind for kind in MARKED_FRONTS if kind.id != ClientSide.name])
+@ALL_BALANCERS
 def test_one_that_is_killed_at_full_load_costs_a_call_of_each_caller_at_most(kind, killed_at_full_load):
     seen = killed_at_full_load[kind.name]
     assert seen["calls"] > CALLERS
