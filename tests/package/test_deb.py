@@ -103,6 +103,10 @@ def service(root, systemd, **settings):
 def test_lintian_finds_nothing(package):
     told = harness.output_of("lintian", "--fail-on", "error,warning", package)
     assert told == ""
+    # What only informs it does not tell by itself.
+    hardening = ",".join(f"hardening-no-{what}" for what in ("bindnow", "fortify-functions", "pie", "relro"))
+    told = harness.output_of("lintian", "--display-info", "--fail-on", "info", "--tags", hardening, package)
+    assert told == ""
 
 
 def test_it_depends_on_what_it_calls_and_asks_before_it_replaces_settings(package):
