@@ -265,11 +265,15 @@ def test_errors_within_a_batch_are_counted_by_code(paths):
     assert (result["denied"], result["errors"]) == (3, {"INVALID_ARGUMENT": 50})
 
 
-def test_each_connection_is_its_own(daemon):
-    seen = []
+@pytest.mark.parametrize("lost", [None, 1, 2])
+def test_each_connection_is_its_own(daemon, lost):
+    """And is made again if it is lost, once it is known that a daemon is there."""
+    came, spoke = [], set()
 
     def forward(connection):
-        seen.append(connection)
+        came.append(connection)
+        if len(came) == lost:
+            return
         with socket.create_connection(("127.0.0.1", daemon.port)) as upstream:
             threading.Thread(target=pump, args=(upstream, connection), daemon=True).start()
             pump(connection, upstream)
@@ -277,12 +281,16 @@ def test_each_connection_is_its_own(daemon):
     def pump(source, sink):
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                spoke.add(source)
                 sink.sendall(data)
 
     with harness.fake_server(forward) as port:
         done = bench("--warmup", "0", "--duration", "100ms", "--connections", "3", PORT=port)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(seen) == 3
+    if lost == 1:
+        assert done.returncode == 1 and "does not answer" in done.stderr
+    else:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert len(spoke.intersection(came)) == 3
 
 
 # --- What is printed ---
