@@ -160,10 +160,12 @@ def check(runs, limit_of) -> Decided:
             levels[key] = min(full, level + max(now - before, 0) * limit.refill_tokens)
         for keys in run.transactions:
             lacking = [key for key in keys if levels[key] < limit_of(key).interval_us]
-            decided.refused_by.update(lacking)
-            decided.refused += bool(lacking)
-            assert lacking or run.written, "none is refused while a token is there"
-            for key in [] if lacking else keys:
+            if lacking:
+                decided.refused_by.update(lacking)
+                decided.refused += 1
+                continue
+            assert run.written, "none is refused while a token is there"
+            for key in keys:
                 levels[key] -= limit_of(key).interval_us
                 decided.admissions[key].append(now)
                 paid.add(key)

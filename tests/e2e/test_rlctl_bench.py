@@ -265,9 +265,10 @@ def test_errors_within_a_batch_are_counted_by_code(paths):
     assert (result["denied"], result["errors"]) == (3, {"INVALID_ARGUMENT": 50})
 
 
-@pytest.mark.parametrize("lost", [None, 1, 2])
-def test_each_connection_is_its_own(daemon, lost):
-    """And is made again if it is lost, once it is known that a daemon is there."""
+@contextlib.contextmanager
+def way_that_loses(daemon, lost):
+    """A way to the daemon whose `lost`-th connection, from 1 on, ends at once: its port, and a
+    function that tells over how many connections it was asked."""
     came, spoke = [], set()
 
     def forward(connection):
@@ -285,12 +286,21 @@ def test_each_connection_is_its_own(daemon, lost):
                 sink.sendall(data)
 
     with harness.fake_server(forward) as port:
+        yield port, lambda: len(spoke.intersection(came))
+
+
+@pytest.mark.parametrize("lost", [None, 2])
+def test_each_connection_is_its_own(daemon, lost):
+    """And is made again if it is lost, once it is known that a daemon is there."""
+    with way_that_loses(daemon, lost) as (port, asked):
         done = bench("--warmup", "0", "--duration", "100ms", "--connections", "3", PORT=port)
-    if lost == 1:
-        assert done.returncode == 1 and "does not answer" in done.stderr
-    else:
         assert (done.returncode, done.stderr) == (0, "")
-        assert len(spoke.intersection(came)) == 3
+        assert asked() == 3
+
+
+def test_where_the_first_connection_is_lost_nothing_is_tried_again(daemon):
+    with way_that_loses(daemon, 1) as (port, _):
+        assert "does not answer" in refused("--connections", "3", PORT=port)
 
 
 # --- What is printed ---
