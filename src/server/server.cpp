@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/resource_quota.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
@@ -49,6 +50,24 @@ void BoundConnections(grpc::ServerBuilder& builder, const Settings& settings) {
   }
 }
 
+void BoundThreads(grpc::ServerBuilder& builder, int max_in_flight) {
+  // Handlers block while Redis answers. A thread that finishes a call while
+  // enough others poll ends itself: so as many may poll as calls may be in flight,
+  // and some more that refuse calls or serve reflection.
+  constexpr int kMorePollers = 32;
+  builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MIN_POLLERS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MAX_POLLERS,
+                              max_in_flight + kMorePollers);
+  // A call that is given up at once counts to no connection's streams any more, and still
+  // takes a thread: resets by the thousand had thousands made, and where the system
+  // makes no more of them (pids.max, TasksMax) gRPC 1.51 loses work, and hangs for good.
+  // Beyond so many it refuses calls by itself.
+  constexpr int kMoreThreads = 1024;
+  grpc::ResourceQuota threads;
+  threads.SetMaxThreads(max_in_flight + kMoreThreads);
+  builder.SetResourceQuota(threads);
+}
+
 class GrpcServer final : public Server {
  public:
   GrpcServer(const Settings& settings, Limiter& limiter, Metrics& metrics,
@@ -79,13 +98,7 @@ class GrpcServer final : public Server {
     grpc::ServerBuilder builder;
     acceptor_.Prepare(
         builder, tls == nullptr ? grpc::InsecureServerCredentials() : TlsServerCredentials(*tls));
-    // Handlers block while Redis answers. A thread that finishes a call while
-    // enough others poll ends itself: so as many may poll as calls may be in flight,
-    // and some more that refuse calls or serve reflection.
-    constexpr int kMorePollers = 32;
-    builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MIN_POLLERS, 1);
-    builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MAX_POLLERS,
-                                static_cast<int>(settings.max_in_flight) + kMorePollers);
+    BoundThreads(builder, static_cast<int>(settings.max_in_flight));
     BoundConnections(builder, settings);
     builder.RegisterService(&service_);
     builder.RegisterService(&reflection_);

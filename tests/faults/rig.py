@@ -240,7 +240,7 @@ def check_growth(rig, before):
                 if now > was + more]
     with contextlib.suppress(AssertionError):
         harness.wait_until(lambda: not grown())
-    assert not grown()
+    assert not (more := grown()), more
 
 
 def try_fault(fault, directory) -> dict:

@@ -12,13 +12,15 @@ import time
 import grpc
 import pytest
 
-from rig import DAEMONS, Fault, harness, try_fault
+from rig import DAEMONS, HANGS, Fault, harness, resources, try_fault
 
 # What no caller of the load may notice. What was kept for so many connections, or so
 # large messages, the allocator keeps: with each time that it happens again less is added.
 UNNOTICED = {"errors": (), "fails": False, "more_bytes": 32 * 2**20}
-# gRPC's threads at most, MAX_IN_FLIGHT (400) and 32 and some on their way out, and what the allocator keeps for them.
-FLOOD = UNNOTICED | {"more_threads": 440, "more_bytes": 192 * 2**20}
+# The daemon's threads that gRPC keeps of a flood, those of MAX_IN_FLIGHT (400) and 32
+# calls, and that it has at most, MAX_IN_FLIGHT and 1,024, each with the others.
+KEPT_THREADS, MOST_THREADS = 432 + 40, 1424 + 40
+FLOOD = UNNOTICED | {"more_threads": 440, "more_bytes": 192 * 2**20}  # Some are on their way out.
 
 
 def send(number):
@@ -131,25 +133,46 @@ HTTP2 = [PREFACE[:10], OPENING, PREFACE + random.Random(2).randbytes(10_000),
          OPENING + frame(DATA, 1, 1, b"data of no call"), OPENING + frame(WINDOW_UPDATE, 0, 0, b"\0" * 4),
          OPENING + frame(SETTINGS, 0, 0, b"\0\4\xff\xff\xff\xff"),
          OPENING + frame(SETTINGS, 0, 0) * 1_000, OPENING + frame(PING, 0, 0, b"12345678") * 1_000,
-         OPENING + b"".join(frame(HEADERS, 4, stream, CALL) + frame(RST_STREAM, 0, stream, b"\0" * 4)
-                            for stream in range(1, 1_000, 2)),
          OPENING + frame(GOAWAY, 0, 0, b"\xff" * 8),
          OPENING + frame(HEADERS, 4, 1, CALL) + frame(DATA, 1, 1, b"\0\xff\xff\xff\xffabc")]
+GIVEN_UP = OPENING + b"".join(frame(HEADERS, 4, stream, CALL) + frame(RST_STREAM, 0, stream, b"\0" * 4)
+                              for stream in range(1, 1_000, 2))
+
+
+def say(message, port):
+    """On a connection of its own, and hears what is said first."""
+    with socket.create_connection(("127.0.0.1", port), timeout=0.02) as connection, contextlib.suppress(OSError):
+        connection.sendall(message)
+        connection.recv(65536)
 
 
 def garbage(messages, seconds=1.5):
     """Connections on both ports, one after the other, of which each says one of them."""
     def run(rig):
-        give_up = time.monotonic() + seconds
+        end = time.monotonic() + seconds
         for message in messages * 100:
-            for port in [port for daemon in rig.daemons for port in (daemon.port, daemon.metrics_port)]:
-                with socket.create_connection(("127.0.0.1", port), timeout=0.02) as connection, \
-                        contextlib.suppress(OSError):
-                    connection.sendall(message)
-                    connection.recv(65536)
-            if time.monotonic() > give_up and message is messages[-1]:
+            for daemon in rig.daemons:
+                say(message, daemon.port)
+                say(message, daemon.metrics_port)
+            if time.monotonic() > end and message is messages[-1]:
                 return
     return run
+
+
+def give_up_calls(rig, connections=12):
+    """Calls, each given up at once: the limit of a connection's streams counts them no
+    more (CVE-2023-44487), but each takes a thread until it is worked off."""
+    def check_threads():
+        threads = [resources(daemon).threads for daemon in rig.daemons]
+        assert max(threads) <= MOST_THREADS, threads
+        return max(threads) <= KEPT_THREADS
+    for _ in range(connections):
+        for daemon in rig.daemons:
+            say(GIVEN_UP, daemon.port)
+            check_threads()
+    begun = time.monotonic()
+    harness.wait_until(lambda: check_threads() and rig.answers_again(begun),
+                       timeout=HANGS, what="an end of the calls' threads")
 
 
 def ask_too_much(rig):
@@ -195,7 +218,10 @@ FAULTS = [
     Fault("not one descriptor left to the daemons", take_all_descriptors, give_descriptors, 1, **UNNOTICED),
     Fault("1,000 connections that send nothing", connect_and_be_silent, end_silence, 1, **UNNOTICED),
     Fault("HTTP/1 garbage on both ports", garbage(HTTP1), **UNNOTICED),
-    Fault("HTTP/2 garbage on both ports", garbage(HTTP2), **FLOOD),
+    Fault("HTTP/2 garbage on both ports", garbage(HTTP2), **UNNOTICED),
+    # Who uses up the processor slows down others; and some of those meet the bound.
+    Fault("12,000 calls, each given up at once (HTTP/2's rapid reset)", give_up_calls,
+          **FLOOD | {"errors": ("RESOURCE_EXHAUSTED",), "worst": HANGS, "more_bytes": 2**30}),
     Fault("messages and metadata that are too large", ask_too_much, **UNNOTICED),
     Fault("800 calls whose answers are not read", call_and_not_read, hang_up, 1, **FLOOD),
 ]
