@@ -264,10 +264,11 @@ absl::Status Lane::Repeat(Deadline deadline) {
   pipeline_.Clear();
   for (ScriptCall* call : calls) pipeline_.AddAlone(*call);
   pipeline_.Write(script_.sha1);
-  if (script_missing_) {
-    if (absl::Status sent = connection_->Send(load_script_, deadline); !sent.ok()) return sent;
-  }
-  if (absl::Status sent = connection_->Send(pipeline_.text(), deadline); !sent.ok()) return sent;
+  // In one write, which Redis reads at once unless it is long: nobody else makes it forget
+  // the script again before the calls are run.
+  std::string commands = script_missing_ ? load_script_ : std::string();
+  commands += pipeline_.text();
+  if (absl::Status sent = connection_->Send(commands, deadline); !sent.ok()) return sent;
   RedisReply loaded;
   if (script_missing_) {
     if (absl::Status came = connection_->Receive(loaded, deadline); !came.ok()) return came;

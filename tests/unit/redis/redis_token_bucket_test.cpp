@@ -5,8 +5,10 @@
 #include <csignal>
 #include <future>
 #include <set>
+#include <stop_token>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -162,6 +164,17 @@ TEST_F(RedisTokenBucketTest, LoadsTheScriptWhereRedisDoesNotKnowIt) {
     EXPECT_EQ(Decide(store, kLimit, "user", {}, Deadline::max())->remaining, left - 1);
   }
   EXPECT_EQ(Connections(), 1);
+}
+
+TEST_F(RedisTokenBucketTest, DecidesWhileTheScriptIsForgottenAllTheTime) {
+  RedisTokenBucket store(Options(), metrics_, clock_);
+  ASSERT_THAT(Decide(store, kLargeLimit, "user", {}, Deadline::max()), Succeeds());
+  const std::jthread flushing([](const std::stop_token& stop) {
+    while (!stop.stop_requested()) server().Run({"SCRIPT", "FLUSH"});
+  });
+  for (int i = 0; i < 2'000; ++i) {
+    ASSERT_THAT(Decide(store, kLargeLimit, "user", {}, Deadline::max()), Succeeds());
+  }
 }
 
 TEST_F(RedisTokenBucketTest, AsksOnceWhereRedisKnowsTheScript) {
