@@ -264,8 +264,8 @@ absl::Status Lane::Repeat(Deadline deadline) {
   pipeline_.Clear();
   for (ScriptCall* call : calls) pipeline_.AddAlone(*call);
   pipeline_.Write(script_.sha1);
-  // In one write, which Redis reads at once unless it is long: nobody else makes it forget
-  // the script again before the calls are run.
+  // In one write, which Redis reads at once unless it is long: then nobody else has it
+  // forget the script again before the calls are run.
   std::string commands = script_missing_ ? load_script_ : std::string();
   commands += pipeline_.text();
   if (absl::Status sent = connection_->Send(commands, deadline); !sent.ok()) return sent;

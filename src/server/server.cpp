@@ -58,10 +58,10 @@ void BoundThreads(grpc::ServerBuilder& builder, int max_in_flight) {
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MIN_POLLERS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MAX_POLLERS,
                               max_in_flight + kMorePollers);
-  // A call that is given up at once counts to no connection's streams any more, and still
-  // takes a thread: resets by the thousand had thousands made, and where the system
-  // makes no more of them (pids.max, TasksMax) gRPC 1.51 loses work, and hangs for good.
-  // Beyond so many it refuses calls by itself.
+  // A call that is given up at once no longer counts as its connection's stream, and still
+  // takes a thread: thousands of resets led to thousands of threads, and where the system
+  // makes no more (pids.max, ulimit -u) gRPC 1.51 loses work, and hangs for good. This is
+  // far above what callers who wait ever need; beyond it gRPC refuses calls by itself.
   constexpr int kMoreThreads = 1024;
   grpc::ResourceQuota threads;
   threads.SetMaxThreads(max_in_flight + kMoreThreads);

@@ -137,6 +137,10 @@ def test_the_manual_has_all_that_help_has(package, tmp_path):
 # --- The unit ---
 
 
+def test_the_unit_does_not_bound_threads():
+    assert unit()["TasksMax"] == unit()["LimitNPROC"] == "infinity"
+
+
 def test_the_unit_leaves_time_to_drain():
     drain = seconds(harness.settings_in_help()["DRAIN_TIME"].default)
     grace = 5  # What calls in flight get at least.
