@@ -222,7 +222,7 @@ FAULTS = [
     Fault("not one descriptor left to the daemons", take_all_descriptors, give_descriptors, 1, **UNNOTICED),
     Fault("1,000 connections that send nothing", connect_and_be_silent, end_silence, 1, **UNNOTICED),
     Fault("HTTP/1 garbage on both ports", garbage(HTTP1), **UNNOTICED),
-    Fault("HTTP/2 garbage on both ports", garbage(HTTP2), **UNNOTICED),
+    Fault("HTTP/2 garbage on both ports", garbage(HTTP2), **FLOOD),
     # It takes the processor, under a sanitizer for some seconds, and some callers meet the
     # bound of threads. What the calls hold has none but their number.
     Fault("12,000 calls, each given up at once (HTTP/2's rapid reset)", give_up_calls,
