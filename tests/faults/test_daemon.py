@@ -17,12 +17,13 @@ from rig import DAEMONS, HANGS, Fault, harness, resources, try_fault
 # What no caller of the load may notice. What was kept for so many connections, or so
 # large messages, the allocator keeps: with each time that it happens again less is added.
 UNNOTICED = {"errors": (), "fails": False, "more_bytes": 32 * 2**20}
+MAX_IN_FLIGHT = 400  # By default.
 # A daemon's threads that are no call's: more with more processors.
 OTHER_THREADS = 100 + 4 * os.cpu_count()
-# Those that gRPC keeps after a flood, for MAX_IN_FLIGHT (400) and 32 calls, and has at most.
-KEPT_THREADS, MOST_THREADS = 400 + 32 + OTHER_THREADS, 400 + 1024 + OTHER_THREADS
+# With those that gRPC keeps after a flood, and those that it has at most.
+KEPT_THREADS, MOST_THREADS = (MAX_IN_FLIGHT + more + OTHER_THREADS for more in (32, 1024))
 # Some of them are on their way out.
-FLOOD = UNNOTICED | {"more_threads": 440, "more_bytes": 192 * 2**20}
+FLOOD = UNNOTICED | {"more_threads": MAX_IN_FLIGHT + 40, "more_bytes": 192 * 2**20}
 
 
 def send(number):
@@ -224,9 +225,9 @@ FAULTS = [
     Fault("HTTP/1 garbage on both ports", garbage(HTTP1), **UNNOTICED),
     Fault("HTTP/2 garbage on both ports", garbage(HTTP2), **FLOOD),
     # It takes the processor, under a sanitizer for some seconds, and some callers meet the
-    # bound of threads. What the calls hold has none but their number.
+    # bound of threads.
     Fault("12,000 calls, each given up at once (HTTP/2's rapid reset)", give_up_calls,
-          **FLOOD | {"errors": ("RESOURCE_EXHAUSTED",), "worst": 10, "more_bytes": 512 * 2**20}),
+          **FLOOD | {"errors": ("RESOURCE_EXHAUSTED",), "worst": 10}),
     Fault("messages and metadata that are too large", ask_too_much, **UNNOTICED),
     Fault("800 calls whose answers are not read", call_and_not_read, hang_up, 1, **FLOOD),
 ]
