@@ -264,11 +264,13 @@ def settings_in_help(program=DAEMON) -> dict:
 class Daemon:
     """One ratelimiterd, or a program that starts like it. Settings are keyword
     arguments by their names; None leaves one at the daemon's own default.
+    REDIS_TIMEOUT is long: no call may fail because the machine is busy.
     `credentials` are those of its channel, which without them has no TLS."""
 
     def __init__(self, *flags, program=DAEMON, credentials=None, **settings):
         defaults = {"PORT": 0, "METRICS_PORT": 0, "BIND": "127.0.0.1",
-                    "METRICS_BIND": "127.0.0.1", "LOG_FORMAT": "json", "DRAIN_TIME": "0"}
+                    "METRICS_BIND": "127.0.0.1", "LOG_FORMAT": "json", "DRAIN_TIME": "0",
+                    "REDIS_TIMEOUT": "20s"}
         given = {name: value for name, value in (defaults | settings).items() if value is not None}
         generated()  # Before callers on threads ask for it at once.
         self.log = self._open_log()

@@ -101,7 +101,7 @@ def redis():
 
 def settings_of(store, redis, **more) -> dict:
     place = {"STORE": "memory"} if store == "memory" else {"REDIS_URL": redis.url}
-    return place | {"ADMIN_PORT": 0, "REDIS_TIMEOUT": "10s"} | more
+    return place | {"ADMIN_PORT": 0} | more
 
 
 @pytest.fixture(scope="module")

@@ -88,7 +88,7 @@ def no_instance_ready(scene):
 
 def breaker_open(scene):
     redis = scene.redis()
-    scene.daemon(REDIS_URL=redis.url, FAIL_MODE="closed")
+    scene.daemon(REDIS_URL=redis.url, FAIL_MODE="closed", REDIS_TIMEOUT="500ms")
     yield
     redis.process.send_signal(signal.SIGSTOP)
     yield
@@ -124,7 +124,7 @@ def redis_errors(scene):
 
 def slow(scene):
     way = scene.slow_redis()
-    scene.daemon(FAST, REDIS_URL=f"redis://127.0.0.1:{way.port}", REDIS_TIMEOUT="5s")
+    scene.daemon(FAST, REDIS_URL=f"redis://127.0.0.1:{way.port}")
     yield
     way.switch(proxy.FROM_REDIS, proxy.delay(0.2))
     yield
@@ -145,7 +145,7 @@ def refused_share_high(scene):
 
 def overload(scene):
     way = scene.slow_redis()
-    daemon = scene.daemon(REDIS_URL=f"redis://127.0.0.1:{way.port}", REDIS_TIMEOUT="5s", MAX_IN_FLIGHT=2)
+    daemon = scene.daemon(REDIS_URL=f"redis://127.0.0.1:{way.port}", MAX_IN_FLIGHT=2)
     yield
     way.switch(proxy.FROM_REDIS, proxy.delay(0.5))
     more = [scene.call(daemon, user) for user in ("carol", "dave")]

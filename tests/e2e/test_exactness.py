@@ -94,9 +94,7 @@ def transactions_of(evalsha) -> list:
 def fleet(**settings):
     with contextlib.ExitStack() as stack:
         redis = stack.enter_context(harness.redis_server())
-        daemons = [stack.enter_context(harness.daemon(
-            REDIS_URL=redis.url, REDIS_TIMEOUT="20s", **settings))  # No call may fail.
-                   for _ in range(INSTANCES)]
+        daemons = [stack.enter_context(harness.daemon(REDIS_URL=redis.url, **settings)) for _ in range(INSTANCES)]
         log = stack.enter_context(tempfile.NamedTemporaryFile(prefix="monitor-"))
         witness = Witness(redis, log)
         stack.callback(harness.end, witness.process)

@@ -178,8 +178,7 @@ def redis():
 def daemon(redis, tmp_path):
     limits = tmp_path / "limits.yaml"
     limits.write_text(LIMITS)
-    with harness.daemon(REDIS_URL=redis.url, LIMITS_FILE=limits, ADMIN_PORT=0,
-                        REDIS_TIMEOUT="5s") as running:
+    with harness.daemon(REDIS_URL=redis.url, LIMITS_FILE=limits, ADMIN_PORT=0) as running:
         yield running
 
 
@@ -618,7 +617,7 @@ def take_picture(path: pathlib.Path):
         limits.write_text(LIMITS)
         redis = stack.enter_context(harness.redis_server())
         daemon = stack.enter_context(harness.daemon(
-            REDIS_URL=redis.url, LIMITS_FILE=limits, ADMIN_PORT=8081, REDIS_TIMEOUT="2s"))
+            REDIS_URL=redis.url, LIMITS_FILE=limits, ADMIN_PORT=8081))
         driver = stack.enter_context(browser())
         driver.set_script_timeout(200)
         Page(driver, daemon).open()

@@ -138,7 +138,7 @@ def test_calls_count_by_method_and_code():
 
 def test_a_call_that_is_shed_counts():
     with harness.redis_server() as redis, harness.daemon(
-            REDIS_URL=redis.url, MAX_IN_FLIGHT=1, REDIS_TIMEOUT="10s") as daemon:
+            REDIS_URL=redis.url, MAX_IN_FLIGHT=1) as daemon:
         daemon.allow("user")
         redis.process.send_signal(harness.signal.SIGSTOP)
         waiting = threading.Thread(target=daemon.allow, args=("user",))

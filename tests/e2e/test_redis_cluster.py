@@ -12,8 +12,6 @@ import pytest
 
 import harness
 
-# So that no call fails because the machine is busy, unless Redis is away.
-PATIENT = {"REDIS_TIMEOUT": "5s"}
 SHORT = {"REDIS_TIMEOUT": "500ms"}
 # Each refusal is Redis's own, and what is asked of it can be counted.
 EXACT = {"DENY_CACHE_MAX_AGE": "0"}
@@ -69,7 +67,7 @@ def user_of(cluster, node) -> str:
 
 
 def test_users_are_spread_over_the_masters(cluster, limits):
-    with harness.daemon(REDIS_URL=cluster.url, LOG_FORMAT="text", **limits, **PATIENT,
+    with harness.daemon(REDIS_URL=cluster.url, LOG_FORMAT="text", **limits,
                         **EXACT) as daemon:
         hosts = ",".join(map(cluster.address, cluster.masters))
         assert f", store redis at Cluster {hosts}, 2 limits" in daemon.start_line
@@ -90,7 +88,7 @@ def test_users_are_spread_over_the_masters(cluster, limits):
 def test_one_node_is_enough_to_find_the_others(cluster):
     away = harness.free_port()
     url = f"redis-cluster://127.0.0.1:{away},{cluster.address(cluster.nodes[5])}"
-    with harness.daemon(REDIS_URL=url, **PATIENT) as daemon:
+    with harness.daemon(REDIS_URL=url) as daemon:
         for number in range(20):
             assert daemon.allow(f"user-{number}")["remaining"] == 4
 
@@ -114,7 +112,7 @@ def test_a_user_with_a_password(cluster, limits):
     for node in cluster.nodes:
         node.cli("ACL", "SETUSER", "me", "on", ">p@ss/w", *rights)
         node.cli("ACL", "SETUSER", "default", "+@all")
-    with harness.daemon(REDIS_URL=cluster.url.replace("//", "//me:p@ss/w@"), **limits, **PATIENT,
+    with harness.daemon(REDIS_URL=cluster.url.replace("//", "//me:p@ss/w@"), **limits,
                         **EXACT) as daemon:
         assert daemon.allow("user", "/x/1")["remaining"] == 4
         source, target = cluster.open_slot(cluster.slot("{user}"))
@@ -169,7 +167,7 @@ def test_a_slot_that_stays_half_moved_fails_no_call(cluster, limits):
     """Each call pays from two buckets, of which some are at the one master, some at the
     other, and most nowhere."""
     slot = cluster.slot("{user}")
-    settings = {"REDIS_URL": cluster.url, **limits, **PATIENT, **EXACT}
+    settings = {"REDIS_URL": cluster.url, **limits, **EXACT}
     with harness.daemon(**settings) as one, harness.daemon(**settings) as other:
         assert one.allow("user", "/x/before")["remaining"] == 4
         source, target = cluster.open_slot(slot)
@@ -200,7 +198,7 @@ def test_a_slot_that_stays_half_moved_fails_no_call(cluster, limits):
 
 def test_slots_that_move_under_load_fail_no_call(cluster, limits):
     users = [f"user-{number}" for number in range(8)]
-    settings = {"REDIS_URL": cluster.url, **limits, **PATIENT, **EXACT}
+    settings = {"REDIS_URL": cluster.url, **limits, **EXACT}
     with harness.daemon(**settings) as one, harness.daemon(**settings) as other:
         with Callers([one, other], users, [f"/x/{n}" for n in range(10)]) as calls:
             for _ in range(2):

@@ -16,8 +16,6 @@ import pytest
 
 import harness
 
-# So that no call fails because the machine is busy, unless Redis is away.
-PATIENT = {"REDIS_TIMEOUT": "5s"}
 SHORT = {"REDIS_TIMEOUT": "500ms"}
 SLOW_REFILL = {"REFILL_INTERVAL": "30d"}
 
@@ -114,8 +112,7 @@ def test_over_tls(tls, certificates):
     user = ("ACL", "SETUSER", "me", "on", ">p@ss", "~*", "+@all")
     tls.cli(*user)
     with harness.daemon(REDIS_URL=f"rediss://me:p@ss@localhost:{tls.tls_port}/2", LOG_FORMAT="text",
-                        LOG_LEVEL="debug", **as_client(certificates), **SLOW_REFILL,
-                        **PATIENT) as daemon:
+                        LOG_LEVEL="debug", **as_client(certificates), **SLOW_REFILL) as daemon:
         assert f", store redis at localhost:{tls.tls_port}/2 over TLS, " in daemon.start_line
         wait_until_serving(daemon)
         answers = [daemon.allow("user").get("allowed", False) for _ in range(6)]
@@ -148,7 +145,7 @@ def test_what_tls_lacks_is_told_with_the_setting(host, settings, says, tls, cert
     if host == "127.0.0.2":
         tls.cli("CONFIG", "SET", "bind", "127.0.0.1 127.0.0.2")
     with harness.daemon(REDIS_URL=f"rediss://{host}:{tls.tls_port}",
-                        **as_client(certificates) | settings, **PATIENT) as daemon:
+                        **as_client(certificates) | settings) as daemon:
         error = harness.error_of(daemon.allow, "user")
         assert error.code() == grpc.StatusCode.UNAVAILABLE
         assert f"Redis at {host}:{tls.tls_port} is not available: " in error.details()
@@ -375,8 +372,7 @@ def test_a_master_that_was_replaced_is_left_though_it_works():
     with harness.redis_server() as old, harness.redis_server() as new:
         sentinel = FakeSentinel(old)
         with harness.fake_server(sentinel.speak) as port, harness.daemon(
-                REDIS_URL=f"redis-sentinel://127.0.0.1:{port}/mymaster/1", LOG_FORMAT="text",
-                **PATIENT) as daemon:
+                REDIS_URL=f"redis-sentinel://127.0.0.1:{port}/mymaster/1", LOG_FORMAT="text") as daemon:
             assert (f", store redis at mymaster (sentinels 127.0.0.1:{port}) database 1, "
                     in daemon.start_line)
             wait_until_serving(daemon)
@@ -423,8 +419,7 @@ def test_sentinels_that_go_while_a_master_serves_are_not_missed():
     with harness.redis_server() as redis, contextlib.ExitStack() as stack:
         sentinel = FakeSentinel(redis)
         port = stack.enter_context(harness.fake_server(sentinel.speak))
-        with harness.daemon(REDIS_URL=f"redis-sentinel://127.0.0.1:{port}/mymaster",
-                            **PATIENT) as daemon:
+        with harness.daemon(REDIS_URL=f"redis-sentinel://127.0.0.1:{port}/mymaster") as daemon:
             wait_until_serving(daemon)
             stack.close()
             end = time.monotonic() + 2.5  # Two questions that nobody answers.

@@ -45,8 +45,6 @@ for name in ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy"):
 # What docs/operations.md has callers set besides the service config.
 CLIENT_OPTIONS = [("grpc.keepalive_time_ms", 15_000), ("grpc.keepalive_timeout_ms", 2_000),
                   ("grpc.max_reconnect_backoff_ms", 5_000)]
-# No call may fail because the machine is busy.
-PATIENT = {"REDIS_TIMEOUT": "20s"}
 
 
 def service_config() -> str:
@@ -60,7 +58,7 @@ class Instance:
 
     def __init__(self, fleet, host, **settings):
         self.host, self.address = host, f"{host}:{fleet.port}"
-        self.settings = PATIENT | {
+        self.settings = {
             "BIND": host, "PORT": fleet.port, "ADMIN_BIND": host, "ADMIN_PORT": fleet.admin_port,
             "METRICS_BIND": host, "METRICS_PORT": fleet.metrics_port,
             "REDIS_URL": fleet.redis.url, "LIMITS_FILE": fleet.limits, "DRAIN_TIME": None} | settings

@@ -186,7 +186,7 @@ def test_the_unit_allows_all_that_the_daemon_asks_of_the_kernel(tmp_path):
     limits.write_text("limits: [{name: a, capacity: 9, refill: 1 per 1s}]\n")
     with harness.redis_server() as redis, harness.daemon(
             "-D", "-f", "-qq", "-o", trace, harness.DAEMON, program="strace", LIMITS_FILE=limits,
-            REDIS_URL=f"redis://localhost:{redis.port}", REDIS_TIMEOUT="20s", ADMIN_PORT=0) as daemon:
+            REDIS_URL=f"redis://localhost:{redis.port}", ADMIN_PORT=0) as daemon:
         assert daemon.allow("user")["allowed"]
         assert "rate_limiter_requests_total" in daemon.metrics()
         with urllib.request.urlopen(f"http://127.0.0.1:{daemon.admin_port}/", timeout=20) as page:

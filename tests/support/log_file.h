@@ -30,7 +30,8 @@ class LogFile {
 
   // What was logged, as it is written.
   std::string text() const {
-    logger_->flush();
+    // Each waits for a second at most, and not at all once all is written.
+    for (int i = 0; i < 10; ++i) logger_->flush();
     std::string text(static_cast<std::size_t>(lseek(descriptor_, 0, SEEK_END)), '\0');
     const ssize_t size = pread(descriptor_, text.data(), text.size(), 0);
     text.resize(static_cast<std::size_t>(size));

@@ -1,6 +1,7 @@
 #include "ratelimiter/config/limits_file.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
@@ -336,8 +337,13 @@ TEST(LimitsFileTest, NoNameOfAFileForgesALine) {
               ElementsAre("a�b�.yaml:1:1: the file is empty; accepted: a map with limits"));
 }
 
+// Of a file that is this process's alone.
+std::string PathFor(const std::string& name) {
+  return fmt::format("{}{}.{}", ::testing::TempDir(), getpid(), name);
+}
+
 TEST(ReadLimitsFileTest, ReadsAFile) {
-  const std::string path = ::testing::TempDir() + "limits_file_test.yaml";
+  const std::string path = PathFor("limits_file_test.yaml");
   std::ofstream(path) << "limits:\n  - {name: a, capacity: 1, refill: 1 per 1s}\n";
   const LimitsFile file = ReadLimitsFile(path);
   EXPECT_THAT(file.errors, IsEmpty());
@@ -361,7 +367,7 @@ TEST(ReadLimitsFileTest, TellsWhyAFileCannotBeRead) {
 }
 
 TEST(ReadLimitsFileTest, ReadsNoMoreThanItAccepts) {
-  const std::string path = ::testing::TempDir() + "large.yaml";
+  const std::string path = PathFor("large.yaml");
   std::ofstream(path).close();
   std::filesystem::resize_file(path, std::uintmax_t{1} << 30U);
   EXPECT_THAT(ReadLimitsFile(path).errors,
@@ -371,7 +377,7 @@ TEST(ReadLimitsFileTest, ReadsNoMoreThanItAccepts) {
 
 // One that nobody writes into would hold up whoever opens it.
 TEST(ReadLimitsFileTest, ReadsNoPipeAndNoDevice) {
-  const std::string path = ::testing::TempDir() + "pipe.yaml";
+  const std::string path = PathFor("pipe.yaml");
   ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
   EXPECT_THAT(ReadLimitsFile(path).errors,
               ElementsAre(path + ": cannot be read: Invalid argument; accepted: a file"));
