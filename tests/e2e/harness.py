@@ -137,9 +137,10 @@ def replicating(directory, *args):
 
 
 class Sentinels:
-    """A master, a replica, and three sentinels that replace it within seconds."""
+    """A master, a replica, and three sentinels that replace it once it has not answered
+    for so long."""
 
-    def __init__(self, stack, directory):
+    def __init__(self, stack, directory, down_after_ms=500):
         self.master = stack.enter_context(replicating(directory / "master"))
         self.replica = stack.enter_context(replicating(
             directory / "replica", "--replicaof", "127.0.0.1", str(self.master.port)))
@@ -151,7 +152,7 @@ class Sentinels:
             conf = directory / f"sentinel-{number}.conf"
             conf.write_text(f"port {port}\nbind 127.0.0.1\ndir {directory}\n"
                             f"sentinel monitor mymaster 127.0.0.1 {self.master.port} 2\n"
-                            "sentinel down-after-milliseconds mymaster 500\n"
+                            f"sentinel down-after-milliseconds mymaster {down_after_ms}\n"
                             "sentinel failover-timeout mymaster 3000\n")
             process = start(["redis-server", conf, "--sentinel"], subprocess.DEVNULL)
             stack.callback(end, process)
@@ -175,20 +176,21 @@ class Sentinels:
 
     def await_failover(self):
         wait_until(lambda: self.announced() == str(self.replica.port) and
-                   self.replica.role() == "master", 40, what="the failover")
+                   self.replica.role() == "master", 90, what="the failover")
 
 
 class RedisCluster:
-    """A Redis Cluster of three masters with a replica each, in folders of their own."""
+    """A Redis Cluster of three masters with a replica each, in folders of their own, who
+    replaces a master that has not answered for so long."""
 
-    def __init__(self, stack, directory, *args):
+    def __init__(self, stack, directory, *args, node_timeout_ms=1000):
         self.nodes = []
         for number in range(6):
             home = directory / f"node-{number}"
             home.mkdir()
             self.nodes.append(stack.enter_context(redis_server(
                 "--dir", str(home), "--cluster-enabled", "yes", "--cluster-port", str(free_port()),
-                "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0", *args)))
+                "--cluster-node-timeout", str(node_timeout_ms), "--repl-diskless-sync-delay", "0", *args)))
         output_of("redis-cli", "--cluster", "create", *map(self.address, self.nodes),
                   "--cluster-replicas", "1", "--cluster-yes")
         self.masters = self.nodes[:3]
@@ -342,7 +344,7 @@ class Daemon:
     def terminate(self) -> int:
         """SIGTERM; returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=60)
 
 
 @contextlib.contextmanager

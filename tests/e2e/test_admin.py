@@ -392,7 +392,8 @@ def test_a_taken_port_is_an_error(bind):
 
 
 def test_listens_where_it_is_told_to():
-    with harness.daemon(STORE="memory", ADMIN_PORT=0, ADMIN_BIND="::1") as daemon:
+    # On a port on which nobody listens at the other address.
+    with harness.daemon(STORE="memory", ADMIN_PORT=harness.free_port(), ADMIN_BIND="::1") as daemon:
         with socket.create_connection(("::1", daemon.admin_port), 10) as connection:
             connection.sendall(b"GET /api/v1/version HTTP/1.1\r\nHost: [::1]:%d\r\n\r\n" %
                                daemon.admin_port)

@@ -27,7 +27,7 @@ FAULTS = {"frozen": (freeze, thaw), "killed": (harness.Redis.kill, harness.Redis
 
 @contextlib.contextmanager
 def daemon_over(redis, **settings):
-    with harness.daemon(REDIS_URL=redis.url, REDIS_TIMEOUT="50ms", ADMIN_PORT=0, DENY_CACHE_MAX_AGE=0,
+    with harness.daemon(REDIS_URL=redis.url, REDIS_TIMEOUT="500ms", ADMIN_PORT=0, DENY_CACHE_MAX_AGE=0,
                         **settings) as daemon:
         yield daemon
 

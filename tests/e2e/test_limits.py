@@ -274,7 +274,8 @@ limits:
   - {{name: b, path: "/x/*", by: {by}, capacity: 5, refill: 1 per 1h}}
 """)
     with harness.redis_server("--cluster-enabled", "yes", "--cluster-config-file",
-                              str(tmp_path / "nodes.conf")) as redis:
+                              str(tmp_path / "nodes.conf"), "--cluster-port",
+                              str(harness.free_port())) as redis:
         redis.cli("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
         harness.wait_until(lambda: "cluster_state:ok" in redis.cli("CLUSTER", "INFO"),
                            what="the cluster")

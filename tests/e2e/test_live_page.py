@@ -38,7 +38,7 @@ pytestmark = pytest.mark.skipif(None in (webdriver, BROWSER, DRIVER),
 
 LIMITS = """
 limits:
-  - {name: login, path: /login, capacity: 5, refill: 1 per 2s}
+  - {name: login, path: /login, capacity: 5, refill: 1 per 30s}
   - {name: search, path: /api/*, attributes: {plan: free}, capacity: 20, refill: 20 per 10s}
   - {name: tenants, path: /api/*, by: [user, attributes.tenant], capacity: 40, refill: 5 per 1s}
   - {name: trial, path: /api/*, capacity: 10, refill: 1 per 1s, shadow: true}
@@ -148,7 +148,12 @@ class Page:
             field = self.find(name)
             field.clear()
             field.send_keys(value)
+        # Where it still sends, another click does nothing.
+        self.wait(lambda: not self.sends(), "the answer before")
         self.find("send").click()
+
+    def sends(self) -> bool:
+        return self.driver.execute_script("return sending")
 
     def focused(self) -> str:
         return self.driver.execute_script("return document.activeElement.id")
@@ -240,7 +245,7 @@ def test_limits_are_shown_with_their_state(page, daemon):
                   "shadow refusals")
         page.wait(lambda: any(row[2] not in ("–", "0") for row in page.rows("limits")), "refusals")
     login, search, _, trial = page.rows("limits")
-    assert login[0] == "login5 tokens, 1 back every 2s · /login"
+    assert login[0] == "login5 tokens, 1 back every 30s · /login"
     assert search[0] == "search20 tokens, 20 back every 10s · /api/*, plan=free"
     assert trial[0] == "trialshadow10 tokens, 1 back every 1s · /api/*"
     assert trial[2] == "–" and login[3] == "–"
@@ -294,7 +299,7 @@ def test_hostile_ids_are_text(page, daemon):
         assert set(tags) <= {"tr", "th", "td", "span", "bdi"}
     for user in ("<img src=x onerror='window.hacked = 1'>", "\u202e<b>", "'\"><script>hacked = 1"):
         page.submit(user, path="/<script>window.hacked = 1</script>", attributes="<b>=<i>")
-        page.wait(lambda: "No limit applies" in page.answer(), "the answer")
+        page.wait(lambda: not page.sends() and "No limit applies" in page.answer(), "the answer")
     page.submit("u", attributes="\u202egnp\u2028<b>")
     page.wait(lambda: "“U+202EgnpU+2028<b>” is not key=value" in page.answer(), "the error")
     assert page.driver.execute_script("return window.hacked === undefined")
@@ -315,6 +320,7 @@ def test_a_dry_run_takes_nothing_and_a_real_one_does(page, daemon):
     page.find("send").click()
     page.wait(lambda: "its cost was taken" in page.answer(), "the answer")
     assert left() == 2
+    page.wait(lambda: not page.sends(), "the end of the request")
     page.find("send").click()
     page.wait(lambda: "Refused" in page.answer(), "the refusal")
     assert 'Limit "login" exceeded: cost 3, ' in page.answer() and "nothing was taken" in page.answer()

@@ -143,7 +143,7 @@ def test_a_call_that_is_shed_counts():
         redis.process.send_signal(harness.signal.SIGSTOP)
         waiting = threading.Thread(target=daemon.allow, args=("user",))
         waiting.start()
-        harness.wait_until(lambda: calls(daemon, "grpc_server_started_total")[("AllowRequest",)] == 2)
+        harness.wait_until(lambda: daemon.samples("rate_limiter_in_flight_calls")[0].value == 1)
         harness.error_of(daemon.allow, "another")
         assert calls(daemon)[("AllowRequest", "ResourceExhausted")] == 1
         redis.process.send_signal(harness.signal.SIGCONT)

@@ -99,17 +99,24 @@ def is_sanitized(daemon) -> bool:
 
 
 class Metronome:
-    """Finds when the machine does not let this process go on."""
+    """Finds, during a `with`, when the machine does not let this process go on."""
 
-    def __init__(self, over):
-        self.stalls = []
-        self.thread = threading.Thread(target=self._run, args=(over,))
-        self.thread.start()
+    def __init__(self):
+        self.stalls, self._over = [], threading.Event()
+        self._thread = threading.Thread(target=self._run)
 
-    def _run(self, over, beat=0.01):
-        while not over.is_set():
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._thread.join()
+
+    def _run(self, beat=0.01):
+        while not self._over.is_set():
             begun = time.monotonic()
-            over.wait(beat)
+            self._over.wait(beat)
             late = time.monotonic() - begun - beat
             if late > beat:
                 self.stalls.append(late)
@@ -121,8 +128,8 @@ class Metronome:
 class Rig:
     """The processes, and the load on them."""
 
-    def __init__(self, fault, directory, stack):
-        self.fault, self.directory, self.stack = fault, directory, stack
+    def __init__(self, fault, directory, stack, metronome):
+        self.fault, self.directory, self.stack, self.metronome = fault, directory, stack, metronome
         if fault.cluster:
             url = self._start_cluster()
         else:
@@ -134,7 +141,6 @@ class Rig:
         self.daemons = [stack.enter_context(harness.daemon(**settings)) for _ in range(DAEMONS)]
         self.begun, self.over = time.monotonic(), threading.Event()
         stack.callback(self.over.set)
-        self.metronome = Metronome(self.over)
         self.callers = [threading.Thread(target=self._call, args=(number,))
                         for number in range(DAEMONS * CALLERS)]
         for caller in self.callers:
@@ -148,7 +154,8 @@ class Rig:
         return f"redis://127.0.0.1:{self.proxy.port}"
 
     def _start_cluster(self) -> str:
-        self.cluster = harness.RedisCluster(self.stack, self.directory)
+        self.cluster = harness.RedisCluster(
+            self.stack, self.directory, node_timeout_ms=1_000 if self.fault.fails else 15_000)
         return self.cluster.url
 
     def _start_sentinels(self) -> str:
@@ -243,11 +250,25 @@ def check_growth(rig, before):
     assert not (more := grown()), more
 
 
-def try_fault(fault, directory) -> dict:
+def try_fault(fault, directory, tries=5) -> dict:
     """Does and undoes it under load, and gives its row of the table. A bound that does not
-    hold is an AssertionError."""
+    hold is an AssertionError; but where the machine stood still for so long that calls fail
+    without a fault, all is tried again."""
+    for left in reversed(range(tries)):
+        home = directory / f"tries-left-{left}"
+        home.mkdir()
+        with Metronome() as metronome:
+            try:
+                return try_once(fault, home, metronome)
+            except AssertionError as error:
+                if left == 0 or metronome.worst() < TIMEOUT / 2:
+                    raise
+                print(f"the machine stood still for {metronome.worst():.2f} s: {error}")
+
+
+def try_once(fault, directory, metronome) -> dict:
     with contextlib.ExitStack() as stack:
-        rig = Rig(fault, directory, stack)
+        rig = Rig(fault, directory, stack, metronome)
         done, before = rig.begun, None
         if not fault.from_start:
             harness.wait_until(lambda: rig.answers_again(rig.begun) and rig.all_refused(),

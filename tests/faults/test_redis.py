@@ -52,6 +52,10 @@ def in_background(*words):
 def end_of_command(rig):
     rig.command.wait(timeout=20)
 
+def run_script(rig):
+    in_background("EVAL", "while true do end", "0")(rig)
+    harness.wait_until(lambda: "BUSY" in rig.redis.cli("PING", check=False), what="the script")
+
 def kill_script(rig):
     rig.redis.cli("SCRIPT", "KILL")
     end_of_command(rig)
@@ -117,8 +121,8 @@ SLOW = {"interval_us": 200_000}
 
 FAULTS = [
     Fault("killed, and started again without persistence", with_loss(kill), start, 1, **SLOW),
-    Fault("killed, and started again with `appendonly yes`", kill, start, 1, **SLOW,
-          redis=("--appendonly", "yes")),
+    Fault("killed, and started again with `appendonly yes` and `appendfsync always`", kill, start, 1, **SLOW,
+          redis=("--appendonly", "yes", "--appendfsync", "always")),
     Fault("stopped for 5 s (SIGSTOP, SIGCONT)", send(signal.SIGSTOP), send(signal.SIGCONT), 5),
     Fault("`SCRIPT FLUSH`, ten times a second", again_and_again(cli("SCRIPT FLUSH")), fails=False),
     Fault("`FLUSHALL`, three times", again_and_again(with_loss(cli("FLUSHALL")), 3, 0.5), fails=False),
@@ -129,7 +133,7 @@ FAULTS = [
     Fault("`DEBUG SLEEP 1.5`", in_background("DEBUG", "SLEEP", "1.5"), end_of_command,
           redis=("--enable-debug-command", "yes")),
     Fault("somebody's script that does not end, for 1.5 s, then `SCRIPT KILL`",
-          in_background("EVAL", "while true do end", "0"), kill_script, 1.5,
+          run_script, kill_script, 1.5,
           redis=("--busy-reply-threshold", "100")),
     Fault("full: `maxmemory` reached with `noeviction`", cli("CONFIG SET maxmemory 1"),
           cli("CONFIG SET maxmemory 0"), 1),

@@ -13,7 +13,7 @@ def by_connection(config):
 
 
 def test_a_balancer_of_connections_pins_a_channel_until_its_age_ends(tmp_path):
-    with fleet.fleet(tmp_path, MAX_CONNECTION_AGE="3s") as these:
+    with fleet.fleet(tmp_path, MAX_CONNECTION_AGE="10s") as these:
         balancer = HAProxy(these, tmp_path, by_connection)
         try:
             with grpc.insecure_channel(balancer.target) as channel:

@@ -223,7 +223,7 @@ def test_installed_it_runs_as_the_unit_says_and_purged_it_is_gone(machine):
         with service(root, systemd, WATCHDOG_USEC=400_000) as daemon:
             assert systemd.next("READY")["STATUS"] == "Serving; limits: 1"
             assert daemon.allow("user")["limit_name"] == "default"
-            asked = root.run("rlctl", "healthcheck", "--port", daemon.port, user=USER)
+            asked = root.run("rlctl", "healthcheck", "--timeout", "20s", "--port", daemon.port, user=USER)
             assert asked.returncode == 0, asked.stderr
             for _ in range(3):
                 systemd.next("WATCHDOG")

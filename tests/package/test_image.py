@@ -140,13 +140,13 @@ def test_the_image_serves_on_a_read_only_root_and_knows_whether_it_does(running,
         program, *command = running.command(*config["Entrypoint"], user=USER)
         with harness.daemon(*command, program=program, REDIS_URL=redis.url) as daemon:
             assert daemon.allow("user")["allowed"]
-            assert is_healthy(daemon)
+            harness.wait_until(lambda: is_healthy(daemon), what="health")
             redis.kill()
             harness.wait_until(lambda: daemon.health() == "NOT_SERVING", what="NOT_SERVING")
             assert not is_healthy(daemon)
             redis.start()
             harness.wait_until(lambda: daemon.health() == "SERVING", what="SERVING")
-            assert is_healthy(daemon)
+            harness.wait_until(lambda: is_healthy(daemon), what="health")
             assert daemon.terminate() == 0
             assert not is_healthy(daemon)
 

@@ -84,7 +84,8 @@ class Fleet:
         self.redis.kill()
         self.redis.start()
         for daemon in (self.kept, self.replaced):
-            harness.wait_until(lambda: daemon.health() == "SERVING", 30, "readiness")
+            harness.wait_until(lambda: daemon.health() == "SERVING" and
+                               daemon.total("rate_limiter_breaker_open") == 0, 30, "readiness")
 
     def replace(self):
         # The other one is called meanwhile as well, and by nobody when it ends.

@@ -81,8 +81,8 @@ def test_settings_keep_their_names_and_defaults():
                          ids=["the earlier rlctl", "this rlctl"])
 def test_rlctl_speaks_to_the_other(rlctl, daemon, both):
     port = str(both[daemon].port)
-    done = subprocess.run([rlctl, "check", "alice", "/login", "--json"], capture_output=True, text=True,
+    done = subprocess.run([rlctl, "check", "alice", "/login", "--json", "--timeout", "20s"], capture_output=True, text=True,
                           env=harness.clean_environment(PORT=port))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["remaining"] == CAPACITY - 1
-    assert subprocess.run([rlctl, "healthcheck"], env=harness.clean_environment(PORT=port)).returncode == 0
+    assert subprocess.run([rlctl, "healthcheck", "--timeout", "20s"], env=harness.clean_environment(PORT=port)).returncode == 0
