@@ -138,7 +138,7 @@ def replicating(directory, *args):
 
 class Sentinels:
     """A master, a replica, and three sentinels that replace it once it has not answered
-    for so long."""
+    for `down_after_ms`."""
 
     def __init__(self, stack, directory, down_after_ms=500):
         self.master = stack.enter_context(replicating(directory / "master"))
@@ -180,8 +180,8 @@ class Sentinels:
 
 
 class RedisCluster:
-    """A Redis Cluster of three masters with a replica each, in folders of their own, who
-    replaces a master that has not answered for so long."""
+    """A Redis Cluster of three masters with a replica each, in folders of their own, which
+    replaces a master that has not answered for `node_timeout_ms`."""
 
     def __init__(self, stack, directory, *args, node_timeout_ms=1000):
         self.nodes = []

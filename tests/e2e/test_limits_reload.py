@@ -40,7 +40,7 @@ def redis():
 def daemon(request, limits_file):
     settings = {"STORE": request.param, "LIMITS_FILE": limits_file}
     if request.param == "redis":
-        settings |= {"REDIS_URL": request.getfixturevalue("redis").url}
+        settings["REDIS_URL"] = request.getfixturevalue("redis").url
     with harness.daemon(**settings) as running:
         yield running
 

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import statistics
 import time
 
 import grpc
@@ -338,7 +337,8 @@ def fill(daemon) -> int:
     while True:
         last = dropped(daemon)["access"] > 0
         harness.at_once(some, 4)
-        assert statistics.median(times[-200:]) < 1, "calls are held up"
+        # But for those of a moment in which the machine stood still.
+        assert sorted(times[-200:])[180] < 1, "calls are held up"
         if last:
             return len(times)
 

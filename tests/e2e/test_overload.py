@@ -45,7 +45,7 @@ def no_place_left(daemon, redis):
     with concurrent.futures.ThreadPoolExecutor(CALLERS) as pool:
         try:
             begun = time.monotonic()
-            calls = [pool.submit(harness.error_of, daemon.allow, "caller") for _ in range(CALLERS)]
+            calls = [pool.submit(harness.error_of, daemon.allow, "caller", timeout=60) for _ in range(CALLERS)]
             ended = concurrent.futures.as_completed(calls)
             refused = [call.result() for call in itertools.islice(ended, CALLERS - PLACES)]
             assert time.monotonic() - begun < TIMEOUT, "they are refused at once"

@@ -182,7 +182,8 @@ def refusals(*trailers) -> int:
         return context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls in flight")
 
     with fake_daemon(answer) as port:
-        done = bench("--warmup", "0", "--duration", "2s", "--callers", "1", "--json", PORT=port)
+        done = bench("--warmup", "0", "--duration", "2s", "--callers", "1", "--timeout", "20s",
+                     "--json", PORT=port)
     assert (done.returncode, done.stderr) == (0, "")
     result = json.loads(done.stdout)
     check(result)

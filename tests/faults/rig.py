@@ -119,10 +119,10 @@ class Metronome:
             self._over.wait(beat)
             late = time.monotonic() - begun - beat
             if late > beat:
-                self.stalls.append(late)
+                self.stalls.append((begun, late))
 
-    def worst(self) -> float:
-        return max(self.stalls, default=0)
+    def worst(self, since=0.0) -> float:
+        return max((late for begun, late in self.stalls if begun >= since), default=0)
 
 
 class Rig:
@@ -154,6 +154,7 @@ class Rig:
         return f"redis://127.0.0.1:{self.proxy.port}"
 
     def _start_cluster(self) -> str:
+        # Where no master fails, none is replaced because the machine is busy.
         self.cluster = harness.RedisCluster(
             self.stack, self.directory, node_timeout_ms=1_000 if self.fault.fails else 15_000)
         return self.cluster.url
@@ -253,20 +254,23 @@ def check_growth(rig, before):
 def try_fault(fault, directory, tries=5) -> dict:
     """Does and undoes it under load, and gives its row of the table. A bound that does not
     hold is an AssertionError; but where the machine stood still for so long that calls fail
-    without a fault, all is tried again."""
+    or are late without a fault, all is tried again."""
     for left in reversed(range(tries)):
         home = directory / f"tries-left-{left}"
         home.mkdir()
         with Metronome() as metronome:
+            tried = try_once(fault, home, metronome)
+            check_exactness(tried[0])
             try:
-                return try_once(fault, home, metronome)
+                return check(*tried)
             except AssertionError as error:
                 if left == 0 or metronome.worst() < TIMEOUT / 2:
                     raise
                 print(f"the machine stood still for {metronome.worst():.2f} s: {error}")
 
 
-def try_once(fault, directory, metronome) -> dict:
+def try_once(fault, directory, metronome) -> tuple:
+    """The Rig as it ended, and when the fault was done, undone, and over."""
     with contextlib.ExitStack() as stack:
         rig = Rig(fault, directory, stack, metronome)
         done, before = rig.begun, None
@@ -291,11 +295,15 @@ def try_once(fault, directory, metronome) -> dict:
         for daemon in rig.alive:
             daemon.channel.close()  # Python does not hear that the server goes.
             assert daemon.terminate() == 0, daemon.log_text()
-        return check(rig, done, undone, ready)
+        return rig, done, undone, ready
+
+
+def check_exactness(rig):
+    assert max(rig.over_admitted(user, with_losses=True) for user in USERS) == 0
 
 
 def check(rig, done, undone, ready) -> dict:
-    fault, answers = rig.fault, rig.answers
+    fault, answers, stall = rig.fault, rig.answers, rig.metronome.worst(rig.begun)
     during = [a for a in answers if a.ended >= done and a.begun <= undone]
     after = [a for a in answers if a.begun > undone]
     concerned = [a for a in answers if not fault.of_one or a.daemon != 0]
@@ -309,18 +317,17 @@ def check(rig, done, undone, ready) -> dict:
     assert not fault.of_one or all(a.kind in OK for a in concerned), "no other daemon is concerned"
     of_interest = set(concerned)
     worst = max(a.took for a in concerned)
-    assert worst <= fault.worst + rig.metronome.worst(), f"{worst} s, stalls {rig.metronome.worst()} s"
+    assert worst <= fault.worst + stall, f"{worst} s, stalls {stall} s"
     # By whichever daemon: who comes at the wrong beat may be refused each time.
     assert any(a.kind == "allowed" for a in after), "nobody is locked out"
 
     answered = max((a.ended - undone for a in alive if a.ended > undone), default=0)
-    assert answered <= ANSWERS_WITHIN + rig.metronome.worst()
-    assert ready - undone <= READY_WITHIN + rig.metronome.worst()
-    assert max(rig.over_admitted(user, with_losses=True) for user in USERS) == 0
+    assert answered <= ANSWERS_WITHIN + stall
+    assert ready - undone <= READY_WITHIN + stall
     return {"fault": fault.name,
             "gets": collections.Counter(a.kind for a in during),
             "worst": max(a.took for a in during if a in of_interest),
             "worst after": max(a.took for a in after if a in of_interest),
             "answered": answered, "ready": ready - undone,
             "over": max(rig.over_admitted(user, with_losses=False) for user in USERS),
-            "may": CAPACITY * len(rig.losses), "stall": rig.metronome.worst()}
+            "may": CAPACITY * len(rig.losses), "stall": stall}

@@ -25,7 +25,6 @@ from rig import Resources, is_sanitized, resources
 PAGE = ROOT / "docs" / "operations.md"
 USERS = 20_000
 SECONDS = 30  # Of a round.
-WAIT = "20s"  # So that a moment in which the machine stands still fails no call.
 LIMITS = """
 hash_by: global
 limits:
@@ -63,7 +62,7 @@ class Fleet:
 
     def _start(self, **settings):
         return self.stack.enter_context(harness.daemon(
-            REDIS_URL=self.redis.url, LIMITS_FILE=self.limits, REDIS_TIMEOUT=WAIT,
+            REDIS_URL=self.redis.url, LIMITS_FILE=self.limits,
             MAX_CONCURRENT_STREAMS=STREAMS, **settings))
 
     def _write_limits(self):

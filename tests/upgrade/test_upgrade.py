@@ -81,8 +81,9 @@ def test_settings_keep_their_names_and_defaults():
                          ids=["the earlier rlctl", "this rlctl"])
 def test_rlctl_speaks_to_the_other(rlctl, daemon, both):
     port = str(both[daemon].port)
-    done = subprocess.run([rlctl, "check", "alice", "/login", "--json", "--timeout", "20s"], capture_output=True, text=True,
-                          env=harness.clean_environment(PORT=port))
+    environment, patient = harness.clean_environment(PORT=port), ["--timeout", "20s"]
+    done = subprocess.run([rlctl, "check", "alice", "/login", "--json", *patient], capture_output=True,
+                          text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["remaining"] == CAPACITY - 1
-    assert subprocess.run([rlctl, "healthcheck", "--timeout", "20s"], env=harness.clean_environment(PORT=port)).returncode == 0
+    assert subprocess.run([rlctl, "healthcheck", *patient], env=environment).returncode == 0

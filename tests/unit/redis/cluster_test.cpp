@@ -183,7 +183,7 @@ TEST_F(ClusterTest, ACallsDeadlineBoundsItsWaitForTheSlots) {
   RedisTokenBucket store(At({{"127.0.0.1", silent->port()}}), metrics_, clock_);
   EXPECT_THAT(Decide(store, kLimit, "user", {}, In(10ms)),
               FailsWith(kDeadlineExceeded, HasSubstr("deadline passed")));
-  silent.reset();  // The store's end waits for its answer.
+  silent.reset();  // Else the store's end would wait for its answer.
 }
 
 }  // namespace

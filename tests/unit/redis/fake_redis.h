@@ -50,7 +50,7 @@ inline TcpServer::Serve AnswerAndClose(std::string text) {
 // Says `part` over and over, as an answer that never ends.
 inline TcpServer::Serve AnswerWithoutEnd(std::string start, std::string part) {
   return [start = std::move(start), part = std::move(part)](const Socket& connection) {
-    const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+    const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(10);
     connection.Write(start);
     while (std::chrono::steady_clock::now() < give_up && connection.Write(part)) continue;
   };

@@ -7,10 +7,12 @@
 #include <utility>
 #include <vector>
 
+#include <absl/status/statusor.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "redis/locator.h"
 #include "support/eventually.h"
 #include "support/status.h"
 #include "unit/redis/fake_redis.h"
@@ -151,7 +153,9 @@ TEST(MasterFinderTest, SentinelsThatAreGoneOrSilentLeaveTimeForTheNext) {
                                   last.address()}),
                            1s);
   // On a busy machine the last one's share may not be enough at once.
-  EXPECT_TRUE(Eventually([&] { return finder.Find(In(kLong)).ok(); }));
+  absl::StatusOr<Location> found;
+  Eventually([&] { return (found = finder.Find(In(kLong))).ok(); });
+  EXPECT_THAT(found, Succeeds());
 }
 
 TEST(MasterFinderTest, WhatEachSentinelSaidIsTold) {
@@ -167,7 +171,9 @@ TEST(MasterFinderTest, WhatEachSentinelSaidIsTold) {
                             "wrong; 127.0.0.1:{}: no answer in time",
                             gone.port(), ignorant.address().Text(), silent.port()));
   // On a busy machine one that answers may be too late at first.
-  EXPECT_TRUE(Eventually([&] { return ::testing::Matches(said)(finder.Find(In(kLong))); }));
+  absl::StatusOr<Location> found;
+  Eventually([&] { return ::testing::Matches(said)(found = finder.Find(In(kLong))); });
+  EXPECT_THAT(found, said);
 }
 
 TEST(MasterFinderTest, AnAnswerThatIsNoneIsToldAsSuch) {
@@ -206,7 +212,7 @@ TEST(MasterFinderTest, WaitsUntilTheDeadlineAndNoLonger) {
   });
   EXPECT_GE(elapsed, kShort);
   EXPECT_LT(elapsed, kShort + kMargin);
-  silent.reset();  // The finder's end waits for its answer.
+  silent.reset();  // Else the finder's end would wait for its answer.
 }
 
 class SentinelPasswordTest : public RedisTest {

@@ -24,7 +24,7 @@ inline const bool kIgnoresSigpipe = std::signal(SIGPIPE, SIG_IGN) != SIG_ERR;
 inline constexpr std::chrono::seconds kLong{10};
 
 // A bound that is meant to be met, and what a busy machine may add to it: less than the
-// 10 s that pass where no bound is.
+// 10 s that pass where there is no bound.
 inline constexpr std::chrono::milliseconds kShort{50};
 inline constexpr std::chrono::seconds kMargin{8};
 
