@@ -298,6 +298,9 @@ class Daemon:
     def log_text(self) -> str:
         return pathlib.Path(self.log.name).read_text(encoding="utf-8", errors="replace")
 
+    def await_log(self, *texts):
+        wait_until(lambda: all(text in self.log_text() for text in texts), what=f"{texts} in the log")
+
     def _find_start_line(self):
         if self.process.poll() is not None:
             raise AssertionError(f"ratelimiterd ended with {self.process.returncode}:\n"

@@ -219,7 +219,7 @@ def test_log_lines_cannot_be_forged(form):
         for method, message, _ in INVALID.values():
             harness.error_of(daemon.send, method, message)
         harness.error_of(daemon.send, ALLOW, text_field(1, b"\n{\xff}\nforged"))
-        harness.wait_until(lambda: "not ready" in daemon.log_text(), what="the hostile reply")
+        daemon.await_log("not ready")
         lines = daemon.log_text().removesuffix("\n").split("\n")
         assert any("not it" in line and "forged" in line for line in lines)
         for line in lines:

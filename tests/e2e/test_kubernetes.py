@@ -149,7 +149,7 @@ def test_the_daemon_takes_its_drain_time():
     with harness.daemon(STORE="memory", DRAIN_TIME=ENVIRONMENT["DRAIN_TIME"]) as daemon:
         daemon.process.send_signal(signal.SIGTERM)
         told = f"draining for {ENVIRONMENT['DRAIN_TIME']}, "
-        harness.wait_until(lambda: told in daemon.log_text(), what="the drain")
+        daemon.await_log(told)
         daemon.process.kill()
 
 

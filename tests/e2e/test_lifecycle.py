@@ -85,7 +85,7 @@ def test_starts_while_redis_does_not_answer_and_heals(redis):
         assert [daemon.health(service) for service in SERVICES] == ["NOT_SERVING"] * 2
         redis.process.send_signal(signal.SIGCONT)
         wait_until_serving(daemon)
-        harness.wait_until(lambda: '"message":"ready"' in daemon.log_text(), what="the line")
+        daemon.await_log('"message":"ready"')
         assert daemon.allow("user")["remaining"] == 4
 
 

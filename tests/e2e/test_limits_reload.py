@@ -62,10 +62,6 @@ def loaded_at(daemon) -> float:
     return sample.value
 
 
-def wait_for_log(daemon, *texts):
-    harness.wait_until(lambda: all(text in daemon.log_text() for text in texts), what=f"{texts} in the log")
-
-
 def deciding(daemon, user="user") -> tuple:
     """A call, by the limit that decides it: (name, capacity, tokens left)."""
     answer = daemon.allow(user)
@@ -85,7 +81,7 @@ def test_a_changed_file_comes_in_force(write, daemon, limits_file):
     assert write is not replace or reloads(daemon) == (1, 0, 1)
     assert deciding(daemon) == ("b", 7, 6)
     assert loaded_at(daemon) > before
-    wait_for_log(daemon, f"reloaded: 1 limits of {limits_file}")
+    daemon.await_log(f"reloaded: 1 limits of {limits_file}")
 
 
 def test_the_swap_of_a_config_map(tmp_path):
@@ -119,7 +115,7 @@ def test_sighup_reads_the_file_again(daemon):
 def test_sighup_without_a_limits_file_changes_nothing():
     with harness.daemon(STORE="memory") as daemon:
         daemon.process.send_signal(signal.SIGHUP)
-        wait_for_log(daemon, "no limits file to read again")
+        daemon.await_log("no limits file to read again")
         assert deciding(daemon) == ("default", 5, 4)
         assert "config_reload" not in daemon.metrics()
         assert daemon.terminate() == 0
@@ -145,7 +141,7 @@ def test_a_bad_file_keeps_the_old_limits(daemon, limits_file):
     wait_for_reloads(daemon, 0, 1, 0)
     assert deciding(daemon) == ("a", 5, 4)
     assert loaded_at(daemon) == before
-    wait_for_log(daemon, "the old limits stay", f"{limits_file}:1:")
+    daemon.await_log("the old limits stay", f"{limits_file}:1:")
     replace(limits_file, limits_yaml(b=7))
     wait_for_reloads(daemon, 1, 1, 1)
     assert deciding(daemon) == ("b", 7, 6)
@@ -155,7 +151,7 @@ def test_a_deleted_file_keeps_the_old_limits(daemon, limits_file):
     limits_file.unlink()
     wait_for_reloads(daemon, 0, 1, 0)
     assert deciding(daemon) == ("a", 5, 4)
-    wait_for_log(daemon, "the old limits stay", "No such file")
+    daemon.await_log("the old limits stay", "No such file")
     limits_file.write_text(limits_yaml(a=5))
     wait_for_reloads(daemon, 1, 1, 1)
     assert deciding(daemon) == ("a", 5, 3)

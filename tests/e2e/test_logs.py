@@ -285,7 +285,7 @@ def test_no_limits_file_can_forge_a_line(tmp_path):
                           for text in FORGERIES[-10:-3])
         (tmp_path / "new").write_text(f"limits: [{names}]")
         (tmp_path / "new").rename(limits)
-        harness.wait_until(lambda: "not reloaded" in daemon.log_text(), what="the reload")
+        daemon.await_log("not reloaded")
         assert daemon.terminate() == 0
         lines = of_kind("reload", daemon)
         assert len(lines) == 8 and all(line.keys() == {"time", "level", "message", "kind"}
@@ -350,9 +350,9 @@ def test_a_log_that_nobody_reads_holds_up_no_call():
         lost = dropped(daemon)
         assert 0 < lost.pop("access") < calls and set(lost.values()) == {0}
 
-        harness.wait_until(lambda: "SIGHUP" in daemon.log_text(), what="what was waiting")
+        daemon.await_log("SIGHUP")
         call(daemon, user_id="last")
-        harness.wait_until(lambda: '"last"' in daemon.log_text(), what="the last line")
+        daemon.await_log('"last"')
         lines = of_kind("access", daemon)
         assert len(lines) + dropped(daemon)["access"] == calls + 1
         assert sum(line.get("dropped", 0) for line in lines) == dropped(daemon)["access"]

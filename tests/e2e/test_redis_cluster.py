@@ -73,8 +73,7 @@ def user_of(cluster, node) -> str:
 
 
 def test_users_are_spread_over_the_masters(cluster, limits):
-    with harness.daemon(REDIS_URL=cluster.url, LOG_FORMAT="text", **limits,
-                        **EXACT) as daemon:
+    with harness.daemon(REDIS_URL=cluster.url, LOG_FORMAT="text", **limits, **EXACT) as daemon:
         hosts = ",".join(map(cluster.address, cluster.masters))
         assert f", store redis at Cluster {hosts}, 2 limits" in daemon.start_line
         wait_until_serving(daemon)
@@ -118,8 +117,7 @@ def test_a_user_with_a_password(cluster, limits):
     for node in cluster.nodes:
         node.cli("ACL", "SETUSER", "me", "on", ">p@ss/w", *rights)
         node.cli("ACL", "SETUSER", "default", "+@all")
-    with harness.daemon(REDIS_URL=cluster.url.replace("//", "//me:p@ss/w@"), **limits,
-                        **EXACT) as daemon:
+    with harness.daemon(REDIS_URL=cluster.url.replace("//", "//me:p@ss/w@"), **limits, **EXACT) as daemon:
         assert daemon.allow("user", "/x/1")["remaining"] == 4
         source, target = cluster.open_slot(cluster.slot("{user}"))
         assert "user=me" in source.cli("CLIENT", "LIST")

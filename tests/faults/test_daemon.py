@@ -50,7 +50,7 @@ def exhaust_descriptors(rig):
         for _ in range(5):
             assert daemon.health() == "SERVING"
             assert "rate_limiter_requests_total" in daemon.metrics()
-        harness.wait_until(lambda: "gRPC connections are refused" in daemon.log_text(), what="a warning")
+        daemon.await_log("gRPC connections are refused")
 
 
 def limit_descriptors(daemon, most=None):

@@ -62,8 +62,7 @@ class Fleet:
 
     def _start(self, **settings):
         return self.stack.enter_context(harness.daemon(
-            REDIS_URL=self.redis.url, LIMITS_FILE=self.limits,
-            MAX_CONCURRENT_STREAMS=STREAMS, **settings))
+            REDIS_URL=self.redis.url, LIMITS_FILE=self.limits, MAX_CONCURRENT_STREAMS=STREAMS, **settings))
 
     def _write_limits(self):
         new = self.limits.with_suffix(".new")
