@@ -178,13 +178,13 @@ absl::Status ReadRequest(std::string_view text, std::span<const std::string_view
 // --- What is answered ---
 
 // The members "capacity" and "refill" of a limit or an override.
-void AddQuota(const Quota& quota, Json& json) {
-  json["capacity"] = quota.capacity;
-  if (quota.capacity == 0) {
+void AddSpec(const BucketSpec& spec, Json& json) {
+  json["capacity"] = spec.capacity;
+  if (spec.capacity == 0) {
     json["refill"] = nullptr;
   } else {
-    json["refill"] = {{"tokens", quota.refill_tokens},
-                      {"interval", FormatDuration(quota.refill_interval)}};
+    json["refill"] = {{"tokens", spec.refill_tokens},
+                      {"interval", FormatDuration(spec.refill_interval)}};
   }
 }
 
@@ -207,8 +207,8 @@ Json ToJson(const Override& override) {
   if (override.user.has_value()) json["user"] = *override.user;
   if (override.path.has_value()) json["path"] = *override.path;
   if (!override.attributes.empty()) json["attributes"] = ToJson(override.attributes);
-  if (override.quota.has_value()) {
-    AddQuota(*override.quota, json);
+  if (override.spec.has_value()) {
+    AddSpec(*override.spec, json);
   } else {
     json["unlimited"] = true;
   }
@@ -220,7 +220,7 @@ Json ToJson(const Limit& limit) {
                {"path", limit.path.text()},
                {"attributes", ToJson(limit.attributes)},
                {"by", ToJson(limit.by)}};
-  AddQuota(limit.quota, json);
+  AddSpec(limit.spec, json);
   json["cost"] = limit.cost;
   json["shadow"] = limit.shadow;
   json["fail_mode"] = nullptr;
@@ -246,7 +246,7 @@ Reply ToReply(const absl::StatusOr<Answer>& answer) {
   for (const LimitState& state : answer->states) {
     limits.push_back({{"name", state.limit->name},
                       {"remaining", state.decision.remaining},
-                      {"limit", state.quota.capacity}});
+                      {"limit", state.spec.capacity}});
   }
   return OkReply({{"limits", limits}});
 }
@@ -263,7 +263,7 @@ std::string ToSeconds(std::chrono::microseconds time) {
 // The numbers of a bucket, as AllowRequest's answer has them.
 void AddNumbers(const LimitState& state, Json& json) {
   json["remaining"] = state.decision.remaining;
-  json["limit"] = state.quota.capacity;
+  json["limit"] = state.spec.capacity;
   if (!state.decision.allowed && state.decision.retry_after > std::chrono::microseconds(0)) {
     json["retry_after"] = ToSeconds(state.decision.retry_after);
   }
@@ -496,10 +496,10 @@ Reply AdminApi::Explain(std::string_view body) const {
                                                 {"applies", explanation.applies},
                                                 {"why", explanation.why}});
     if (!explanation.applies) continue;
-    json["unlimited"] = !explanation.quota.has_value();
-    if (!explanation.quota.has_value()) continue;
-    AddQuota(*explanation.quota, json);
-    json["key"] = backend_.key(limit.name, explanation.subject);
+    json["unlimited"] = !explanation.spec.has_value();
+    if (!explanation.spec.has_value()) continue;
+    AddSpec(*explanation.spec, json);
+    json["key"] = backend_.key(limit.name, explanation.bucket_key);
     json["cost"] = asked.request.cost * limit.cost;
   }
   return OkReply({{"limits", explanations}});

@@ -57,7 +57,7 @@ struct Numbers {
 std::string ReadName(const YamlField& limit, const YamlField* field) {
   constexpr std::size_t kMaxBytes = 64;
   if (field == nullptr) {
-    limit.Tell("a limit has no name", fmt::format("name, {}", kNameForm));
+    limit.Report("a limit has no name", fmt::format("name, {}", kNameForm));
     return {};
   }
   const auto name = field->Text(kNameForm);
@@ -81,8 +81,8 @@ PathPattern ReadPath(const YamlField& field) {
 Attributes ReadAttributes(const YamlField& field) {
   Attributes attributes;
   if (field.size() > kMaxAttributes) {
-    field.Tell(fmt::format("{} attributes are named", field.size()),
-               fmt::format("at most {}, as a request has", kMaxAttributes));
+    field.Report(fmt::format("{} attributes are named", field.size()),
+                 fmt::format("at most {}, as a request has", kMaxAttributes));
     return attributes;
   }
   const auto fields = field.Map({});
@@ -90,8 +90,8 @@ Attributes ReadAttributes(const YamlField& field) {
   for (const YamlField& attribute : *fields) {
     const std::string& key = attribute.name();
     if (key.empty() || key.size() > kMaxAttributeKeyBytes) {
-      attribute.Tell(fmt::format("the attribute name {} has {} bytes", Quoted(key), key.size()),
-                     fmt::format("1 to {}", kMaxAttributeKeyBytes));
+      attribute.Report(fmt::format("the attribute name {} has {} bytes", Quoted(key), key.size()),
+                       fmt::format("1 to {}", kMaxAttributeKeyBytes));
     }
     auto value = attribute.Text(0, kMaxAttributeValueBytes);
     if (value.has_value()) attributes.emplace(key, *std::move(value));
@@ -104,7 +104,7 @@ void ReadByItem(const YamlField& field, CountBy& by) {
   const auto text = field.Text(kByForm);
   if (!text.has_value()) return;
   const auto add = [&](bool& named) {
-    if (named) field.Tell(fmt::format("by names {} again", Quoted(*text)), "once");
+    if (named) field.Report(fmt::format("by names {} again", Quoted(*text)), "once");
     named = true;
   };
   const std::string key = text->starts_with(kAttribute) ? text->substr(kAttribute.size()) : "";
@@ -153,13 +153,13 @@ std::optional<Refill> ReadRefill(const YamlField& field) {
     return std::nullopt;
   }
   if (*tokens > kMaxTokens) {
-    field.Tell(fmt::format("refill tokens is {}", *tokens), fmt::format("1 to {}", kMaxTokens));
+    field.Report(fmt::format("refill tokens is {}", *tokens), fmt::format("1 to {}", kMaxTokens));
     return std::nullopt;
   }
   const Refill refill = {*tokens, *interval};
   // With the least capacity, so that only what is wrong with the refill is told.
   if (const absl::Status valid = Validate({1, refill.tokens, refill.interval}); !valid.ok()) {
-    field.findings().Add(field.place(), std::string(valid.message()));
+    field.diagnostics().Add(field.location(), std::string(valid.message()));
     return std::nullopt;
   }
   return refill;
@@ -177,40 +177,40 @@ Numbers ReadNumbers(const YamlFields& fields) {
 
 // The quota of a limit's numbers, or of an override's with what it leaves to its
 // limit. Nothing: it could not be enforced, which `where` or its fields told.
-std::optional<Quota> QuotaOf(const YamlField& where, const Numbers& given, const Numbers& limits,
-                             const Limit& limit) {
+std::optional<BucketSpec> SpecOf(const YamlField& where, const Numbers& given,
+                                 const Numbers& limits, const Limit& limit) {
   if (!given.read()) return std::nullopt;
   const auto capacity = given.capacity.has_value() ? given.capacity : limits.capacity;
   const auto refill = given.refill.has_value() ? given.refill : limits.refill;
   if (!capacity.has_value()) return std::nullopt;
   if (*capacity == 0) {
-    if (given.refill_field == nullptr) return Quota{};
-    given.refill_field->Tell("refill has no meaning where capacity is 0, which refuses always",
-                             "no refill");
+    if (given.refill_field == nullptr) return BucketSpec{};
+    given.refill_field->Report("refill has no meaning where capacity is 0, which refuses always",
+                               "no refill");
     return std::nullopt;
   }
   if (!refill.has_value()) {
     // That a limit lacks its own is told once.
     if (limits.read() && (&given == &limits || limits.capacity == 0)) {
-      where.Tell(fmt::format("{} has a capacity and no refill", where.name()),
-                 fmt::format("refill, {}", kRefillForm));
+      where.Report(fmt::format("{} has a capacity and no refill", where.name()),
+                   fmt::format("refill, {}", kRefillForm));
     }
     return std::nullopt;
   }
-  const Quota quota = {*capacity, refill->tokens, refill->interval};
-  if (const absl::Status valid = Validate(quota); !valid.ok()) {
+  const BucketSpec spec = {*capacity, refill->tokens, refill->interval};
+  if (const absl::Status valid = Validate(spec); !valid.ok()) {
     const YamlField* const field =
         given.refill_field != nullptr ? given.refill_field : given.capacity_field;
-    where.findings().Add(field->place(), std::string(valid.message()));
+    where.diagnostics().Add(field->location(), std::string(valid.message()));
     return std::nullopt;
   }
-  if (given.capacity_field != nullptr && limit.cost > quota.capacity && !limit.shadow) {
-    given.capacity_field->Tell(
+  if (given.capacity_field != nullptr && limit.cost > spec.capacity && !limit.shadow) {
+    given.capacity_field->Report(
         fmt::format("capacity is {}, below the limit's cost {}, so that no request could pass",
-                    quota.capacity, limit.cost),
+                    spec.capacity, limit.cost),
         fmt::format("{} and more, or 0, which refuses always", limit.cost));
   }
-  return quota;
+  return spec;
 }
 
 // What a limit counts by, as the file writes it.
@@ -227,11 +227,11 @@ std::string Describe(const CountBy& by) {
 // not be; that was told.
 bool ReadNamed(const YamlField& where, const YamlFields& fields, const Limit& limit,
                Override& override) {
-  const std::size_t told = where.findings().size();
+  const std::size_t told = where.diagnostics().size();
   const auto check_counted = [&](const YamlField& field, bool counted, std::string_view name) {
     if (counted) return;
-    field.Tell(fmt::format("an override names {}, which its limit does not count by", name),
-               fmt::format("what `by` names: {}", Describe(limit.by)));
+    field.Report(fmt::format("an override names {}, which its limit does not count by", name),
+                 fmt::format("what `by` names: {}", Describe(limit.by)));
   };
   if (const YamlField* const user = fields.Find("user"); user != nullptr) {
     override.user = user->Text(1, kMaxUserIdBytes);
@@ -254,43 +254,44 @@ bool ReadNamed(const YamlField& where, const YamlFields& fields, const Limit& li
                     fmt::format("attributes.{}", key));
       const auto condition = limit.attributes.find(key);
       if (condition == limit.attributes.end() || condition->second == value) continue;
-      attributes->Tell(fmt::format("the attribute {} is {}, which its limit does not apply to",
-                                   Quoted(key), Quoted(value)),
-                       Quoted(condition->second));
+      attributes->Report(fmt::format("the attribute {} is {}, which its limit does not apply to",
+                                     Quoted(key), Quoted(value)),
+                         Quoted(condition->second));
     }
   }
-  if (where.findings().size() != told) return false;
+  if (where.diagnostics().size() != told) return false;
   if (override.user.has_value() || override.path.has_value() || !override.attributes.empty()) {
     return true;
   }
-  where.Tell("an override names nothing", fmt::format("what `by` names: {}", Describe(limit.by)));
+  where.Report("an override names nothing", fmt::format("what `by` names: {}", Describe(limit.by)));
   return false;
 }
 
-void ReadQuota(const YamlField& where, const YamlFields& fields, const Limit& limit,
-               const Numbers& limits, Override& override) {
+void ReadSpec(const YamlField& where, const YamlFields& fields, const Limit& limit,
+              const Numbers& limits, Override& override) {
   const YamlField* const unlimited = fields.Find("unlimited");
   if (unlimited != nullptr && unlimited->Switch().value_or(true)) {
     for (const std::string_view key : {"capacity"sv, "refill"sv}) {
       const YamlField* const field = fields.Find(key);
       if (field == nullptr) continue;
-      field->Tell(fmt::format("{} has no meaning beside unlimited", key),
-                  fmt::format("no {}", key));
+      field->Report(fmt::format("{} has no meaning beside unlimited", key),
+                    fmt::format("no {}", key));
     }
     return;
   }
   const Numbers given = ReadNumbers(fields);
   if (given.capacity_field == nullptr && given.refill_field == nullptr) {
-    where.Tell("an override changes nothing", "capacity, refill, or unlimited: true");
+    where.Report("an override changes nothing", "capacity, refill, or unlimited: true");
     return;
   }
   // Where it is nothing the file is not accepted.
-  override.quota = QuotaOf(where, given, limits, limit);
+  override.spec = SpecOf(where, given, limits, limit);
 }
 
 // Tells of overrides that never hold, because one before holds for all that they
-// are for. places[i] is where overrides[i] stands.
-void CheckReached(const Limit& limit, const std::vector<Place>& places, Findings& findings) {
+// are for. locations[i] is where overrides[i] stands.
+void CheckReached(const Limit& limit, const std::vector<SourceLocation>& locations,
+                  Diagnostics& diagnostics) {
   if (limit.overrides.size() < 2) return;
   const LimitSet alone({limit}, HashBy::kUser);
   const Limit& indexed = alone.limits().front();
@@ -306,11 +307,12 @@ void CheckReached(const Limit& limit, const std::vector<Place>& places, Findings
                            .attributes = attributes};
     const Override* const holds = alone.OverrideFor(indexed, least);
     if (holds == &override) continue;
-    const Place first = places[static_cast<std::size_t>(holds - indexed.overrides.data())];
-    findings.Add(places[i],
-                 fmt::format("an override is never reached, for the one at line {} holds first; "
-                             "accepted: each once, and those that name more before",
-                             first.line));
+    const SourceLocation first =
+        locations[static_cast<std::size_t>(holds - indexed.overrides.data())];
+    diagnostics.Add(locations[i],
+                    fmt::format("an override is never reached, for the one at line {} holds first; "
+                                "accepted: each once, and those that name more before",
+                                first.line));
   }
 }
 
@@ -319,25 +321,25 @@ void ReadOverrides(const YamlField& field, const Numbers& limits, Limit& limit,
   const auto list = field.List("overrides", "an override", overrides_left);
   if (!list.has_value()) return;
   overrides_left -= list->size();
-  std::vector<Place> places;
+  std::vector<SourceLocation> locations;
   for (const YamlField& item : *list) {
-    if (item.findings().full()) return;
+    if (item.diagnostics().full()) return;
     const auto fields = item.Map(kOverrideKeys);
     if (!fields.has_value()) continue;
     Override override;
     const bool named = ReadNamed(item, *fields, limit, override);
-    ReadQuota(item, *fields, limit, limits, override);
+    ReadSpec(item, *fields, limit, limits, override);
     if (!named) continue;
     limit.overrides.push_back(std::move(override));
-    places.push_back(item.place());
+    locations.push_back(item.location());
   }
-  CheckReached(limit, places, field.findings());
+  CheckReached(limit, locations, field.diagnostics());
 }
 
 // Reads which requests a limit applies to and what it counts them by. False: it
 // cannot be said.
 bool ReadConditions(const YamlField& where, const YamlFields& fields, Limit& limit) {
-  const std::size_t told = where.findings().size();
+  const std::size_t told = where.diagnostics().size();
   limit.name = ReadName(where, fields.Find("name"));
   if (const YamlField* const path = fields.Find("path"); path != nullptr) {
     limit.path = ReadPath(*path);
@@ -348,12 +350,13 @@ bool ReadConditions(const YamlField& where, const YamlFields& fields, Limit& lim
   if (const YamlField* const by = fields.Find("by"); by != nullptr) limit.by = ReadBy(*by);
   const std::size_t required = limit.RequiredAttributes().size();
   if (required > kMaxAttributes) {
-    where.Tell(fmt::format("a limit asks for {} attributes, so that no request could be subject to "
-                           "it",
-                           required),
-               fmt::format("at most {} in attributes and by together", kMaxAttributes));
+    where.Report(
+        fmt::format("a limit asks for {} attributes, so that no request could be subject to "
+                    "it",
+                    required),
+        fmt::format("at most {} in attributes and by together", kMaxAttributes));
   }
-  return where.findings().size() == told;
+  return where.diagnostics().size() == told;
 }
 
 }  // namespace
@@ -374,10 +377,10 @@ std::optional<Limit> ReadLimit(const YamlField& field, std::size_t& overrides_le
   }
   const Numbers numbers = ReadNumbers(*fields);
   if (numbers.capacity_field == nullptr) {
-    field.Tell("a limit has no capacity",
-               fmt::format("capacity, a whole number, 0 to {}", kMaxTokens));
+    field.Report("a limit has no capacity",
+                 fmt::format("capacity, a whole number, 0 to {}", kMaxTokens));
   }
-  limit.quota = QuotaOf(field, numbers, numbers, limit).value_or(Quota{});
+  limit.spec = SpecOf(field, numbers, numbers, limit).value_or(BucketSpec{});
   // Overrides are held against what their limit counts by.
   const YamlField* const overrides = fields->Find("overrides");
   if (overrides != nullptr && conditions_read) {

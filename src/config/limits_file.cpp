@@ -19,9 +19,9 @@
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
-#include "findings.h"
+#include "diagnostics.h"
 #include "limit_reader.h"
-#include "meetings.h"
+#include "overlap_index.h"
 #include "ratelimiter/base/text.h"
 #include "yaml_field.h"
 
@@ -41,25 +41,26 @@ bool IsControl(char c) {
 // Tells of the first byte that is not text. False: there is one.
 //
 // The reader of YAML takes some control characters for the end of the file.
-bool CheckText(std::string_view yaml, Findings& findings) {
+bool CheckText(std::string_view yaml, Diagnostics& diagnostics) {
   const std::string_view valid = ValidUtf8Prefix(yaml, yaml.size());
   std::size_t bad = 0;
   while (bad < valid.size() && !IsControl(valid[bad])) ++bad;
   if (bad == yaml.size()) return true;
   const std::string_view before = yaml.substr(0, bad);
   const auto line = static_cast<std::size_t>(std::ranges::count(before, '\n'));
-  findings.Add({line + 1, bad - (before.rfind('\n') + 1) + 1},
-               fmt::format("there is the byte 0x{:02X}; accepted: UTF-8 without control characters",
-                           static_cast<unsigned char>(yaml[bad])));
+  diagnostics.Add(
+      {line + 1, bad - (before.rfind('\n') + 1) + 1},
+      fmt::format("there is the byte 0x{:02X}; accepted: UTF-8 without control characters",
+                  static_cast<unsigned char>(yaml[bad])));
   return false;
 }
 
 // Reads over a document, and notes where it begins.
 class Skimmer : public YAML::EventHandler {
  public:
-  Place begin() const { return begin_; }
+  SourceLocation begin() const { return begin_; }
 
-  void OnDocumentStart(const YAML::Mark& mark) override { begin_ = PlaceOf(mark); }
+  void OnDocumentStart(const YAML::Mark& mark) override { begin_ = LocationOf(mark); }
   void OnDocumentEnd() override {}
   void OnNull(const YAML::Mark& /*mark*/, YAML::anchor_t /*anchor*/) override {}
   void OnAlias(const YAML::Mark& /*mark*/, YAML::anchor_t /*anchor*/) override {}
@@ -73,22 +74,23 @@ class Skimmer : public YAML::EventHandler {
   void OnMapEnd() override {}
 
  private:
-  Place begin_;
+  SourceLocation begin_;
 };
 
 // The file's one document. Nothing: that was told.
-std::optional<YAML::Node> Load(std::string_view yaml, Findings& findings) {
+std::optional<YAML::Node> Load(std::string_view yaml, Diagnostics& diagnostics) {
   const std::string text(yaml);
   std::istringstream stream(text);
   YAML::Parser parser(stream);
   Skimmer skimmer;
   if (!parser.HandleNextDocument(skimmer)) {
-    findings.Add({}, "the file is empty; accepted: a map with limits");
+    diagnostics.Add({}, "the file is empty; accepted: a map with limits");
     return std::nullopt;
   }
   // Not LoadAll, which takes a ',' behind a document for documents without end.
   if (parser.HandleNextDocument(skimmer)) {
-    findings.Add(skimmer.begin(), "the file goes on behind its document; accepted: one document");
+    diagnostics.Add(skimmer.begin(),
+                    "the file goes on behind its document; accepted: one document");
     return std::nullopt;
   }
   return YAML::Load(text);
@@ -110,70 +112,72 @@ std::optional<HashBy> ReadHashBy(const YamlField* field) {
 // where they stand.
 struct ReadLimits {
   std::vector<Limit> limits;
-  std::vector<Place> places;
+  std::vector<SourceLocation> locations;
 };
 
 ReadLimits ReadAll(const YamlField& field) {
   ReadLimits read;
   const auto list = field.List("limits", "a limit", kMaxLimits);
   if (!list.has_value()) return read;
-  if (list->empty()) field.Tell("limits is an empty list", "1 limit and more");
-  absl::flat_hash_map<std::string, Place> names;
+  if (list->empty()) field.Report("limits is an empty list", "1 limit and more");
+  absl::flat_hash_map<std::string, SourceLocation> names;
   std::size_t overrides_left = kMaxOverrides;
   for (const YamlField& item : *list) {
-    if (item.findings().full()) return read;
+    if (item.diagnostics().full()) return read;
     auto limit = ReadLimit(item, overrides_left);
     if (!limit.has_value()) continue;
-    const auto [name, is_new] = names.try_emplace(limit->name, item.place());
+    const auto [name, is_new] = names.try_emplace(limit->name, item.location());
     if (!is_new) {
-      item.Tell(fmt::format("the name {} is that of the limit at line {}", Quoted(limit->name),
-                            name->second.line),
-                "each name once");
+      item.Report(fmt::format("the name {} is that of the limit at line {}", Quoted(limit->name),
+                              name->second.line),
+                  "each name once");
       continue;
     }
     read.limits.push_back(*std::move(limit));
-    read.places.push_back(item.place());
+    read.locations.push_back(item.location());
   }
   return read;
 }
 
 // All keys of a call must lie on one node of a Redis Cluster.
-void CheckMeetings(const ReadLimits& read, Findings& findings) {
-  Meetings by_user(read.limits);
-  Meetings shared(read.limits);
+void CheckOverlaps(const ReadLimits& read, Diagnostics& diagnostics) {
+  OverlapIndex by_user(read.limits);
+  OverlapIndex shared(read.limits);
   for (std::size_t i = 0; i < read.limits.size(); ++i) {
     const Limit& limit = read.limits[i];
     const Limit* const other = (limit.by.user ? shared : by_user).First(limit);
     (limit.by.user ? by_user : shared).Add(limit);
     if (other == nullptr) continue;
-    const Place where = read.places[static_cast<std::size_t>(other - read.limits.data())];
-    findings.Add(read.places[i],
-                 fmt::format("limit \"{}\" {} by user, limit \"{}\" at line {} {}, and a request "
-                             "may be subject to both, whose keys may then lie on different nodes; "
-                             "accepted: hash_by global, or paths or attributes that keep the two "
-                             "apart",
-                             limit.name, limit.by.user ? "counts" : "does not count", other->name,
-                             where.line, limit.by.user ? "does not" : "does"));
+    const SourceLocation where =
+        read.locations[static_cast<std::size_t>(other - read.limits.data())];
+    diagnostics.Add(
+        read.locations[i],
+        fmt::format("limit \"{}\" {} by user, limit \"{}\" at line {} {}, and a request "
+                    "may be subject to both, whose keys may then lie on different nodes; "
+                    "accepted: hash_by global, or paths or attributes that keep the two "
+                    "apart",
+                    limit.name, limit.by.user ? "counts" : "does not count", other->name,
+                    where.line, limit.by.user ? "does not" : "does"));
   }
 }
 
 // Reads the map that a limits file is.
-std::shared_ptr<const LimitSet> Read(const YAML::Node& document, Findings& findings,
-                                     Findings& warnings) {
-  const YamlField file("the file", PlaceOf(document.Mark()), document, findings);
+std::shared_ptr<const LimitSet> Read(const YAML::Node& document, Diagnostics& diagnostics,
+                                     Diagnostics& warnings) {
+  const YamlField file("the file", LocationOf(document.Mark()), document, diagnostics);
   const auto fields = file.Map(kFileKeys);
   if (!fields.has_value()) return nullptr;
   const YamlField* const hash_field = fields->Find("hash_by");
   const std::optional<HashBy> hash_by = ReadHashBy(hash_field);
   const YamlField* const limits_field = fields->Find("limits");
   if (limits_field == nullptr) {
-    file.Tell("there are no limits", "limits, a list");
+    file.Report("there are no limits", "limits, a list");
     return nullptr;
   }
   ReadLimits read = ReadAll(*limits_field);
-  if (hash_by == HashBy::kUser) CheckMeetings(read, findings);
+  if (hash_by == HashBy::kUser) CheckOverlaps(read, diagnostics);
   if (hash_by == HashBy::kGlobal) {
-    warnings.Add(hash_field->place(),
+    warnings.Add(hash_field->location(),
                  "hash_by is global, so that one node of a Redis Cluster holds all buckets and "
                  "decides all calls, about 100,000 a second at the most (docs/limits.md); "
                  "accepted: this, or hash_by user, which spreads users over all nodes");
@@ -181,7 +185,7 @@ std::shared_ptr<const LimitSet> Read(const YAML::Node& document, Findings& findi
   auto limits =
       std::make_shared<const LimitSet>(std::move(read.limits), hash_by.value_or(HashBy::kUser));
   if (limits->most_per_call() > kMaxLimitsPerCall) {
-    limits_field->Tell(
+    limits_field->Report(
         fmt::format("a request may be subject to {} limits", limits->most_per_call()),
         fmt::format("at most {}", kMaxLimitsPerCall));
   }
@@ -191,27 +195,27 @@ std::shared_ptr<const LimitSet> Read(const YAML::Node& document, Findings& findi
 }  // namespace
 
 LimitsFile ParseLimits(std::string_view yaml, std::string_view name) {
-  Findings findings;
-  Findings warnings;
+  Diagnostics diagnostics;
+  Diagnostics warnings;
   std::shared_ptr<const LimitSet> limits;
   if (yaml.size() > kMaxFileBytes) {
-    findings.Add({}, "the file is larger than 16 MiB; accepted: up to that");
-  } else if (CheckText(yaml, findings)) {
+    diagnostics.Add({}, "the file is larger than 16 MiB; accepted: up to that");
+  } else if (CheckText(yaml, diagnostics)) {
     try {
-      if (const auto document = Load(yaml, findings); document.has_value()) {
-        limits = Read(*document, findings, warnings);
+      if (const auto document = Load(yaml, diagnostics); document.has_value()) {
+        limits = Read(*document, diagnostics, warnings);
       }
     } catch (const YAML::DeepRecursion& error) {
-      findings.Add(PlaceOf(error.mark),
-                   "lists or maps are nested too deep; accepted: as documented");
+      diagnostics.Add(LocationOf(error.mark),
+                      "lists or maps are nested too deep; accepted: as documented");
     } catch (const YAML::Exception& error) {
-      findings.Add(PlaceOf(error.mark),
-                   fmt::format("this is not YAML: {}; accepted: YAML", error.msg));
+      diagnostics.Add(LocationOf(error.mark),
+                      fmt::format("this is not YAML: {}; accepted: YAML", error.msg));
     }
   }
-  if (findings.size() > 0) limits = nullptr;
+  if (diagnostics.size() > 0) limits = nullptr;
   return {.limits = std::move(limits),
-          .errors = findings.Lines(name),
+          .errors = diagnostics.Lines(name),
           .warnings = warnings.Lines(name)};
 }
 
@@ -242,9 +246,9 @@ LimitsFile ReadLimitsFile(const std::string& path) {
   return limits;
 }
 
-std::shared_ptr<const LimitSet> DefaultLimits(const Quota& quota) {
+std::shared_ptr<const LimitSet> DefaultLimits(const BucketSpec& spec) {
   std::vector<Limit> limits;
-  limits.push_back({.name = "default", .quota = quota});
+  limits.push_back({.name = "default", .spec = spec});
   return std::make_shared<const LimitSet>(std::move(limits), HashBy::kUser);
 }
 

@@ -127,16 +127,16 @@ bool ReadKeyPrefix(const std::string& value, std::string& result) {
 }
 
 // "1", or "0." and up to six digits, above 0.
-bool ReadShare(const std::string& value, Share& result) {
+bool ReadFraction(const std::string& value, Fraction& result) {
   constexpr std::size_t kMaxDigits = 6;
   if (value == "1") {
-    result.millionths = Share::kAll;
+    result.millionths = Fraction::kAll;
     return true;
   }
   if (!value.starts_with("0.") || value.size() > 2 + kMaxDigits) return false;
   std::string digits = value.substr(2);
   digits.resize(digits.empty() ? 0 : kMaxDigits, '0');
-  return ReadNumber(digits, 1, Share::kAll, result.millionths);
+  return ReadNumber(digits, 1, Fraction::kAll, result.millionths);
 }
 
 // In the order in which --help and the README show them.
@@ -288,20 +288,20 @@ constexpr Setting kSettings[] = {
             "the share of each limit that the buckets of FAIL_MODE=local have; 1 divided by the "
             "number of instances admits about the limit once more while the store is away",
             [](const std::string& value, Settings& settings) {
-              return ReadShare(value, settings.local_share);
+              return ReadFraction(value, settings.local_fraction);
             }},
     Setting{"CAPACITY", "5", "1 and more", "tokens that a bucket holds: the burst",
             [](const std::string& value, Settings& settings) {
-              return ReadNumber(value, 1, kMaxNumber, settings.quota.capacity);
+              return ReadNumber(value, 1, kMaxNumber, settings.spec.capacity);
             }},
     Setting{"REFILL_TOKENS", "1", "1 and more", "tokens that come back in every REFILL_INTERVAL",
             [](const std::string& value, Settings& settings) {
-              return ReadNumber(value, 1, kMaxNumber, settings.quota.refill_tokens);
+              return ReadNumber(value, 1, kMaxNumber, settings.spec.refill_tokens);
             }},
     Setting{"REFILL_INTERVAL", "2s", "1ms to 30d", "time in which REFILL_TOKENS come back",
             [](const std::string& value, Settings& settings) {
               return ReadDuration(value, kMinRefillInterval, kMaxRefillInterval,
-                                  settings.quota.refill_interval);
+                                  settings.spec.refill_interval);
             }},
     Setting{"LIMITS_FILE", "", "a file's path; empty: none",
             "limits, in YAML, in place of the one by CAPACITY, REFILL_TOKENS and REFILL_INTERVAL; "
@@ -404,7 +404,7 @@ constexpr Setting kSettings[] = {
             [](const std::string& value, Settings& settings) {
               if (value == "0") return true;
               settings.access_log.emplace();
-              return ReadShare(value, *settings.access_log);
+              return ReadFraction(value, *settings.access_log);
             }},
 };
 
@@ -637,10 +637,10 @@ SettingsResult ReadSettings(int argc, const char* const* argv) {
       rejections.append(PasswordConflict(settings)).append(TlsConflict(settings));
     }
   }
-  const Quota& quota = settings.quota;
+  const BucketSpec& spec = settings.spec;
   // A number that was not accepted is still zero, and told already.
-  if (quota.capacity > 0 && quota.refill_tokens > 0 && quota.refill_interval > 0us) {
-    if (const absl::Status valid = Validate(quota); !valid.ok()) {
+  if (spec.capacity > 0 && spec.refill_tokens > 0 && spec.refill_interval > 0us) {
+    if (const absl::Status valid = Validate(spec); !valid.ok()) {
       rejections += fmt::format("CAPACITY, REFILL_TOKENS, REFILL_INTERVAL: {}\n",
                                 std::string(valid.message()));
     }

@@ -8,7 +8,7 @@
 
 namespace ratelimiter {
 
-Place PlaceOf(const YAML::Mark& mark) {
+SourceLocation LocationOf(const YAML::Mark& mark) {
   if (mark.is_null()) return {};
   return {static_cast<std::size_t>(mark.line) + 1, static_cast<std::size_t>(mark.column) + 1};
 }
@@ -39,14 +39,14 @@ std::string YamlField::Described() const {
   }
 }
 
-void YamlField::Tell(std::string_view found, std::string_view accepted) const {
-  findings_->Add(place_, fmt::format("{}; accepted: {}", found, accepted));
+void YamlField::Report(std::string_view found, std::string_view accepted) const {
+  diagnostics_->Add(location_, fmt::format("{}; accepted: {}", found, accepted));
 }
 
 void YamlField::Reject(std::string_view accepted) const {
-  Tell(node_.IsNull() ? fmt::format("{} has no value", name_)
-                      : fmt::format("{} is {}", name_, Described()),
-       accepted);
+  Report(node_.IsNull() ? fmt::format("{} has no value", name_)
+                        : fmt::format("{} is {}", name_, Described()),
+         accepted);
 }
 
 std::optional<std::string> YamlField::Text(std::string_view accepted) const {
@@ -58,8 +58,8 @@ std::optional<std::string> YamlField::Text(std::string_view accepted) const {
 std::optional<std::string> YamlField::Text(std::size_t least, std::size_t most) const {
   auto text = Text(fmt::format("text of {} to {} bytes", least, most));
   if (!text.has_value() || (text->size() >= least && text->size() <= most)) return text;
-  Tell(fmt::format("{} is {}, of {} bytes", name_, Quoted(*text), text->size()),
-       fmt::format("{} to {}", least, most));
+  Report(fmt::format("{} is {}, of {} bytes", name_, Quoted(*text), text->size()),
+         fmt::format("{} to {}", least, most));
   return std::nullopt;
 }
 
@@ -84,12 +84,12 @@ std::optional<std::vector<YamlField>> YamlField::List(std::string_view what, std
     return std::nullopt;
   }
   if (node_.size() > most) {
-    Tell(fmt::format("{} is a list of {}", name_, node_.size()), fmt::format("at most {}", most));
+    Report(fmt::format("{} is a list of {}", name_, node_.size()), fmt::format("at most {}", most));
     return std::nullopt;
   }
   std::vector<YamlField> list;
   for (const YAML::Node& node : node_) {
-    list.emplace_back(std::string(item), PlaceOf(node.Mark()), node, *findings_);
+    list.emplace_back(std::string(item), LocationOf(node.Mark()), node, *diagnostics_);
   }
   return list;
 }
@@ -101,21 +101,21 @@ std::optional<YamlFields> YamlField::Map(std::span<const std::string_view> keys)
   }
   std::vector<YamlField> fields;
   for (const auto& entry : node_) {
-    if (findings_->full()) break;
+    if (diagnostics_->full()) break;
     const YAML::Node& key = entry.first;
     const YAML::Node& value = entry.second;
     // What is empty is marked where the next thing stands.
-    const Place place = PlaceOf(value.IsNull() ? key.Mark() : value.Mark());
-    const YamlField key_field("a key", PlaceOf(key.Mark()), key, *findings_);
+    const SourceLocation location = LocationOf(value.IsNull() ? key.Mark() : value.Mark());
+    const YamlField key_field("a key", LocationOf(key.Mark()), key, *diagnostics_);
     if (!key.IsScalar()) {
-      key_field.Tell(fmt::format("a key is {}", key_field.Described()),
-                     keys.empty() ? "text" : Listed(keys));
+      key_field.Report(fmt::format("a key is {}", key_field.Described()),
+                       keys.empty() ? "text" : Listed(keys));
     } else if (!keys.empty() && std::ranges::find(keys, key.Scalar()) == keys.end()) {
-      key_field.Tell(fmt::format("there is no key {} here", key_field.Described()), Listed(keys));
+      key_field.Report(fmt::format("there is no key {} here", key_field.Described()), Listed(keys));
     } else if (std::ranges::find(fields, key.Scalar(), &YamlField::name) != fields.end()) {
-      key_field.Tell(fmt::format("the key {} comes again", key_field.Described()), "once");
+      key_field.Report(fmt::format("the key {} comes again", key_field.Described()), "once");
     } else {
-      fields.emplace_back(key.Scalar(), place, value, *findings_);
+      fields.emplace_back(key.Scalar(), location, value, *diagnostics_);
     }
   }
   return YamlFields(std::move(fields));

@@ -10,7 +10,7 @@
 
 #include <yaml-cpp/yaml.h>
 
-#include "findings.h"
+#include "diagnostics.h"
 
 namespace ratelimiter {
 
@@ -21,12 +21,13 @@ class YamlFields;
 class YamlField {
  public:
   // The findings must outlive it.
-  YamlField(std::string name, Place place, const YAML::Node& node, Findings& findings)
-      : name_(std::move(name)), place_(place), node_(node), findings_(&findings) {}
+  YamlField(std::string name, SourceLocation location, const YAML::Node& node,
+            Diagnostics& diagnostics)
+      : name_(std::move(name)), location_(location), node_(node), diagnostics_(&diagnostics) {}
 
   const std::string& name() const { return name_; }
-  Place place() const { return place_; }
-  Findings& findings() const { return *findings_; }
+  SourceLocation location() const { return location_; }
+  Diagnostics& diagnostics() const { return *diagnostics_; }
   // Of a map: how many entries it has.
   std::size_t size() const { return node_.size(); }
 
@@ -48,16 +49,16 @@ class YamlField {
 
   // Tells that this value is not what is accepted.
   void Reject(std::string_view accepted) const;
-  void Tell(std::string_view found, std::string_view accepted) const;
+  void Report(std::string_view found, std::string_view accepted) const;
 
  private:
   // What there is, for a message: "a list", or a text in quotes.
   std::string Described() const;
 
   std::string name_;
-  Place place_;
+  SourceLocation location_;
   YAML::Node node_;
-  Findings* findings_;
+  Diagnostics* diagnostics_;
 };
 
 // The fields of a map, in its order; a field's name is its key.
@@ -75,7 +76,7 @@ class YamlFields {
   std::vector<YamlField> fields_;
 };
 
-Place PlaceOf(const YAML::Mark& mark);
+SourceLocation LocationOf(const YAML::Mark& mark);
 
 // A plain decimal and nothing else. YAML may take a zero before other digits for
 // the sign of an octal number: so that is none.

@@ -7,7 +7,7 @@
 
 #include <fmt/format.h>
 
-#include "inquiry.h"
+#include "evaluation.h"
 #include "ratelimiter/limiter/limiter.h"
 
 namespace ratelimiter {
@@ -31,31 +31,31 @@ absl::Status BothFailed(const absl::Status& store, const absl::Status& local) {
 Fallback::Fallback(Options options, const Clock& clock, FallbackObserver& observer)
     : options_(std::move(options)), clock_(clock), observer_(observer) {}
 
-absl::StatusOr<Answer> Fallback::Conclude(Inquiry& inquiry, const absl::Status& status) {
+absl::StatusOr<Answer> Fallback::Finish(Evaluation& evaluation, const absl::Status& status) {
   if (status.ok() && failing_.load(std::memory_order_relaxed)) NoteAnswer();
   const std::optional<FailMode> mode =
-      IsStoreFailure(status) ? inquiry.StrictestMode(options_.mode) : std::nullopt;
-  if (!mode.has_value()) return inquiry.Conclude(status);
+      IsStoreFailure(status) ? evaluation.StrictestMode(options_.mode) : std::nullopt;
+  if (!mode.has_value()) return evaluation.Finish(status);
 
-  absl::StatusOr<Answer> answer = DecideInstead(*mode, inquiry, status);
+  absl::StatusOr<Answer> answer = DecideInstead(*mode, evaluation, status);
   NoteFailure();
-  observer_.OnDecided(answer.ok() ? *mode : FailMode::kError, status, inquiry.request());
+  observer_.OnDecided(answer.ok() ? *mode : FailMode::kError, status, evaluation.request());
   return answer;
 }
 
-absl::StatusOr<Answer> Fallback::DecideInstead(FailMode mode, Inquiry& inquiry,
+absl::StatusOr<Answer> Fallback::DecideInstead(FailMode mode, Evaluation& evaluation,
                                                const absl::Status& status) {
   switch (mode) {
     case FailMode::kOpen:
     case FailMode::kClosed:
-      return inquiry.ConcludeUnasked(mode);
+      return evaluation.FinishWithoutStore(mode);
     case FailMode::kLocal: {
-      inquiry.AskShare(options_.local_share);
-      Transaction transaction = inquiry.transaction(inquiry.action());
+      evaluation.ScaleTo(options_.local_fraction);
+      Transaction transaction = evaluation.transaction(evaluation.action());
       Local()->Decide({&transaction, 1}, Deadline::max());
       // They have no room: nobody knows then.
       if (!transaction.status.ok()) return BothFailed(status, transaction.status);
-      absl::StatusOr<Answer> answer = inquiry.Conclude(transaction.status);
+      absl::StatusOr<Answer> answer = evaluation.Finish(transaction.status);
       answer->fail_mode = mode;
       return answer;
     }

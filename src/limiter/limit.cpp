@@ -9,12 +9,12 @@ namespace {
 
 constexpr std::string_view kTagOfAll = "%all";
 
-void Append(std::string_view text, Subjects& out) {
+void Append(std::string_view text, BucketKeys& out) {
   out.insert(out.end(), text.begin(), text.end());
 }
 
 // Appends `text` with '%' and `reserved` written as %XX.
-void AppendEscaped(std::string_view text, char reserved, std::string_view escape, Subjects& out) {
+void AppendEscaped(std::string_view text, char reserved, std::string_view escape, BucketKeys& out) {
   const std::array<char, 2> special = {'%', reserved};
   while (!text.empty()) {
     const std::size_t plain = std::min(text.size(), text.find_first_of(special.data(), 0, 2));
@@ -77,11 +77,11 @@ std::vector<std::string> Limit::RequiredAttributes() const {
   return required;
 }
 
-bool CanMeet(const Limit& one, const Limit& other) {
+bool CanBothApply(const Limit& one, const Limit& other) {
   return one.path.Overlaps(other.path) && Agree(one.attributes, other.attributes);
 }
 
-void AppendSubject(const Limit& limit, HashBy hash_by, const Request& request, Subjects& out) {
+void AppendBucketKey(const Limit& limit, HashBy hash_by, const Request& request, BucketKeys& out) {
   const bool tag_is_user = limit.by.user && hash_by == HashBy::kUser;
   out.push_back('{');
   if (tag_is_user) {
@@ -101,10 +101,10 @@ void AppendSubject(const Limit& limit, HashBy hash_by, const Request& request, S
   }
 }
 
-std::string SubjectOf(const Limit& limit, HashBy hash_by, const Request& request) {
-  Subjects subject;
-  AppendSubject(limit, hash_by, request, subject);
-  return {subject.data(), subject.size()};
+std::string BucketKeyOf(const Limit& limit, HashBy hash_by, const Request& request) {
+  BucketKeys bucket_key;
+  AppendBucketKey(limit, hash_by, request, bucket_key);
+  return {bucket_key.data(), bucket_key.size()};
 }
 
 }  // namespace ratelimiter

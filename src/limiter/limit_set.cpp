@@ -144,9 +144,9 @@ MatchedLimits LimitSet::Match(const Request& request) const {
     const Limit& limit = limits_[number];
     const Override* override = OverrideFor(limit, request);
     if (override == nullptr) {
-      matched.push_back({&limit, limit.quota});
-    } else if (override->quota.has_value()) {
-      matched.push_back({&limit, *override->quota});
+      matched.push_back({&limit, limit.spec});
+    } else if (override->spec.has_value()) {
+      matched.push_back({&limit, *override->spec});
     }
   }
   return matched;

@@ -6,7 +6,7 @@
 
 #include <fmt/format.h>
 
-#include "inquiry.h"
+#include "evaluation.h"
 #include "ratelimiter/base/text.h"
 
 namespace ratelimiter {
@@ -14,9 +14,10 @@ namespace {
 
 constexpr std::size_t kMaxShownBytes = 100;
 
-absl::Status Carry(Inquiry& inquiry, Action action, TokenBucketStore& store, Deadline deadline) {
-  if (!inquiry.asks()) return absl::OkStatus();
-  Transaction transaction = inquiry.transaction(action);
+absl::Status Carry(Evaluation& evaluation, Action action, TokenBucketStore& store,
+                   Deadline deadline) {
+  if (!evaluation.asks()) return absl::OkStatus();
+  Transaction transaction = evaluation.transaction(action);
   store.Decide({&transaction, 1}, deadline);
   return transaction.status;
 }
@@ -64,12 +65,12 @@ std::string ReasonByLimits(const Request& request, const Answer& answer) {
   const LimitState* const deciding = answer.deciding_state();
   if (deciding == nullptr) return "Request refused";
   const LimitState& state = *deciding;
-  if (state.quota.capacity == 0) {
+  if (state.spec.capacity == 0) {
     return fmt::format("Limit \"{}\" refuses always: its capacity is 0", state.limit->name);
   }
   return fmt::format("Limit \"{}\" exceeded: cost {}, {} of {} tokens left", state.limit->name,
                      request.cost * state.limit->cost, state.decision.remaining,
-                     state.quota.capacity);
+                     state.spec.capacity);
 }
 
 }  // namespace
@@ -88,41 +89,41 @@ Limiter::Limiter(const std::shared_ptr<const LimitSet>& limits, TokenBucketStore
     : limits_(limits), store_(store), fallback_(fallback) {}
 
 absl::StatusOr<Answer> Limiter::Allow(const Request& request, Deadline deadline) {
-  InquiryBatch batch{.limits = limits()};
-  Inquiry inquiry(batch, request);
-  if (absl::Status valid = inquiry.AskToAllow(); !valid.ok()) return valid;
-  return Conclude(inquiry, Carry(inquiry, inquiry.action(), store_, deadline));
+  EvaluationBatch batch{.limits = limits()};
+  Evaluation evaluation(batch, request);
+  if (absl::Status valid = evaluation.PlanAllow(); !valid.ok()) return valid;
+  return Finish(evaluation, Carry(evaluation, evaluation.action(), store_, deadline));
 }
 
 void Limiter::AllowAll(std::span<const Request> requests, Deadline deadline,
                        absl::FunctionRef<void(std::size_t, const absl::StatusOr<Answer>&)> tell) {
-  InquiryBatch batch{.limits = limits()};
-  std::vector<Inquiry> inquiries;
+  EvaluationBatch batch{.limits = limits()};
+  std::vector<Evaluation> evaluations;
   std::vector<absl::Status> statuses;
-  inquiries.reserve(requests.size());
+  evaluations.reserve(requests.size());
   statuses.reserve(requests.size());
   for (const Request& request : requests) {
-    statuses.push_back(inquiries.emplace_back(batch, request).AskToAllow());
+    statuses.push_back(evaluations.emplace_back(batch, request).PlanAllow());
   }
   std::vector<Transaction> transactions;
   std::vector<std::size_t> asking;  // By transaction: the place of its request.
   transactions.reserve(requests.size());
   asking.reserve(requests.size());
-  for (std::size_t i = 0; i < inquiries.size(); ++i) {
-    if (!statuses[i].ok() || !inquiries[i].asks()) continue;
+  for (std::size_t i = 0; i < evaluations.size(); ++i) {
+    if (!statuses[i].ok() || !evaluations[i].asks()) continue;
     asking.push_back(i);
-    transactions.push_back(inquiries[i].transaction(inquiries[i].action()));
+    transactions.push_back(evaluations[i].transaction(evaluations[i].action()));
   }
   store_.Decide(transactions, deadline);
   for (std::size_t i = 0; i < transactions.size(); ++i) {
     statuses[asking[i]] = std::move(transactions[i].status);
   }
-  for (std::size_t i = 0; i < inquiries.size(); ++i) tell(i, Conclude(inquiries[i], statuses[i]));
+  for (std::size_t i = 0; i < evaluations.size(); ++i) tell(i, Finish(evaluations[i], statuses[i]));
 }
 
-absl::StatusOr<Answer> Limiter::Conclude(Inquiry& inquiry, const absl::Status& status) {
-  if (fallback_ == nullptr || !inquiry.asks()) return inquiry.Conclude(status);
-  return fallback_->Conclude(inquiry, status);
+absl::StatusOr<Answer> Limiter::Finish(Evaluation& evaluation, const absl::Status& status) {
+  if (fallback_ == nullptr || !evaluation.asks()) return evaluation.Finish(status);
+  return fallback_->Finish(evaluation, status);
 }
 
 absl::StatusOr<Answer> Limiter::GetUsage(const Request& request, std::string_view limit,
@@ -132,13 +133,13 @@ absl::StatusOr<Answer> Limiter::GetUsage(const Request& request, std::string_vie
   look.cost = 1;
   look.dry_run = true;
   look.details = true;
-  InquiryBatch batch{.limits = limits()};
-  Inquiry inquiry(batch, look);
-  if (absl::Status valid = inquiry.AskToAllow(); !valid.ok()) return valid;
-  if (absl::Status asked = Carry(inquiry, Action::kLook, store_, deadline); !asked.ok()) {
+  EvaluationBatch batch{.limits = limits()};
+  Evaluation evaluation(batch, look);
+  if (absl::Status valid = evaluation.PlanAllow(); !valid.ok()) return valid;
+  if (absl::Status asked = Carry(evaluation, Action::kPeek, store_, deadline); !asked.ok()) {
     return asked;
   }
-  absl::StatusOr<Answer> answer = inquiry.Conclude(absl::OkStatus());
+  absl::StatusOr<Answer> answer = evaluation.Finish(absl::OkStatus());
   answer->deciding = Tightest(*answer, look.cost);
   if (limit.empty()) return answer;
 
@@ -153,34 +154,34 @@ absl::StatusOr<Answer> Limiter::GetUsage(const Request& request, std::string_vie
 absl::StatusOr<Answer> Limiter::Refund(const Request& request, std::string_view limit,
                                        Deadline deadline) {
   return Give(request, limit, deadline, [&](const MatchedLimit& match) {
-    return std::min(request.cost * match.limit->cost, match.quota.capacity);
+    return std::min(request.cost * match.limit->cost, match.spec.capacity);
   });
 }
 
 absl::StatusOr<Answer> Limiter::Reset(const Request& request, std::string_view limit,
                                       Deadline deadline) {
   return Give(request, limit, deadline, [&](const MatchedLimit& match) {
-    return match.limit->by.user || !limit.empty() ? match.quota.capacity : 0;
+    return match.limit->by.user || !limit.empty() ? match.spec.capacity : 0;
   });
 }
 
 absl::StatusOr<Answer> Limiter::Give(const Request& request, std::string_view limit,
                                      Deadline deadline,
                                      absl::FunctionRef<std::uint64_t(const MatchedLimit&)> tokens) {
-  InquiryBatch batch{.limits = limits()};
-  Inquiry inquiry(batch, request);
+  EvaluationBatch batch{.limits = limits()};
+  Evaluation evaluation(batch, request);
   const MatchedLimits matched = batch.limits->Match(request);
   bool found = limit.empty();
   for (const MatchedLimit& match : matched) {
     if (!limit.empty() && match.limit->name != limit) continue;
     found = true;
-    if (const std::uint64_t given = tokens(match); given > 0) inquiry.Ask(match, given);
+    if (const std::uint64_t given = tokens(match); given > 0) evaluation.Ask(match, given);
   }
   if (!found) return NotSubjectTo(limit, matched);
-  if (absl::Status given = Carry(inquiry, Action::kGive, store_, deadline); !given.ok()) {
+  if (absl::Status given = Carry(evaluation, Action::kRefund, store_, deadline); !given.ok()) {
     return given;
   }
-  return inquiry.Conclude(absl::OkStatus());
+  return evaluation.Finish(absl::OkStatus());
 }
 
 std::vector<Explanation> Limiter::Explain(const LimitSet& limits, const Request& request) {
@@ -192,13 +193,13 @@ std::vector<Explanation> Limiter::Explain(const LimitSet& limits, const Request&
     explanation.applies = limit.AppliesTo(request);
     explanation.why = Why(limit, request);
     if (!explanation.applies) continue;
-    explanation.subject = SubjectOf(limit, limits.hash_by(), request);
+    explanation.bucket_key = BucketKeyOf(limit, limits.hash_by(), request);
     const auto override = std::ranges::find_if(
         limit.overrides, [&](const Override& candidate) { return candidate.Matches(request); });
     if (override == limit.overrides.end()) {
-      explanation.quota = limit.quota;
+      explanation.spec = limit.spec;
     } else {
-      explanation.quota = override->quota;
+      explanation.spec = override->spec;
       explanation.why += fmt::format("; override {} holds", override - limit.overrides.begin() + 1);
     }
   }

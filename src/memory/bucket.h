@@ -3,7 +3,7 @@
 #include <chrono>
 #include <cstdint>
 
-#include "ratelimiter/limiter/quota.h"
+#include "ratelimiter/limiter/bucket_spec.h"
 
 namespace ratelimiter {
 
@@ -25,12 +25,13 @@ struct Bucket {
 };
 
 // The full bucket of `quota` at `now`: what a missing one is.
-Bucket FullBucket(const Quota& quota, std::chrono::microseconds now);
+Bucket FullBucket(const BucketSpec& spec, std::chrono::microseconds now);
 
 // The bucket as it is at `now`, by `quota`; full_at is as it was.
-Bucket Refilled(const Quota& quota, const Bucket& bucket, std::chrono::microseconds now);
+Bucket Refilled(const BucketSpec& spec, const Bucket& bucket, std::chrono::microseconds now);
 
 // Microseconds after the bucket's time until `tokens` further tokens have come.
-std::chrono::microseconds WaitFor(const Quota& quota, const Bucket& bucket, std::uint64_t tokens);
+std::chrono::microseconds WaitFor(const BucketSpec& spec, const Bucket& bucket,
+                                  std::uint64_t tokens);
 
 }  // namespace ratelimiter

@@ -7,10 +7,10 @@ namespace ratelimiter {
 BucketTable::BucketTable() : slots_(0, Hash{{&entries_}}, Equal{{&entries_}}) {}
 
 std::optional<BucketTable::Slot> BucketTable::Find(std::string_view limit,
-                                                   std::string_view subject) const {
+                                                   std::string_view bucket_key) const {
   const auto number = limits_.find(limit);
   if (number == limits_.end()) return std::nullopt;
-  const auto slot = slots_.find(Key{number->second, subject});
+  const auto slot = slots_.find(Key{number->second, bucket_key});
   if (slot == slots_.end()) return std::nullopt;
   return *slot;
 }
@@ -21,7 +21,8 @@ void BucketTable::Update(Slot slot, const Bucket& bucket) {
   if (bucket.full_at < entry.look_at) LookEarlier(entry, bucket.full_at);
 }
 
-void BucketTable::Insert(std::string_view limit, std::string_view subject, const Bucket& bucket) {
+void BucketTable::Insert(std::string_view limit, std::string_view bucket_key,
+                         const Bucket& bucket) {
   Slot slot = 0;
   if (free_.empty()) {
     slot = static_cast<Slot>(entries_.size());
@@ -31,7 +32,7 @@ void BucketTable::Insert(std::string_view limit, std::string_view subject, const
     free_.pop_back();
   }
   Entry& entry = entries_[slot];
-  entry.subject = subject;
+  entry.bucket_key = bucket_key;
   entry.limit = LimitNumber(limit);
   entry.bucket = bucket;
   entry.heap_index = static_cast<Slot>(heap_.size());
@@ -55,7 +56,7 @@ bool BucketTable::ForgetFull(std::chrono::microseconds now, std::size_t looks) {
     heap_.front() = last;
     SiftDown(0);
   }
-  entries_[forgotten].subject = std::string();
+  entries_[forgotten].bucket_key = std::string();
   free_.push_back(forgotten);
   return true;
 }
@@ -80,7 +81,7 @@ void BucketTable::LookEarlier(Entry& entry, std::chrono::microseconds at) {
   SiftUp(entry.heap_index);
 }
 
-void BucketTable::Place(std::size_t heap_index, Slot slot) {
+void BucketTable::SetHeapSlot(std::size_t heap_index, Slot slot) {
   heap_[heap_index] = slot;
   entries_[slot].heap_index = static_cast<Slot>(heap_index);
 }
@@ -91,10 +92,10 @@ void BucketTable::SiftUp(std::size_t heap_index) {
   while (heap_index > 0) {
     const std::size_t parent = (heap_index - 1) / 2;
     if (LookAt(parent) <= look_at) break;
-    Place(heap_index, heap_[parent]);
+    SetHeapSlot(heap_index, heap_[parent]);
     heap_index = parent;
   }
-  Place(heap_index, slot);
+  SetHeapSlot(heap_index, slot);
 }
 
 void BucketTable::SiftDown(std::size_t heap_index) {
@@ -105,10 +106,10 @@ void BucketTable::SiftDown(std::size_t heap_index) {
     if (child >= heap_.size()) break;
     if (child + 1 < heap_.size() && LookAt(child + 1) < LookAt(child)) ++child;
     if (LookAt(child) >= look_at) break;
-    Place(heap_index, heap_[child]);
+    SetHeapSlot(heap_index, heap_[child]);
     heap_index = child;
   }
-  Place(heap_index, slot);
+  SetHeapSlot(heap_index, slot);
 }
 
 }  // namespace ratelimiter

@@ -38,7 +38,7 @@ class BucketTable {
   BucketTable(const BucketTable&) = delete;
   BucketTable& operator=(const BucketTable&) = delete;
 
-  std::optional<Slot> Find(std::string_view limit, std::string_view subject) const;
+  std::optional<Slot> Find(std::string_view limit, std::string_view bucket_key) const;
 
   const Bucket& bucket(Slot slot) const { return entries_[slot].bucket; }
 
@@ -46,7 +46,7 @@ class BucketTable {
   void Update(Slot slot, const Bucket& bucket);
 
   // Precondition: Find(limit, subject) finds nothing.
-  void Insert(std::string_view limit, std::string_view subject, const Bucket& bucket);
+  void Insert(std::string_view limit, std::string_view bucket_key, const Bucket& bucket);
 
   // Forgets a bucket that is full at `now`. Returns whether it did. Looks at no more
   // than `looks` that may be.
@@ -54,7 +54,7 @@ class BucketTable {
 
  private:
   struct Entry {
-    std::string subject;
+    std::string bucket_key;
     std::uint32_t limit = 0;
     Slot heap_index = 0;
     std::chrono::microseconds look_at{0};  // At most the bucket's full_at.
@@ -62,18 +62,20 @@ class BucketTable {
   };
   struct Key {
     std::uint32_t limit;
-    std::string_view subject;
+    std::string_view bucket_key;
     friend bool operator==(const Key&, const Key&) = default;
     template <typename H>
     friend H AbslHashValue(H hash, const Key& key) {
-      return H::combine(std::move(hash), key.limit, key.subject);
+      return H::combine(std::move(hash), key.limit, key.bucket_key);
     }
   };
   // Both take a slot for the key that its entry holds.
   struct KeyOf {
     using is_transparent = void;
     const std::deque<Entry>* entries;
-    Key operator()(Slot slot) const { return {(*entries)[slot].limit, (*entries)[slot].subject}; }
+    Key operator()(Slot slot) const {
+      return {(*entries)[slot].limit, (*entries)[slot].bucket_key};
+    }
     Key operator()(const Key& key) const { return key; }
   };
   struct Hash : KeyOf {
@@ -90,7 +92,7 @@ class BucketTable {
   // Moves an entry in the heap to where it is due then.
   void LookLater(Entry& entry, std::chrono::microseconds at);
   void LookEarlier(Entry& entry, std::chrono::microseconds at);
-  void Place(std::size_t heap_index, Slot slot);
+  void SetHeapSlot(std::size_t heap_index, Slot slot);
   void SiftUp(std::size_t heap_index);
   void SiftDown(std::size_t heap_index);
 

@@ -108,7 +108,7 @@ absl::Status MemoryTokenBucket::CarryOut(Transaction& transaction) {
 MemoryTokenBucket::LockedShards MemoryTokenBucket::Lock(std::span<const Charge> charges) const {
   LockedShards result;
   for (const Charge& charge : charges) {
-    result.of_charge.push_back(shards_[absl::HashOf(charge.subject) % kShards].get());
+    result.of_charge.push_back(shards_[absl::HashOf(charge.bucket_key) % kShards].get());
   }
   // All in one order, so that no two transactions wait for each other.
   absl::InlinedVector<Shard*, 4> in_order = result.of_charge;
@@ -127,13 +127,13 @@ MemoryTokenBucket::Changes MemoryTokenBucket::DecideAt(std::chrono::microseconds
   for (std::size_t i = 0; i < transaction.charges.size(); ++i) {
     const Charge& charge = transaction.charges[i];
     const BucketTable& table = shards.of_charge[i]->table;
-    const auto slot = table.Find(charge.limit, charge.subject);
-    const Bucket stored = slot.has_value() ? table.bucket(*slot) : FullBucket(charge.quota, now);
+    const auto slot = table.Find(charge.limit, charge.bucket_key);
+    const Bucket stored = slot.has_value() ? table.bucket(*slot) : FullBucket(charge.spec, now);
     changes.buckets.push_back({.slot = slot,
                                .stepped_back = stored.time > now,
-                               .bucket = Refilled(charge.quota, stored, now)});
+                               .bucket = Refilled(charge.spec, stored, now)});
     // Whole, for another store may have failed to fill it in.
-    transaction.decisions[i] = {.allowed = transaction.action == Action::kGive ||
+    transaction.decisions[i] = {.allowed = transaction.action == Action::kRefund ||
                                            charge.cost <= changes.buckets[i].bucket.tokens};
   }
   const bool allowed = transaction.allowed();
@@ -144,11 +144,11 @@ MemoryTokenBucket::Changes MemoryTokenBucket::DecideAt(std::chrono::microseconds
     Change& change = changes.buckets[i];
     Bucket& bucket = change.bucket;
     const bool takes = transaction.action == Action::kTake && charge.cost > 0;
-    const bool gives = transaction.action == Action::kGive;
+    const bool gives = transaction.action == Action::kRefund;
     if (gives) {
       bucket.tokens += charge.cost;
-      if (bucket.tokens >= charge.quota.capacity) {
-        bucket.tokens = charge.quota.capacity;
+      if (bucket.tokens >= charge.spec.capacity) {
+        bucket.tokens = charge.spec.capacity;
         bucket.part = 0;
       }
       change.written = change.slot.has_value();
@@ -162,12 +162,12 @@ MemoryTokenBucket::Changes MemoryTokenBucket::DecideAt(std::chrono::microseconds
     decision.remaining = bucket.tokens;
     decision.retry_after = decision.allowed
                                ? std::chrono::microseconds(0)
-                               : WaitFor(charge.quota, bucket, charge.cost - bucket.tokens);
-    decision.reset_after = WaitFor(charge.quota, bucket, charge.quota.capacity - bucket.tokens);
+                               : WaitFor(charge.spec, bucket, charge.cost - bucket.tokens);
+    decision.reset_after = WaitFor(charge.spec, bucket, charge.spec.capacity - bucket.tokens);
     const auto full_at = now + decision.reset_after;
     // Other numbers that wrote it may hold more. What is given back in full, and a
     // clock that was set back, begin anew.
-    const bool anew = change.stepped_back || (gives && bucket.tokens == charge.quota.capacity);
+    const bool anew = change.stepped_back || (gives && bucket.tokens == charge.spec.capacity);
     bucket.full_at = anew ? full_at : std::max(bucket.full_at, full_at);
     if (change.slot.has_value()) continue;
     if (charge.shadow && !room_for_shadows) change.written = false;
@@ -186,7 +186,7 @@ void MemoryTokenBucket::Write(const Changes& changes, const Transaction& transac
     if (change.slot.has_value()) {
       table.Update(*change.slot, change.bucket);
     } else {
-      table.Insert(charge.limit, charge.subject, change.bucket);
+      table.Insert(charge.limit, charge.bucket_key, change.bucket);
     }
   }
 }

@@ -18,7 +18,7 @@ constexpr auto kCodes = std::to_array<int>({0, 3, 4, 5, 8, 13, 14, 2});
 static_assert(kCodes.size() == kCallCodeNames.size());
 
 // The place of a code, of which the last is that of all others.
-std::size_t PlaceOf(int code) {
+std::size_t IndexOf(int code) {
   const auto* const found = std::ranges::find(kCodes, code);
   return std::min(static_cast<std::size_t>(found - kCodes.begin()), kCodes.size() - 1);
 }
@@ -26,7 +26,7 @@ std::size_t PlaceOf(int code) {
 }  // namespace
 
 void CallMetrics::CountHandled(CallMethod method, int code, std::chrono::nanoseconds time) {
-  Of(method).calls.Add(PlaceOf(code));
+  Of(method).calls.Add(IndexOf(code));
   Of(method).handling.Observe(time);
 }
 

@@ -49,7 +49,7 @@ void HeavyHitters::Count(std::string_view user) {
   Set& set = sets_[hash % sets_.size()];
   const std::lock_guard lock(set.mutex);
   set.counters.Fade(now, kBetweenFadings);
-  set.counters.counts[set.counters.PlaceOf(user.substr(0, kMaxUserBytes), hash)] += 1;
+  set.counters.counts[set.counters.IndexOf(user.substr(0, kMaxUserBytes), hash)] += 1;
 }
 
 std::vector<HeavyUser> HeavyHitters::Top(std::size_t n) const {
@@ -93,7 +93,7 @@ void HeavyHitters::Counters::Fade(microseconds now, microseconds least) {
   faded_at = now;
 }
 
-std::size_t HeavyHitters::Counters::PlaceOf(std::string_view user, std::size_t hash) {
+std::size_t HeavyHitters::Counters::IndexOf(std::string_view user, std::size_t hash) {
   for (std::size_t i = 0; i < kWays; ++i) {
     if (hashes[i] == hash && users[i].text() == user) return i;
   }

@@ -12,14 +12,14 @@
 #include <absl/hash/hash.h>
 #include <fmt/format.h>
 
+#include "command_batch.h"
 #include "connection_pool.h"
-#include "error_treatment.h"
-#include "pipeline.h"
+#include "dns_resolver.h"
+#include "error_policy.h"
 #include "ratelimiter/base/duration.h"
 #include "ratelimiter/base/text.h"
 #include "ratelimiter/redis/connection.h"
 #include "ratelimiter/redis/redis_reply.h"
-#include "resolver.h"
 
 namespace ratelimiter {
 namespace {
@@ -52,7 +52,7 @@ RedisOptions OptionsOf(const RedisOptions& cluster, const HostPort& address) {
 }
 
 absl::Status Refused(const RedisReply& reply, std::string_view command) {
-  const std::string_view advice = TreatmentOf(reply.text()).advice;
+  const std::string_view advice = ErrorPolicyFor(reply.text()).advice;
   return absl::UnavailableError(fmt::format("Redis refused {}: {}{}{}", command,
                                             Printable(reply.text(), kMaxMessageBytes),
                                             advice.empty() ? "" : "; ", advice));
@@ -80,7 +80,7 @@ std::vector<std::string> KeysOf(std::span<const ScriptCall> calls, std::string_v
   std::vector<std::string> keys;
   for (const ScriptCall& call : calls) {
     for (const Charge& charge : call.transaction->charges) {
-      keys.push_back(fmt::format("{}{}:{}", prefix, charge.limit, charge.subject));
+      keys.push_back(fmt::format("{}{}:{}", prefix, charge.limit, charge.bucket_key));
     }
   }
   std::ranges::sort(keys);
@@ -117,8 +117,9 @@ std::span<ScriptCall> First(std::span<ScriptCall> calls, const auto& alike) {
   return calls.first(static_cast<std::size_t>(end - calls.begin()));
 }
 
-absl::StatusOr<Connection> Open(const RedisServer& server, Locator& locator, Deadline deadline) {
-  const absl::StatusOr<Location> location = locator.Find(deadline);
+absl::StatusOr<Connection> Open(const RedisServer& server, EndpointResolver& resolver,
+                                Deadline deadline) {
+  const absl::StatusOr<Endpoint> location = resolver.Find(deadline);
   if (!location.ok()) return location.status();
   return Connection::Open(server, location->addresses, deadline);
 }
@@ -127,34 +128,34 @@ absl::StatusOr<Connection> Open(const RedisServer& server, Locator& locator, Dea
 
 // Finds a node by its name, and has the Cluster asked when the node is not to be reached:
 // its slots may be another's by now.
-class Cluster::NodeLocator final : public Locator {
+class Cluster::NodeResolver final : public EndpointResolver {
  public:
-  NodeLocator(const std::string& host, Cluster& cluster) : resolver_(host), cluster_(cluster) {}
+  NodeResolver(const std::string& host, Cluster& cluster) : resolver_(host), cluster_(cluster) {}
 
-  absl::StatusOr<Location> Find(Deadline deadline) override { return resolver_.Find(deadline); }
+  absl::StatusOr<Endpoint> Find(Deadline deadline) override { return resolver_.Find(deadline); }
   void Refresh() override {
     resolver_.Refresh();
     cluster_.Refresh();
   }
 
  private:
-  Resolver resolver_;
+  DnsResolver resolver_;
   Cluster& cluster_;
 };
 
 struct Cluster::Node {
   Node(Cluster& cluster, const HostPort& where)
-      : Node(cluster, where, std::make_unique<NodeLocator>(where.host, cluster)) {}
-  Node(Cluster& cluster, HostPort where, std::unique_ptr<NodeLocator> found)
+      : Node(cluster, where, std::make_unique<NodeResolver>(where.host, cluster)) {}
+  Node(Cluster& cluster, HostPort where, std::unique_ptr<NodeResolver> found)
       : address(std::move(where)),
         options(OptionsOf(cluster.options_, address)),
-        locator(*found),
+        resolver(*found),
         pool(options, cluster.key_prefix_, cluster.script_, cluster.metrics_, cluster.clock_,
              std::move(found)) {}
 
   const HostPort address;
   const RedisOptions options;
-  NodeLocator& locator;  // The pool's.
+  NodeResolver& resolver;  // The pool's.
   ConnectionPool pool;
   // Guarded by Cluster::mutex_.
   std::chrono::steady_clock::time_point named_at;
@@ -174,7 +175,7 @@ Cluster::Cluster(RedisOptions options, std::string_view key_prefix, const Script
         seeds.reserve(options_.server.cluster.size());
         for (const HostPort& address : options_.server.cluster) {
           seeds.push_back(
-              {.address = address, .locator = std::make_unique<Resolver>(address.host)});
+              {.address = address, .resolver = std::make_unique<DnsResolver>(address.host)});
         }
         return seeds;
       }()),
@@ -186,7 +187,7 @@ void Cluster::Run(std::span<ScriptCall> calls, Deadline deadline, Purpose purpos
   const auto table = Known(deadline);
   if (!table.ok()) return FailAll(calls, table.status());
   for (ScriptCall& call : calls) {
-    call.slot = SlotOf(call.transaction->charges.front().subject);
+    call.slot = SlotOf(call.transaction->charges.front().bucket_key);
     call.limits_hash = absl::HashOf(call.limits_hash, call.slot);
   }
   const auto owner = [&](const ScriptCall& call) { return (*table)->owners[call.slot]; };
@@ -345,7 +346,7 @@ auto Cluster::FindNext(Node& from, std::span<const ScriptCall> calls, Deadline u
 auto Cluster::BringTogether(Node& from, std::span<const ScriptCall> calls, Deadline until)
     -> absl::StatusOr<Next> {
   const RedisServer& server = from.options.server;
-  absl::StatusOr<Connection> connection = Open(server, from.locator, until);
+  absl::StatusOr<Connection> connection = Open(server, from.resolver, until);
   if (!connection.ok()) return connection.status();
 
   const std::vector<std::string> keys = KeysOf(calls, key_prefix_);
@@ -401,7 +402,7 @@ auto Cluster::NextAt(const HostPort& address, bool asking) -> absl::StatusOr<Nex
 
 void Cluster::RunAsking(Node& node, std::span<ScriptCall> calls, Deadline until) {
   // Each with as many calls that keep its keys.
-  constexpr std::size_t kMaxBuckets = Pipeline::kMaxBuckets / 4;
+  constexpr std::size_t kMaxBuckets = CommandBatch::kMaxBuckets / 4;
   while (!calls.empty()) {
     std::size_t size = 0;
     std::size_t buckets = 0;
@@ -414,16 +415,16 @@ void Cluster::RunAsking(Node& node, std::span<ScriptCall> calls, Deadline until)
     std::vector<Transaction> looks;
     std::vector<Decision> decisions(buckets);
     looks.reserve(buckets);
-    ScriptCalls sent;
+    ScriptCallBuilder sent;
     for (const ScriptCall& call : part) {
       // A single key need not be there.
       if (call.transaction->charges.size() == 1) continue;
       for (const Charge& charge : call.transaction->charges) {
         looks.push_back({.charges = {&charge, 1},
-                         .action = Action::kLook,
+                         .action = Action::kPeek,
                          .decisions = {&decisions[looks.size()], 1}});
         ScriptCall keep = ScriptCall::Of(looks.back());
-        keep.keeps = true;
+        keep.touch_keys = true;
         keep.asking = true;
         sent.calls.push_back(std::move(keep));
       }
@@ -464,16 +465,16 @@ void Cluster::Watch(const std::stop_token& stop) {
 
 auto Cluster::Ask(const std::stop_token& stop) -> absl::StatusOr<Announcement> {
   const std::shared_ptr<const Table> table = table_.Get();
-  std::vector<std::pair<HostPort, Locator*>> known;
-  for (const NodePtr& node : table->nodes) known.emplace_back(node->address, &node->locator);
-  for (const Seed& seed : seeds_) known.emplace_back(seed.address, seed.locator.get());
+  std::vector<std::pair<HostPort, EndpointResolver*>> known;
+  for (const NodePtr& node : table->nodes) known.emplace_back(node->address, &node->resolver);
+  for (const Seed& seed : seeds_) known.emplace_back(seed.address, seed.resolver.get());
   std::ranges::stable_partition(known, [this](const auto& each) { return each.first == first_; });
 
   std::optional<Announcement> best;
   std::string reasons;
-  for (const auto& [address, locator] : known) {
+  for (const auto& [address, resolver] : known) {
     if (stop.stop_requested()) break;
-    absl::StatusOr<Announcement> told = AskOne(address, *locator);
+    absl::StatusOr<Announcement> told = AskOne(address, *resolver);
     if (!told.ok()) {
       reasons += fmt::format("; {}: {}", address.Text(), std::string(told.status().message()));
       continue;
@@ -485,15 +486,15 @@ auto Cluster::Ask(const std::stop_token& stop) -> absl::StatusOr<Announcement> {
     if (best->epoch >= announced_.epoch) break;
   }
   if (best.has_value()) return *std::move(best);
-  for (const Seed& seed : seeds_) seed.locator->Refresh();  // Names may point elsewhere by now.
+  for (const Seed& seed : seeds_) seed.resolver->Refresh();  // Names may point elsewhere by now.
   return absl::UnavailableError(fmt::format("no node tells who has which slots{}", reasons));
 }
 
-auto Cluster::AskOne(const HostPort& address, Locator& locator) const
+auto Cluster::AskOne(const HostPort& address, EndpointResolver& resolver) const
     -> absl::StatusOr<Announcement> {
   const Deadline deadline = std::chrono::steady_clock::now() + options_.timeout;
   absl::StatusOr<Connection> connection =
-      Open(OptionsOf(options_, address).server, locator, deadline);
+      Open(OptionsOf(options_, address).server, resolver, deadline);
   if (!connection.ok()) return connection.status();
   if (!connection->of_cluster()) {
     return absl::UnavailableError("is no node of a Redis Cluster: name it by redis://");

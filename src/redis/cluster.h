@@ -16,15 +16,15 @@
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
-#include "locator.h"
+#include "endpoint_resolver.h"
 #include "ratelimiter/base/clock.h"
 #include "ratelimiter/base/host_port.h"
 #include "ratelimiter/base/snapshot.h"
 #include "ratelimiter/metrics/metrics.h"
 #include "ratelimiter/redis/redis_token_bucket.h"
 #include "ratelimiter/redis/script.h"
-#include "script_call.h"
-#include "script_runner.h"
+#include "redis_backend.h"
+#include "script_invocation.h"
 #include "slot_map.h"
 
 namespace ratelimiter {
@@ -43,7 +43,7 @@ namespace ratelimiter {
 // one has are moved, and those that neither has are made, before the new one runs it.
 //
 // Thread-safe. Destroying it waits for a question or a probe that is under way.
-class Cluster final : public ScriptRunner {
+class Cluster final : public RedisBackend {
  public:
   // What it is given by reference must outlive it, and the prefix.
   Cluster(RedisOptions options, std::string_view key_prefix, const Script& script, Metrics& metrics,
@@ -64,7 +64,7 @@ class Cluster final : public ScriptRunner {
  private:
   struct Node;
   using NodePtr = std::shared_ptr<Node>;
-  class NodeLocator;
+  class NodeResolver;
 
   // Which node has which slot.
   struct Table {
@@ -111,7 +111,7 @@ class Cluster final : public ScriptRunner {
   void Watch(const std::stop_token& stop);
   // Asks one node after the other, and begins with it the next time.
   absl::StatusOr<Announcement> Ask(const std::stop_token& stop);
-  absl::StatusOr<Announcement> AskOne(const HostPort& address, Locator& locator) const;
+  absl::StatusOr<Announcement> AskOne(const HostPort& address, EndpointResolver& resolver) const;
   void Take(Announcement announcement);
   // Destroys the nodes that nobody uses any more.
   void Forget();
@@ -144,7 +144,7 @@ class Cluster final : public ScriptRunner {
   // Of the thread.
   struct Seed {
     HostPort address;
-    std::unique_ptr<Locator> locator;
+    std::unique_ptr<EndpointResolver> resolver;
   };
   std::vector<Seed> seeds_;
   HostPort first_;  // Is asked first, for it answered last.

@@ -16,7 +16,7 @@
 #include <fmt/format.h>
 
 #include "command_writer.h"
-#include "error_treatment.h"
+#include "error_policy.h"
 #include "ratelimiter/base/secret_file.h"
 #include "ratelimiter/base/text.h"
 #include "ratelimiter/redis/script.h"
@@ -118,7 +118,7 @@ absl::Status IntroductionRefused(const RedisReply& reply, std::string_view comma
     return absl::UnavailableError("the server does not know HELLO; needed: Redis 7.0 or later");
   }
   if (reply.IsError("NOPERM")) return LacksRights(server, RightTo(command));
-  const std::string_view advice = TreatmentOf(text).advice;
+  const std::string_view advice = ErrorPolicyFor(text).advice;
   return absl::UnavailableError(fmt::format("Redis refused {}: {}{}{}", command,
                                             Printable(text, kMaxMessageBytes),
                                             advice.empty() ? "" : "; ", advice));
@@ -197,10 +197,10 @@ absl::StatusOr<Connection> Connection::Open(const RedisServer& server,
   for (const std::string& address : addresses) {
     // One that does not answer must not take the time of those behind it.
     const auto now = std::chrono::steady_clock::now();
-    const Deadline share = now + (deadline - now) / untried--;
-    absl::StatusOr<Connection> connection = Connect(server, address, share);
+    const Deadline fraction = now + (deadline - now) / untried--;
+    absl::StatusOr<Connection> connection = Connect(server, address, fraction);
     if (connection.ok()) {
-      error = connection->Introduce(server, share);
+      error = connection->Introduce(server, fraction);
       if (error.ok()) return connection;
     } else {
       error = connection.status();

@@ -13,7 +13,7 @@ namespace {
 // What a check looks at: a bucket that no call has, for none has an empty subject; on a
 // Cluster's node some number's, for a node answers for its own slots alone.
 constexpr Charge kCheck = {
-    .limit = "check", .subject = "", .quota = {1, 1, std::chrono::seconds(1)}, .cost = 0};
+    .limit = "check", .bucket_key = "", .spec = {1, 1, std::chrono::seconds(1)}, .cost = 0};
 
 RedisServer WithKeys(RedisServer server, std::string_view key_prefix) {
   server.key_prefix = key_prefix;
@@ -27,17 +27,17 @@ bool Answers(const absl::Status& check) { return check.ok() || absl::IsInternal(
 
 ConnectionPool::ConnectionPool(const RedisOptions& options, std::string_view key_prefix,
                                const Script& script, Metrics& metrics, const Clock& clock,
-                               std::unique_ptr<Locator> locator)
+                               std::unique_ptr<EndpointResolver> resolver)
     : key_prefix_(key_prefix),
       server_(WithKeys(options.server, key_prefix)),
       on_evicting_(options.on_evicting),
       breaker_(clock, std::random_device{}()),
-      locator_(std::move(locator)),
+      resolver_(std::move(resolver)),
       lanes_([&] {
         std::vector<std::unique_ptr<Lane>> lanes(options.pool_size);
         for (auto& lane : lanes) {
           lane = std::make_unique<Lane>(
-              server_, options.timeout, script, *locator_, breaker_, metrics,
+              server_, options.timeout, script, *resolver_, breaker_, metrics,
               [this](const Connection& connection) { NoteEviction(connection); });
         }
         return lanes;
@@ -52,12 +52,12 @@ void ConnectionPool::Run(std::span<ScriptCall> calls, Deadline deadline, Purpose
 
 absl::Status ConnectionPool::Look(Deadline deadline, Purpose purpose) {
   Charge charge = kCheck;
-  const std::string subject = fmt::format("{{{}}}", check_tag_.load(std::memory_order_relaxed));
-  if (server_.cluster_node) charge.subject = subject;
+  const std::string bucket_key = fmt::format("{{{}}}", check_tag_.load(std::memory_order_relaxed));
+  if (server_.cluster_node) charge.bucket_key = bucket_key;
   Decision decision;
   Transaction look = {
-      .charges = {&charge, 1}, .action = Action::kLook, .decisions = {&decision, 1}};
-  ScriptCalls calls;
+      .charges = {&charge, 1}, .action = Action::kPeek, .decisions = {&decision, 1}};
+  ScriptCallBuilder calls;
   calls.calls.push_back(ScriptCall::Of(look));
   calls.Write(key_prefix_);
   Run(calls.calls, deadline, purpose);

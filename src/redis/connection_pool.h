@@ -13,17 +13,17 @@
 
 #include <absl/status/status.h>
 
-#include "breaker.h"
+#include "endpoint_resolver.h"
 #include "lane.h"
-#include "locator.h"
-#include "prober.h"
 #include "ratelimiter/base/clock.h"
 #include "ratelimiter/metrics/metrics.h"
 #include "ratelimiter/redis/connection.h"
 #include "ratelimiter/redis/redis_token_bucket.h"
 #include "ratelimiter/redis/script.h"
-#include "script_call.h"
-#include "script_runner.h"
+#include "ratelimiter/resilience/breaker.h"
+#include "ratelimiter/resilience/prober.h"
+#include "redis_backend.h"
+#include "script_invocation.h"
 
 namespace ratelimiter {
 
@@ -31,12 +31,12 @@ namespace ratelimiter {
 // serves, and its breaker, which is probed by a look as Check does it.
 //
 // Thread-safe. Destroying it waits for a probe, if one is under way.
-class ConnectionPool final : public ScriptRunner {
+class ConnectionPool final : public RedisBackend {
  public:
   // `key_prefix`: what keys begin with, the layout's version included. What it is
   // given must outlive it.
   ConnectionPool(const RedisOptions& options, std::string_view key_prefix, const Script& script,
-                 Metrics& metrics, const Clock& clock, std::unique_ptr<Locator> locator);
+                 Metrics& metrics, const Clock& clock, std::unique_ptr<EndpointResolver> resolver);
 
   // As Lane::Run does. Calls of one bucket go the same way, so that they can be folded.
   void Run(std::span<ScriptCall> calls, Deadline deadline, Purpose purpose) override;
@@ -64,7 +64,7 @@ class ConnectionPool final : public ScriptRunner {
   std::atomic<bool> may_evict_ = false;
   std::atomic<std::uint32_t> check_tag_ = 0;
   Breaker breaker_;
-  const std::unique_ptr<Locator> locator_;
+  const std::unique_ptr<EndpointResolver> resolver_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   Prober prober_;  // Last, for it uses the others.
 };

@@ -8,7 +8,7 @@
 #include <absl/status/statusor.h>
 #include <fmt/format.h>
 
-#include "error_treatment.h"
+#include "error_policy.h"
 #include "ratelimiter/base/duration.h"
 
 namespace ratelimiter {
@@ -32,10 +32,10 @@ bool IsOfABucket(const RedisReply& reply) {
 }
 
 bool IsRedirection(const RedisReply& reply) {
-  return reply.type() == RedisReply::Type::kError && TreatmentOf(reply.text()).redirects;
+  return reply.type() == RedisReply::Type::kError && ErrorPolicyFor(reply.text()).redirects;
 }
 
-absl::StatusOr<Connection> OpenAt(RedisServer server, const Location& location, Deadline deadline) {
+absl::StatusOr<Connection> OpenAt(RedisServer server, const Endpoint& location, Deadline deadline) {
   if (location.port != 0) server.port = location.port;
   absl::StatusOr<Connection> opened = Connection::Open(server, location.addresses, deadline);
   if (opened.ok() || location.source.empty()) return opened;
@@ -43,9 +43,9 @@ absl::StatusOr<Connection> OpenAt(RedisServer server, const Location& location, 
                                                           std::string(opened.status().message())));
 }
 
-std::vector<ScriptCall*> Unanswered(const Pipeline& pipeline) {
+std::vector<ScriptCall*> Unanswered(const CommandBatch& batch) {
   std::vector<ScriptCall*> calls;
-  for (const Pipeline::Command& command : pipeline.commands()) {
+  for (const CommandBatch::Command& command : batch.commands()) {
     for (ScriptCall* call = command.first; call != nullptr; call = call->next) {
       if (!call->answered) calls.push_back(call);
     }
@@ -56,10 +56,10 @@ std::vector<ScriptCall*> Unanswered(const Pipeline& pipeline) {
 }  // namespace
 
 Lane::Lane(const RedisServer& server, std::chrono::milliseconds timeout, const Script& script,
-           Locator& locator, Breaker& breaker, Metrics& metrics,
+           EndpointResolver& resolver, Breaker& breaker, Metrics& metrics,
            std::function<void(const Connection&)> on_connected)
     : queue_(kMaxWaiting),
-      locator_(locator),
+      resolver_(resolver),
       breaker_(breaker),
       metrics_(metrics),
       server_(server),
@@ -114,13 +114,13 @@ void Lane::Lead(Errand& own) {
   }
   Gather(own, turn);
   if (const absl::Status error = Exchange(); !error.ok()) {
-    for (ScriptCall* call : Unanswered(pipeline_)) call->transaction->status = error;
+    for (ScriptCall* call : Unanswered(batch_)) call->transaction->status = error;
   }
   if (!connection_->broken()) return;
   connection_.reset();
   // A master that was demoted still lets us connect, while the name points to
   // its successor.
-  locator_.Refresh();
+  resolver_.Refresh();
 }
 
 void Lane::FailAll(const Errand& own, TurnQueue<Errand>::Turn& turn, const absl::Status& error) {
@@ -129,15 +129,15 @@ void Lane::FailAll(const Errand& own, TurnQueue<Errand>::Turn& turn, const absl:
 }
 
 absl::Status Lane::Connect(Deadline deadline) {
-  if (connection_ != nullptr && epoch_ == locator_.epoch() && !connection_->IsStale()) {
+  if (connection_ != nullptr && epoch_ == resolver_.epoch() && !connection_->IsStale()) {
     return absl::OkStatus();
   }
   connection_.reset();
-  const absl::StatusOr<Location> location = locator_.Find(deadline);
+  const absl::StatusOr<Endpoint> location = resolver_.Find(deadline);
   absl::StatusOr<Connection> opened =
       location.ok() ? OpenAt(server_, *location, deadline) : location.status();
   if (!opened.ok()) {
-    locator_.Refresh();  // The name may point elsewhere by now.
+    resolver_.Refresh();  // The name may point elsewhere by now.
     return opened.status();
   }
   connection_.reset(std::make_unique<Connection>(*std::move(opened)).release());
@@ -153,23 +153,23 @@ void Lane::Gather(const Errand& own, TurnQueue<Errand>::Turn& turn) {
       // A Cluster runs no script over several slots, though one node has them all, and
       // only those who know it as a Cluster know the slots.
       if (connection_->of_cluster() && !server_.cluster_node) {
-        pipeline_.AddAlone(call);
+        batch_.AddAlone(call);
       } else {
-        pipeline_.Add(call);
+        batch_.Add(call);
       }
     }
     observed_ = observed_ || errand.purpose == Purpose::kCall;
     waited_since_ = std::min(waited_since_, errand.came);
     calls_ += errand.calls.size();
   };
-  pipeline_.Clear();
+  batch_.Clear();
   observed_ = false;
   waited_since_ = own.came;
   calls_ = 0;
   add(own);
   const auto now = std::chrono::steady_clock::now();
   // No call is to wait for a probe.
-  while (own.purpose != Purpose::kProbe && pipeline_.buckets() < kEnoughBuckets) {
+  while (own.purpose != Purpose::kProbe && batch_.buckets() < kEnoughBuckets) {
     const Errand* const other = turn.TakeNext();
     if (other == nullptr) break;
     if (other->send_by <= now) {
@@ -178,7 +178,7 @@ void Lane::Gather(const Errand& own, TurnQueue<Errand>::Turn& turn) {
       add(*other);
     }
   }
-  pipeline_.Write(script_.sha1);
+  batch_.Write(script_.sha1);
 }
 
 absl::Status Lane::Exchange() {
@@ -188,7 +188,7 @@ absl::Status Lane::Exchange() {
   const Deadline deadline = sending + timeout_;
   bool again = false;
   refused_ = absl::OkStatus();
-  absl::Status status = connection_->Send(pipeline_.text(), deadline);
+  absl::Status status = connection_->Send(batch_.text(), deadline);
   if (status.ok()) status = ReceiveAll(deadline, again);
   if (status.ok() && again) status = Repeat(deadline);
   if (observed_) {
@@ -216,7 +216,7 @@ RedisError Lane::KindOf(const absl::Status& error) const {
   return answered ? RedisError::kProtocol : RedisError::kConnection;
 }
 
-absl::Status Lane::Receive(const Pipeline::Command& command, Deadline deadline) {
+absl::Status Lane::Receive(const CommandBatch::Command& command, Deadline deadline) {
   // ASKING's own answer says nothing: the script's does.
   if (command.first->asking) {
     if (absl::Status came = connection_->Receive(reply_, deadline); !came.ok()) return came;
@@ -226,7 +226,7 @@ absl::Status Lane::Receive(const Pipeline::Command& command, Deadline deadline) 
 
 absl::Status Lane::ReceiveAll(Deadline deadline, bool& again) {
   script_missing_ = false;
-  for (const Pipeline::Command& command : pipeline_.commands()) {
+  for (const CommandBatch::Command& command : batch_.commands()) {
     if (absl::Status came = Receive(command, deadline); !came.ok()) return came;
     const bool unknown = reply_.IsError("NOSCRIPT");
     script_missing_ = script_missing_ || unknown;
@@ -239,41 +239,41 @@ absl::Status Lane::ReceiveAll(Deadline deadline, bool& again) {
   return absl::OkStatus();
 }
 
-absl::Status Lane::Take(const Pipeline::Command& command) {
-  Answer(*command.first, command.calls, reply_);
+absl::Status Lane::Take(const CommandBatch::Command& command) {
+  ParseReply(*command.first, command.calls, reply_);
   if (reply_.type() != RedisReply::Type::kError) {
     const absl::Status& status = command.first->transaction->status;
     // Then it may be the answer to something else, and the next ones as well.
     if (!status.ok()) connection_->MarkBroken();
     return status;
   }
-  const ErrorTreatment& treatment = TreatmentOf(reply_.text());
-  if (treatment.redirects && server_.cluster_node) {
+  const ErrorPolicy& policy = ErrorPolicyFor(reply_.text());
+  if (policy.redirects && server_.cluster_node) {
     command.first->redirection = reply_.text();
     return absl::OkStatus();
   }
-  metrics_.redis().CountError(treatment.counted_as);
+  metrics_.redis().CountError(policy.counted_as);
   // It may be the wrong server by now (a demoted master): the next turn looks anew.
-  if (treatment.reconnect) connection_->MarkBroken();
-  if (!treatment.of_the_command) refused_ = command.first->transaction->status;
+  if (policy.reconnect) connection_->MarkBroken();
+  if (!policy.of_the_command) refused_ = command.first->transaction->status;
   return absl::OkStatus();
 }
 
 absl::Status Lane::Repeat(Deadline deadline) {
-  const std::vector<ScriptCall*> calls = Unanswered(pipeline_);
-  pipeline_.Clear();
-  for (ScriptCall* call : calls) pipeline_.AddAlone(*call);
-  pipeline_.Write(script_.sha1);
+  const std::vector<ScriptCall*> calls = Unanswered(batch_);
+  batch_.Clear();
+  for (ScriptCall* call : calls) batch_.AddAlone(*call);
+  batch_.Write(script_.sha1);
   // In one write, which Redis reads at once unless it is long: then nobody else has it
   // forget the script again before the calls are run.
   std::string commands = script_missing_ ? load_script_ : std::string();
-  commands += pipeline_.text();
+  commands += batch_.text();
   if (absl::Status sent = connection_->Send(commands, deadline); !sent.ok()) return sent;
   RedisReply loaded;
   if (script_missing_) {
     if (absl::Status came = connection_->Receive(loaded, deadline); !came.ok()) return came;
   }
-  for (const Pipeline::Command& command : pipeline_.commands()) {
+  for (const CommandBatch::Command& command : batch_.commands()) {
     if (absl::Status came = Receive(command, deadline); !came.ok()) return came;
     // Why the script could not be loaded says more than that it is not there.
     if (loaded.type() == RedisReply::Type::kError) reply_ = loaded;

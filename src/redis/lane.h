@@ -9,16 +9,16 @@
 
 #include <absl/status/status.h>
 
-#include "breaker.h"
-#include "locator.h"
-#include "pipeline.h"
+#include "command_batch.h"
+#include "endpoint_resolver.h"
 #include "ratelimiter/base/clock.h"
 #include "ratelimiter/metrics/metrics.h"
 #include "ratelimiter/redis/connection.h"
 #include "ratelimiter/redis/redis_reply.h"
 #include "ratelimiter/redis/script.h"
-#include "script_call.h"
-#include "script_runner.h"
+#include "ratelimiter/resilience/breaker.h"
+#include "redis_backend.h"
+#include "script_invocation.h"
 #include "turn_queue.h"
 
 namespace ratelimiter {
@@ -36,13 +36,13 @@ class Lane {
   // connection, on a caller's thread.
   Lane(
       const RedisServer& server, std::chrono::milliseconds timeout, const Script& script,
-      Locator& locator, Breaker& breaker, Metrics& metrics,
+      EndpointResolver& resolver, Breaker& breaker, Metrics& metrics,
       std::function<void(const Connection&)> on_connected = [](const Connection&) {});
 
   // Has Redis run the calls, and gives each its answer or error, or, where the server
   // is one of a Cluster's, a redirection. Waits for min(`deadline`, timeout) until they
   // are sent, and then for timeout. Precondition: the calls have at most
-  // Pipeline::kMaxBuckets / 2 buckets.
+  // CommandBatch::kMaxBuckets / 2 buckets.
   void Run(std::span<ScriptCall> calls, Deadline deadline, Purpose purpose);
 
   // How many callers wait for a turn now.
@@ -76,13 +76,13 @@ class Lane {
   // Has Redis run the pipeline, and tells the breaker of it.
   absl::Status Exchange();
   // Waits for the reply to a command.
-  absl::Status Receive(const Pipeline::Command& command, Deadline deadline);
+  absl::Status Receive(const CommandBatch::Command& command, Deadline deadline);
   // Takes the replies to it. `again`: whether some calls are to be run once more,
   // which are left unanswered.
   absl::Status ReceiveAll(Deadline deadline, bool& again);
   // Gives the calls of a command the reply that came. An error: it was no reply to
   // them, and none is to be taken after it.
-  absl::Status Take(const Pipeline::Command& command);
+  absl::Status Take(const CommandBatch::Command& command);
   // Runs those calls that are not answered once more, one by one.
   absl::Status Repeat(Deadline deadline);
 
@@ -95,7 +95,7 @@ class Lane {
 
   // Self-synchronised.
   TurnQueue<Errand> queue_;
-  Locator& locator_;
+  EndpointResolver& resolver_;
   Breaker& breaker_;
   Metrics& metrics_;
 
@@ -109,7 +109,7 @@ class Lane {
   // Of the one who leads.
   std::unique_ptr<Connection, Close> connection_{nullptr, Close{&metrics_.redis()}};
   std::uint64_t epoch_ = 0;  // Of where the connection leads to.
-  Pipeline pipeline_;
+  CommandBatch batch_;
   // Whether the metrics are told of this round trip, and what: of those who wait since when.
   bool observed_ = false;
   std::chrono::steady_clock::time_point waited_since_;

@@ -7,12 +7,12 @@
 #include <fmt/format.h>
 
 #include "cluster.h"
+#include "command_batch.h"
 #include "connection_pool.h"
-#include "deny_cache.h"
-#include "locator.h"
-#include "pipeline.h"
-#include "script_call.h"
-#include "script_runner.h"
+#include "endpoint_resolver.h"
+#include "ratelimiter/resilience/deny_cache.h"
+#include "redis_backend.h"
+#include "script_invocation.h"
 
 namespace ratelimiter {
 namespace {
@@ -24,7 +24,7 @@ constexpr int kLayoutVersion = 1;
 // Buckets of one round trip at most: enough that few are needed, and so few that
 // they are decided well within REDIS_TIMEOUT and that other callers' commands come
 // between.
-constexpr std::size_t kMaxBuckets = Pipeline::kMaxBuckets / 2;
+constexpr std::size_t kMaxBuckets = CommandBatch::kMaxBuckets / 2;
 
 // How many of the first transactions go in one round trip.
 std::size_t RoundTripSize(std::span<const Transaction> transactions) {
@@ -48,12 +48,13 @@ RedisTokenBucket::RedisTokenBucket(RedisOptions options, Metrics& metrics, const
       clock_(clock),
       metrics_(metrics),
       denied_(std::make_unique<DenyCache>(options_.deny_cache_size, options_.deny_cache_max_age)),
-      runner_([&]() -> std::unique_ptr<ScriptRunner> {
+      backend_([&]() -> std::unique_ptr<RedisBackend> {
         if (!options_.server.cluster.empty()) {
           return std::make_unique<Cluster>(options_, key_prefix_, script_, metrics, clock_);
         }
-        return std::make_unique<ConnectionPool>(options_, key_prefix_, script_, metrics, clock_,
-                                                MakeLocator(options_.server, options_.timeout));
+        return std::make_unique<ConnectionPool>(
+            options_, key_prefix_, script_, metrics, clock_,
+            MakeEndpointResolver(options_.server, options_.timeout));
       }()) {}
 
 RedisTokenBucket::~RedisTokenBucket() = default;
@@ -69,7 +70,7 @@ void RedisTokenBucket::Decide(std::span<Transaction> transactions, Deadline dead
 void RedisTokenBucket::DecideTogether(std::span<Transaction> transactions, Deadline deadline) {
   const std::chrono::microseconds asked = clock_.Now();
   const std::uint64_t forgotten = denied_->forgotten();
-  ScriptCalls calls;
+  ScriptCallBuilder calls;
   for (Transaction& transaction : transactions) {
     ScriptCall call = ScriptCall::Of(transaction);
     if (Refuse(call, calls.calls, asked)) {
@@ -80,9 +81,9 @@ void RedisTokenBucket::DecideTogether(std::span<Transaction> transactions, Deadl
   }
   if (calls.calls.empty()) return;
   calls.Write(key_prefix_);
-  runner_->Run(calls.calls, deadline, Purpose::kCall);
+  backend_->Run(calls.calls, deadline, Purpose::kCall);
   for (const ScriptCall& call : calls.calls) {
-    if (call.transaction->action == Action::kGive) {
+    if (call.transaction->action == Action::kRefund) {
       Forget(call);  // Whatever came of it: it may have been carried out.
     } else if (call.transaction->action == Action::kTake && call.transaction->status.ok()) {
       Note(call, asked, forgotten);
@@ -131,18 +132,18 @@ void RedisTokenBucket::Forget(const ScriptCall& call) {
   for (std::size_t i = 0; i < charges.size(); ++i) denied_->Forget(charges[i], call.buckets[i]);
 }
 
-absl::Status RedisTokenBucket::Check(Deadline deadline) { return runner_->Check(deadline); }
+absl::Status RedisTokenBucket::Check(Deadline deadline) { return backend_->Check(deadline); }
 
-std::size_t RedisTokenBucket::open_breakers() const { return runner_->open_breakers(); }
+std::size_t RedisTokenBucket::open_breakers() const { return backend_->open_breakers(); }
 
-std::uint64_t RedisTokenBucket::breaker_openings() const { return runner_->breaker_openings(); }
+std::uint64_t RedisTokenBucket::breaker_openings() const { return backend_->breaker_openings(); }
 
-std::size_t RedisTokenBucket::waiting_calls() const { return runner_->waiting_calls(); }
+std::size_t RedisTokenBucket::waiting_calls() const { return backend_->waiting_calls(); }
 
-bool RedisTokenBucket::may_evict() const { return runner_->may_evict(); }
+bool RedisTokenBucket::may_evict() const { return backend_->may_evict(); }
 
-std::string RedisTokenBucket::Key(std::string_view limit, std::string_view subject) const {
-  return fmt::format("{}{}:{}", key_prefix_, limit, subject);
+std::string RedisTokenBucket::Key(std::string_view limit, std::string_view bucket_key) const {
+  return fmt::format("{}{}:{}", key_prefix_, limit, bucket_key);
 }
 
 }  // namespace ratelimiter

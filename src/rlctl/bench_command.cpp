@@ -108,7 +108,7 @@ double PerSecond(std::uint64_t count, Nanoseconds duration) {
 struct Quantile {
   const char* key;
   const char* heading;
-  double share;
+  double fraction;
 };
 constexpr std::array<Quantile, 4> kQuantiles = {
     {{"p50", "P50", 0.5}, {"p90", "P90", 0.9}, {"p99", "P99", 0.99}, {"p999", "P99.9", 0.999}}};
@@ -163,7 +163,7 @@ Json ToJson(const LoadResult& result) {
   Json& latency = json["latency_us"];
   latency["mean"] = Microseconds(result.latency.mean());
   for (const Quantile& quantile : kQuantiles) {
-    latency[quantile.key] = Microseconds(result.latency.Quantile(quantile.share));
+    latency[quantile.key] = Microseconds(result.latency.Quantile(quantile.fraction));
   }
   latency["max"] = Microseconds(result.latency.max());
   json["max_send_lag_us"] = Microseconds(result.max_send_lag);
@@ -197,7 +197,7 @@ void PrintLatency(const LatencyHistogram& latency) {
   Table quantiles({"LATENCY", "MEAN", "P50", "P90", "P99", "P99.9", "MAX"});
   std::vector<std::string> cells = {"accepted", DescribeLatency(latency.mean())};
   for (const Quantile& quantile : kQuantiles) {
-    cells.push_back(DescribeLatency(latency.Quantile(quantile.share)));
+    cells.push_back(DescribeLatency(latency.Quantile(quantile.fraction)));
   }
   cells.push_back(DescribeLatency(latency.max()));
   quantiles.Add(std::move(cells));
@@ -243,7 +243,7 @@ LoadResult RunWithProgress(const Channels& channels, const LoadOptions& load,
                            Interrupt& interrupt) {
   ProgressBar bar;
   return RunLoad(channels, load, [&](const LoadProgress& progress) {
-    bar.Show(progress.share, fmt::format("{} calls", progress.answered));
+    bar.Show(progress.fraction, fmt::format("{} calls", progress.answered));
     return !interrupt.Came();
   });
 }

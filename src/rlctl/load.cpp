@@ -146,8 +146,8 @@ class LoadRun {
       const Clock::time_point start = counted_from_ - options_.warmup;
       const std::chrono::duration<double> whole = options_.warmup + options_.duration;
       while (!over) {
-        const double share = (Clock::now() - start) / whole;
-        if (!watch({.share = std::min(share, 1.0), .answered = answered_})) End();
+        const double fraction = (Clock::now() - start) / whole;
+        if (!watch({.fraction = std::min(fraction, 1.0), .answered = answered_})) End();
       }
     }
     result_.duration = std::max(ends() - counted_from_, Clock::duration::zero());

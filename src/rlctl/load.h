@@ -71,7 +71,7 @@ struct LoadResult {
 };
 
 struct LoadProgress {
-  double share = 0;  // Of the time that it takes, 0 to 1.
+  double fraction = 0;  // Of the time that it takes, 0 to 1.
   std::uint64_t answered = 0;
 };
 

@@ -22,7 +22,7 @@ struct FilesArguments {
   bool json = false;
 };
 
-void PrintFindings(const std::string& name, const LimitsFile& file) {
+void PrintDiagnostics(const std::string& name, const LimitsFile& file) {
   for (const std::string& error : file.errors) TellError(error);
   for (const std::string& warning : file.warnings) TellError("warning: " + warning);
   if (file.errors.empty()) {
@@ -50,7 +50,7 @@ int Validate(const FilesArguments& arguments) {
     if (arguments.json) {
       files.push_back(ToJson(name, file));
     } else {
-      PrintFindings(name, file);
+      PrintDiagnostics(name, file);
     }
   }
   if (arguments.json) PrintJson({{"files", files}});

@@ -93,12 +93,12 @@ ProgressBar::~ProgressBar() {
   if (width_ > 0) std::cerr << fmt::format("\r{:{}}\r", "", width_) << std::flush;
 }
 
-void ProgressBar::Show(double share, std::string_view note) {
+void ProgressBar::Show(double fraction, std::string_view note) {
   if (!shows_) return;
   constexpr int kCells = 30;
-  const int done = static_cast<int>(share * kCells);
+  const int done = static_cast<int>(fraction * kCells);
   const std::string line = fmt::format("[{:#<{}}{:{}}] {:3.0f}%  {}", "", done, "", kCells - done,
-                                       share * 100, Shown(note));
+                                       fraction * 100, Shown(note));
   // What a longer line left behind is written over.
   width_ = std::max(width_, Width(line));
   std::cerr << fmt::format("\r{:{}}", line, width_) << std::flush;

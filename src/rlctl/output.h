@@ -53,7 +53,7 @@ class ProgressBar {
   ProgressBar& operator=(const ProgressBar&) = delete;
 
   // `share` is 0 to 1.
-  void Show(double share, std::string_view note);
+  void Show(double fraction, std::string_view note);
 
  private:
   const bool shows_;

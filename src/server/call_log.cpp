@@ -16,9 +16,9 @@ namespace {
 
 constexpr std::uint64_t kHighest = std::numeric_limits<std::uint64_t>::max();
 
-std::uint64_t HighestOf(Share share) {
-  if (share.millionths == Share::kAll) return kHighest;
-  return kHighest / Share::kAll * share.millionths;
+std::uint64_t HighestOf(Fraction fraction) {
+  if (fraction.millionths == Fraction::kAll) return kHighest;
+  return kHighest / Fraction::kAll * fraction.millionths;
 }
 
 std::uint64_t Random() {
@@ -88,10 +88,10 @@ void Append(const limiter::AllowRequestsRequest& message,
 
 }  // namespace
 
-CallLog::CallLog(std::optional<Share> share, std::shared_ptr<Logger> logger)
+CallLog::CallLog(std::optional<Fraction> fraction, std::shared_ptr<Logger> logger)
     : logger_(std::move(logger)),
-      on_(share.has_value() && logger_->level() != spdlog::level::off),
-      highest_(on_ ? HighestOf(*share) : 0),
+      on_(fraction.has_value() && logger_->level() != spdlog::level::off),
+      highest_(on_ ? HighestOf(*fraction) : 0),
       instance_(Random()),
       seed_(Random()) {}
 

@@ -13,7 +13,7 @@
 #include "call_ids.h"
 #include "limiter/limiter.pb.h"
 #include "ratelimiter/base/log.h"
-#include "ratelimiter/limiter/quota.h"
+#include "ratelimiter/limiter/bucket_spec.h"
 
 namespace ratelimiter {
 
@@ -25,7 +25,7 @@ class CallLog {
  public:
   // `share` of the calls have a line; none: no call has. Neither has any if `logger`
   // is off; else its level is no matter.
-  CallLog(std::optional<Share> share, std::shared_ptr<Logger> logger);
+  CallLog(std::optional<Fraction> fraction, std::shared_ptr<Logger> logger);
 
   bool on() const { return on_; }
 

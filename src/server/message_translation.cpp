@@ -40,7 +40,7 @@ bool Passes(const LimitState& state) {
 
 void SetNumbers(const LimitState& state, auto& message) {
   message.set_remaining(WireCount(state.decision.remaining));
-  message.set_limit(WireCount(state.quota.capacity));
+  message.set_limit(WireCount(state.spec.capacity));
   SetDuration(state.decision.reset_after, *message.mutable_reset_after());
   if (!state.decision.allowed && Passes(state)) {
     SetDuration(state.decision.retry_after, *message.mutable_retry_after());
@@ -91,7 +91,7 @@ void Translate(const Request& request, const Answer& answer,
 
 void Translate(const Answer& answer, limiter::GetUsageResponse& response) {
   if (const LimitState* const deciding = answer.deciding_state(); deciding != nullptr) {
-    const std::uint64_t capacity = deciding->quota.capacity;
+    const std::uint64_t capacity = deciding->spec.capacity;
     response.set_requests_used(WireCount(capacity - deciding->decision.remaining));
     response.set_requests_allowed(WireCount(capacity));
     response.set_limit_name(deciding->limit->name);

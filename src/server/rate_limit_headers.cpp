@@ -27,10 +27,10 @@ std::uint64_t Seconds(std::chrono::microseconds time) {
 
 // The time in which an empty bucket fills. Exact up to what a double holds: it is
 // rounded up to seconds anyway.
-std::chrono::microseconds TimeToFill(const Quota& quota) {
-  const auto tokens = static_cast<double>(quota.capacity);
-  const auto interval = static_cast<double>(quota.refill_interval.count());
-  const auto refill = static_cast<double>(quota.refill_tokens);
+std::chrono::microseconds TimeToFill(const BucketSpec& spec) {
+  const auto tokens = static_cast<double>(spec.capacity);
+  const auto interval = static_cast<double>(spec.refill_interval.count());
+  const auto refill = static_cast<double>(spec.refill_tokens);
   return std::chrono::microseconds(static_cast<std::int64_t>(tokens * interval / refill));
 }
 
@@ -47,10 +47,10 @@ RateLimitHeaders RateLimitHeadersOf(const Answer& answer) {
   for (const LimitState& state : answer.states) {
     if (state.limit->shadow) continue;
     if (headers.policy.size() > kMaxBytes || headers.state.size() > kMaxBytes) break;
-    Append(headers.policy, state.limit->name, "q", state.quota.capacity);
+    Append(headers.policy, state.limit->name, "q", state.spec.capacity);
     Append(headers.state, state.limit->name, "r", state.decision.remaining);
-    if (state.quota.capacity == 0) continue;
-    fmt::format_to(std::back_inserter(headers.policy), ";w={}", Seconds(TimeToFill(state.quota)));
+    if (state.spec.capacity == 0) continue;
+    fmt::format_to(std::back_inserter(headers.policy), ";w={}", Seconds(TimeToFill(state.spec)));
     fmt::format_to(std::back_inserter(headers.state), ";t={}", Seconds(state.decision.reset_after));
   }
   return headers;

@@ -61,8 +61,8 @@ grpc::Status RateLimiterService::AllowRequests(grpc::ServerContext* context,
 grpc::Status RateLimiterService::Allow(grpc::ServerContext* context,
                                        const limiter::AllowRequestRequest* message,
                                        limiter::AllowRequestResponse* response) {
-  const LoadShedder::Place place = shedder_.Enter();
-  if (!place) {
+  const ConcurrencyLimiter::Permit permit = concurrency_.Acquire();
+  if (!permit) {
     CountError(message->user_id());
     return Shed();
   }
@@ -89,8 +89,8 @@ grpc::Status RateLimiterService::Allow(grpc::ServerContext* context,
 grpc::Status RateLimiterService::Look(grpc::ServerContext* context,
                                       const limiter::GetUsageRequest* message,
                                       limiter::GetUsageResponse* response) {
-  const LoadShedder::Place place = shedder_.Enter();
-  if (!place) return Shed();
+  const ConcurrencyLimiter::Permit permit = concurrency_.Acquire();
+  if (!permit) return Shed();
   Attributes attributes;
   Request request;
   if (const absl::Status valid = Translate(*message, attributes, request); !valid.ok()) {
@@ -106,10 +106,10 @@ grpc::Status RateLimiterService::Look(grpc::ServerContext* context,
 grpc::Status RateLimiterService::AllowAll(grpc::ServerContext* context,
                                           const limiter::AllowRequestsRequest* message,
                                           limiter::AllowRequestsResponse* response) {
-  const LoadShedder::Place place = shedder_.Enter();
+  const ConcurrencyLimiter::Permit permit = concurrency_.Acquire();
   const int size = message->requests_size();
   const bool acceptable = size >= 1 && size <= kMaxRequests;
-  if (!place) {
+  if (!permit) {
     if (!acceptable) return Shed();
     for (const auto& request : message->requests()) CountError(request.user_id());
     return Shed();
@@ -165,7 +165,7 @@ absl::StatusOr<Answer> RateLimiterService::Allow(const Request& request, Deadlin
 
 grpc::Status RateLimiterService::Shed() {
   metrics_.CountShed();
-  return shedder_.Refusal();
+  return concurrency_.Refusal();
 }
 
 void RateLimiterService::CountError(std::string_view user_id) {
@@ -193,9 +193,9 @@ void RateLimiterService::Count(const Request& request, const absl::StatusOr<Answ
                         answer->allowed ? RequestStatus::kAllowed : RequestStatus::kDenied);
   // Beside a limit of capacity 0 that refuses, others decide nothing.
   const LimitState* const deciding = answer->deciding_state();
-  const bool blocked = !answer->allowed && deciding != nullptr && deciding->quota.capacity == 0;
+  const bool blocked = !answer->allowed && deciding != nullptr && deciding->spec.capacity == 0;
   for (const LimitState& state : answer->states) {
-    if (blocked && state.quota.capacity != 0) continue;
+    if (blocked && state.spec.capacity != 0) continue;
     metrics_.decisions().Count(state.limit->name, StatusOf(state));
   }
 }

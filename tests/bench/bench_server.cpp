@@ -22,7 +22,7 @@ int Serve(const Settings& settings, MakeBenchStore make_store) {
     return kExitRuntime;
   };
   const LimitsFile file = settings.limits_file.empty()
-                              ? LimitsFile{.limits = DefaultLimits(settings.quota)}
+                              ? LimitsFile{.limits = DefaultLimits(settings.spec)}
                               : ReadLimitsFile(settings.limits_file);
   for (const std::string& error : file.errors) std::cerr << error << '\n';
   if (!file.errors.empty()) return kExitConfig;

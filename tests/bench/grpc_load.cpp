@@ -185,8 +185,8 @@ class Times {
   nlohmann::ordered_json Report() {
     std::ranges::sort(us_);
     const auto count = static_cast<double>(us_.size());
-    const auto percentile = [this, count](double share) {
-      return us_[static_cast<std::size_t>(std::ceil(share * count)) - 1];
+    const auto percentile = [this, count](double fraction) {
+      return us_[static_cast<std::size_t>(std::ceil(fraction * count)) - 1];
     };
     return {{"mean", std::accumulate(us_.begin(), us_.end(), 0.0) / count},
             {"p50", percentile(0.5)},

@@ -18,7 +18,7 @@ class NoopStore final : public TokenBucketStore {
     for (Transaction& transaction : transactions) {
       for (std::size_t i = 0; i < transaction.charges.size(); ++i) {
         transaction.decisions[i] = {.allowed = true,
-                                    .remaining = transaction.charges[i].quota.capacity};
+                                    .remaining = transaction.charges[i].spec.capacity};
       }
     }
   }

@@ -19,7 +19,7 @@
 #include "bench_server.h"
 #include "blocking_pool.h"
 #include "ratelimiter/redis/script.h"
-#include "redis/script_call.h"
+#include "redis/script_invocation.h"
 
 namespace ratelimiter {
 namespace {
@@ -40,7 +40,7 @@ class BlockingPoolStore final : public TokenBucketStore {
   void Decide(std::span<Transaction> transactions, Deadline deadline) override {
     RedisReply reply;
     for (Transaction& transaction : transactions) {
-      ScriptCalls one;
+      ScriptCallBuilder one;
       one.calls.push_back(ScriptCall::Of(transaction));
       one.Write(key_prefix_);
       CommandText command;

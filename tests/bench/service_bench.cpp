@@ -33,16 +33,16 @@ std::shared_ptr<const LimitSet> Limits(std::int64_t count) {
   std::vector<Limit> limits;
   for (std::int64_t i = 0; i < count; ++i) {
     limits.push_back({.name = fmt::format("limit-{}", i),
-                      .quota = {.capacity = 1'000'000,
-                                .refill_tokens = 1'000'000,
-                                .refill_interval = std::chrono::seconds(1)}});
+                      .spec = {.capacity = 1'000'000,
+                               .refill_tokens = 1'000'000,
+                               .refill_interval = std::chrono::seconds(1)}});
   }
   return std::make_shared<const LimitSet>(std::move(limits), HashBy::kUser);
 }
 
-std::optional<Share> ShareOf(std::int64_t millionths) {
+std::optional<Fraction> Scale(std::int64_t millionths) {
   if (millionths == 0) return std::nullopt;
-  return Share{static_cast<std::uint32_t>(millionths)};
+  return Fraction{static_cast<std::uint32_t>(millionths)};
 }
 
 // The service with all that it needs, and so many limits a request. Of its calls a
@@ -50,7 +50,7 @@ std::optional<Share> ShareOf(std::int64_t millionths) {
 struct Served {
   explicit Served(std::int64_t limits, std::int64_t logged_millionths = 0)
       : limiter(Limits(limits), store),
-        log(ShareOf(logged_millionths),
+        log(Scale(logged_millionths),
             std::make_shared<Logger>(spdlog::level::info, LogFormat::kJson,
                                      open("/dev/null", O_WRONLY | O_CLOEXEC))) {}
 

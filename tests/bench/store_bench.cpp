@@ -27,12 +27,12 @@ namespace {
 
 using testing::Ask;
 using testing::Decide;
-using testing::NamedQuota;
+using testing::NamedSpec;
 
-const NamedQuota kLimit = {.name = "default",
-                           .capacity = 1'000'000,
-                           .refill_tokens = 1'000'000,
-                           .refill_interval = std::chrono::seconds(1)};
+const NamedSpec kLimit = {.name = "default",
+                          .capacity = 1'000'000,
+                          .refill_tokens = 1'000'000,
+                          .refill_interval = std::chrono::seconds(1)};
 
 std::string ShortId(std::size_t i) { return fmt::format("user-{:06}", i); }
 std::string Uuid(std::size_t i) { return fmt::format("{:08x}-0000-4000-8000-{:012x}", i, i); }
@@ -108,9 +108,9 @@ BENCHMARK(Scrapes);
 // Finds the limits of a request among many: by path, by prefix, by an attribute,
 // and one that applies to all.
 void FindsLimits(benchmark::State& state) {
-  std::vector<Limit> limits = {{.name = "all", .quota = kLimit.quota()}};
+  std::vector<Limit> limits = {{.name = "all", .spec = kLimit.spec()}};
   for (std::int64_t i = 1; i < state.range(0); ++i) {
-    Limit limit = {.name = fmt::format("limit-{}", i), .quota = kLimit.quota()};
+    Limit limit = {.name = fmt::format("limit-{}", i), .spec = kLimit.spec()};
     if (i % 3 == 0) limit.path = PathPattern(fmt::format("/exact/{}", i));
     if (i % 3 == 1) limit.path = PathPattern(fmt::format("/prefix/{}/*", i));
     if (i % 3 == 2) limit.attributes = {{"tenant", fmt::format("tenant-{}", i)}};
@@ -135,11 +135,11 @@ BENCHMARK(FindsLimits)->Arg(10)->Arg(100)->Arg(1'000)->Arg(10'000);
 void NamesABucket(benchmark::State& state) {
   const Limit limit = {.name = "default"};
   const Request request = {.user_id = "user-000001", .path = "/login"};
-  Subjects subject;
+  BucketKeys bucket_key;
   for (auto _ : state) {
-    subject.clear();
-    AppendSubject(limit, HashBy::kUser, request, subject);
-    benchmark::DoNotOptimize(subject);
+    bucket_key.clear();
+    AppendBucketKey(limit, HashBy::kUser, request, bucket_key);
+    benchmark::DoNotOptimize(bucket_key);
   }
 }
 BENCHMARK(NamesABucket);
@@ -150,7 +150,7 @@ void DecidesSeveral(benchmark::State& state) {
   MemoryTokenBucket store(1'000'000, clock);
   std::vector<Limit> limits;
   for (std::int64_t i = 0; i < state.range(0); ++i) {
-    limits.push_back({.name = fmt::format("limit-{}", i), .quota = kLimit.quota()});
+    limits.push_back({.name = fmt::format("limit-{}", i), .spec = kLimit.spec()});
   }
   Limiter limiter(std::make_shared<const LimitSet>(std::move(limits), HashBy::kUser), store);
   const Request request = {.user_id = "user-000001", .path = "/login"};
@@ -162,7 +162,7 @@ BENCHMARK(DecidesSeveral)->Arg(1)->Arg(3)->Arg(10);
 void DecidesABatch(benchmark::State& state) {
   static const SteadyClock clock;
   MemoryTokenBucket store(1'000'000, clock);
-  const std::vector<Limit> limits = {{.name = "default", .quota = kLimit.quota()}};
+  const std::vector<Limit> limits = {{.name = "default", .spec = kLimit.spec()}};
   Limiter limiter(std::make_shared<const LimitSet>(limits, HashBy::kUser), store);
   std::vector<std::string> users;
   for (std::int64_t i = 0; i < state.range(0); ++i) {
@@ -182,10 +182,10 @@ BENCHMARK(DecidesABatch)->Arg(100);
 void AMillionBuckets(benchmark::State& state, std::string (*id)(std::size_t)) {
   constexpr std::size_t kBuckets = 1'000'000;
   const SteadyClock clock;
-  const NamedQuota slow = {.name = "default",
-                           .capacity = 5,
-                           .refill_tokens = 1,
-                           .refill_interval = std::chrono::hours(1)};
+  const NamedSpec slow = {.name = "default",
+                          .capacity = 5,
+                          .refill_tokens = 1,
+                          .refill_interval = std::chrono::hours(1)};
   for (auto _ : state) {
     const std::size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
     auto store = std::make_unique<MemoryTokenBucket>(kBuckets, clock);

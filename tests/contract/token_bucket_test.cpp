@@ -12,21 +12,21 @@ namespace {
 using namespace std::chrono_literals;
 using std::chrono::microseconds;
 
-const NamedQuota kLimit = {"default", 5, 1, 2s};
+const NamedSpec kLimit = {"default", 5, 1, 2s};
 
 template <typename Store>
 class TokenBucketContract : public StoreContract<Store> {
  protected:
-  Decision Take(const NamedQuota& limit, std::uint64_t cost = 1,
-                const std::string& subject = "user") {
-    return AskStore(limit, {.cost = cost}, subject);
+  Decision Take(const NamedSpec& limit, std::uint64_t cost = 1,
+                const std::string& bucket_key = "user") {
+    return AskStore(limit, {.cost = cost}, bucket_key);
   }
-  Decision Look(const NamedQuota& limit, std::uint64_t cost = 0,
-                const std::string& subject = "user") {
-    return AskStore(limit, {.cost = cost, .take = false}, subject);
+  Decision Look(const NamedSpec& limit, std::uint64_t cost = 0,
+                const std::string& bucket_key = "user") {
+    return AskStore(limit, {.cost = cost, .take = false}, bucket_key);
   }
-  Decision AskStore(const NamedQuota& limit, Ask charge, const std::string& subject) {
-    const auto decision = Decide(this->store(), limit, subject, charge, Deadline::max());
+  Decision AskStore(const NamedSpec& limit, Ask charge, const std::string& bucket_key) {
+    const auto decision = Decide(this->store(), limit, bucket_key, charge, Deadline::max());
     EXPECT_TRUE(decision.ok()) << decision.status();
     return decision.value_or(Decision{});
   }
@@ -65,9 +65,9 @@ TYPED_TEST(TokenBucketContract, LooksAndDryRunsChangeNothing) {
 }
 
 TYPED_TEST(TokenBucketContract, RetryAfterIsExactToTheMicrosecond) {
-  for (const NamedQuota& limit :
-       {kLimit, NamedQuota{"sevenths", 9, 7, 3ms}, NamedQuota{"thirds", 4, 3, 1s},
-        NamedQuota{"daily", 1'000'000, 1'000'000, 24h}}) {
+  for (const NamedSpec& limit :
+       {kLimit, NamedSpec{"sevenths", 9, 7, 3ms}, NamedSpec{"thirds", 4, 3, 1s},
+        NamedSpec{"daily", 1'000'000, 1'000'000, 24h}}) {
     this->At(0us);
     this->Take(limit, limit.capacity);
     this->At(1us);
@@ -83,7 +83,7 @@ TYPED_TEST(TokenBucketContract, RetryAfterIsExactToTheMicrosecond) {
 }
 
 TYPED_TEST(TokenBucketContract, RefillsWithoutDrift) {
-  const NamedQuota limit = {"sevenths", 7, 7, 3ms};
+  const NamedSpec limit = {"sevenths", 7, 7, 3ms};
   this->Take(limit, 7);
   std::uint64_t admitted = 0;
   for (microseconds now = 1us; now <= 30ms; now += 1us) {
@@ -124,10 +124,10 @@ TYPED_TEST(TokenBucketContract, OtherNumbersKeepWholeTokensAndDropThePart) {
   this->Take(kLimit, 5);
   this->At(3s);
   this->Take(kLimit);  // 0 left, and half of the next.
-  const NamedQuota slower = {"default", 5, 1, 24h};
+  const NamedSpec slower = {"default", 5, 1, 24h};
   EXPECT_EQ(this->Look(slower, 1).retry_after, 24h);
   EXPECT_EQ(this->Look(kLimit, 1).retry_after, 1s);
-  const NamedQuota smaller = {"default", 2, 1, 2s};
+  const NamedSpec smaller = {"default", 2, 1, 2s};
   this->At(1h);
   EXPECT_EQ(this->Look(smaller).remaining, 2U);
 }
@@ -143,7 +143,7 @@ TYPED_TEST(TokenBucketContract, APartDroppedWithItsIntervalDoesNotComeBack) {
 
 TYPED_TEST(TokenBucketContract, ALoweredCapacityCutsWhatIsThere) {
   this->Take(kLimit);
-  const NamedQuota smaller = {"default", 3, 1, 2s};
+  const NamedSpec smaller = {"default", 3, 1, 2s};
   EXPECT_EQ(this->Look(smaller), (Decision{.allowed = true, .remaining = 3}));
   this->At(-1h);
   EXPECT_EQ(this->Take(smaller).remaining, 2U);
@@ -153,12 +153,12 @@ TYPED_TEST(TokenBucketContract, ALoweredCapacityCutsWhatIsThere) {
 // the true one for the first, which lacks one part of it, and below for the
 // second, which has just got it.
 TYPED_TEST(TokenBucketContract, CountsTokensThatDoublesWouldMiscount) {
-  const NamedQuota above = {"above", 369'783, 1'428'011, 499'674'844'831us};
+  const NamedSpec above = {"above", 369'783, 1'428'011, 499'674'844'831us};
   this->Take(above, above.capacity);
   this->At(129'390'644'152us);
   EXPECT_EQ(this->Look(above).remaining, 369'782U);
 
-  const NamedQuota below = {"below", 3'965'590, 3'965'589, 879'796'454'264us};
+  const NamedSpec below = {"below", 3'965'590, 3'965'589, 879'796'454'264us};
   this->At(0us);
   this->Take(below, below.capacity);
   this->At(below.refill_interval);
@@ -166,20 +166,20 @@ TYPED_TEST(TokenBucketContract, CountsTokensThatDoublesWouldMiscount) {
 }
 
 TYPED_TEST(TokenBucketContract, SubjectsAndLimitsHaveBucketsOfTheirOwn) {
-  const NamedQuota other = {"other", 5, 1, 2s};
-  for (const std::string& subject :
+  const NamedSpec other = {"other", 5, 1, 2s};
+  for (const std::string& bucket_key :
        std::initializer_list<std::string>{"a", "a}", "a%7D", "{a}", "a}:other", {"a\0b", 3}}) {
-    EXPECT_EQ(this->Take(kLimit, 5, subject).remaining, 0U) << subject;
+    EXPECT_EQ(this->Take(kLimit, 5, bucket_key).remaining, 0U) << bucket_key;
   }
   EXPECT_EQ(this->Look(other, 0, "a").remaining, 5U);
   EXPECT_EQ(this->Look(kLimit, 0, "b").remaining, 5U);
 }
 
 TYPED_TEST(TokenBucketContract, IsExactAtTheEdgesOfItsRange) {
-  for (const NamedQuota& limit : {NamedQuota{"most tokens", (kExactBound - 1) / 1'000, 1'000, 1ms},
-                                  NamedQuota{"slowest", 1'737, 1, 24h * 30},
-                                  NamedQuota{"fastest", 1, kExactBound - 1, 1ms}}) {
-    ASSERT_TRUE(Validate(limit.quota()).ok()) << limit.name;
+  for (const NamedSpec& limit :
+       {NamedSpec{"most tokens", (kExactBound - 1) / 1'000, 1'000, 1ms},
+        NamedSpec{"slowest", 1'737, 1, 24h * 30}, NamedSpec{"fastest", 1, kExactBound - 1, 1ms}}) {
+    ASSERT_TRUE(Validate(limit.spec()).ok()) << limit.name;
     this->At(0us);
     EXPECT_TRUE(this->Take(limit, limit.capacity).allowed) << limit.name;
     const microseconds full = this->Look(limit).reset_after;

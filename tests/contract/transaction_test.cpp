@@ -19,11 +19,12 @@ using namespace std::chrono_literals;
 
 using std::chrono::microseconds;
 
-constexpr Quota kSmall = {5, 1, 2s};
-constexpr Quota kLarge = {100, 1, 1s};
+constexpr BucketSpec kSmall = {5, 1, 2s};
+constexpr BucketSpec kLarge = {100, 1, 1s};
 
-Charge On(std::string_view limit, const Quota& quota, std::uint64_t cost = 1, bool shadow = false) {
-  return {.limit = limit, .subject = "{u}", .quota = quota, .cost = cost, .shadow = shadow};
+Charge On(std::string_view limit, const BucketSpec& spec, std::uint64_t cost = 1,
+          bool shadow = false) {
+  return {.limit = limit, .bucket_key = "{u}", .spec = spec, .cost = cost, .shadow = shadow};
 }
 
 template <typename Store>
@@ -31,13 +32,13 @@ class TransactionContract : public StoreContract<Store> {
  protected:
   Outcome Take(const std::vector<Charge>& charges) { return Transact(this->store(), charges); }
   Outcome Give(const std::vector<Charge>& charges) {
-    return Transact(this->store(), charges, Action::kGive);
+    return Transact(this->store(), charges, Action::kRefund);
   }
   Decision Look(Charge charge) {
-    return Transact(this->store(), {charge}, Action::kLook).decisions[0];
+    return Transact(this->store(), {charge}, Action::kPeek).decisions[0];
   }
-  std::uint64_t Left(std::string_view limit, const Quota& quota) {
-    return Look(On(limit, quota, 0)).remaining;
+  std::uint64_t Left(std::string_view limit, const BucketSpec& spec) {
+    return Look(On(limit, spec, 0)).remaining;
   }
 };
 
@@ -66,7 +67,7 @@ TYPED_TEST(TransactionContract, NonePaysWhereOneHasNot) {
 }
 
 TYPED_TEST(TransactionContract, PassesWhenTheLongestWaitIsOverAndNotAMicrosecondEarlier) {
-  const Quota odd = {7, 3, 7ms};
+  const BucketSpec odd = {7, 3, 7ms};
   this->Take({On("a", kSmall, 5), On("b", odd, 7)});
   this->At(1us);
   const std::vector<Charge> charges = {On("a", kSmall, 1), On("b", odd, 6), On("c", kLarge)};
@@ -155,13 +156,15 @@ TYPED_TEST(TransactionContract, TransactionsOfOneCallAreDecidedInTheirOrder) {
 TYPED_TEST(TransactionContract, AThousandTransactionsAnswerAsAThousandCallsWould) {
   constexpr std::size_t kTransactions = 1'000;
   std::mt19937 random(1);
-  std::vector<std::string> subjects;
-  for (int i = 0; i < 10; ++i) subjects.push_back("{user-" + std::to_string(i) + "}");
-  const Quota quota = {60, 1, 1h};
+  std::vector<std::string> bucket_keys;
+  for (int i = 0; i < 10; ++i) bucket_keys.push_back("{user-" + std::to_string(i) + "}");
+  const BucketSpec spec = {60, 1, 1h};
   std::vector<Charge> charges;
   for (std::size_t i = 0; i < kTransactions; ++i) {
-    charges.push_back(
-        {.limit = "l", .subject = subjects[random() % 10], .quota = quota, .cost = random() % 4});
+    charges.push_back({.limit = "l",
+                       .bucket_key = bucket_keys[random() % 10],
+                       .spec = spec,
+                       .cost = random() % 4});
   }
   std::vector<Decision> one_by_one;
   for (const Charge& charge : charges) {
@@ -185,7 +188,7 @@ TYPED_TEST(TransactionContract, NoTokenIsLostOrTakenTwiceAtOnce) {
   constexpr std::size_t kThreads = 64;
   constexpr int kCalls = 50;
   constexpr std::size_t kBuckets = 8;
-  const Quota quota = {300, 1, 24h * 30};
+  const BucketSpec spec = {300, 1, 24h * 30};
   const std::array<std::string, kBuckets> names = {"a", "b", "c", "d", "e", "f", "g", "h"};
   std::array<std::atomic<std::uint64_t>, kBuckets> taken{};
   std::atomic<int> allowed = 0;
@@ -198,7 +201,7 @@ TYPED_TEST(TransactionContract, NoTokenIsLostOrTakenTwiceAtOnce) {
       const std::size_t first = random();
       for (std::size_t i = 0; i < 1 + random() % 4; ++i) {
         places.push_back((first + i * 3) % kBuckets);
-        charges.push_back(On(names[places.back()], quota, 1 + random() % 3));
+        charges.push_back(On(names[places.back()], spec, 1 + random() % 3));
       }
       const Outcome outcome = Transact(this->store(), charges);
       ASSERT_TRUE(outcome.status.ok()) << outcome.status;
@@ -210,7 +213,7 @@ TYPED_TEST(TransactionContract, NoTokenIsLostOrTakenTwiceAtOnce) {
   EXPECT_GT(allowed, 0);
   EXPECT_GT(refused, 0);
   for (std::size_t i = 0; i < kBuckets; ++i) {
-    EXPECT_EQ(this->Left(names[i], quota), quota.capacity - taken[i]) << names[i];
+    EXPECT_EQ(this->Left(names[i], spec), spec.capacity - taken[i]) << names[i];
   }
 }
 

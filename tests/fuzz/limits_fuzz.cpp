@@ -36,12 +36,12 @@ void CheckLines(const std::vector<std::string>& lines) {
 
 bool IsText(std::string_view text, std::size_t most) { return ValidUtf8Prefix(text, most) == text; }
 
-void CheckQuota(const Quota& quota) {
-  Require(quota == Quota{} || Validate(quota).ok(), "a quota can be enforced");
+void CheckSpec(const BucketSpec& spec) {
+  Require(spec == BucketSpec{} || Validate(spec).ok(), "a quota can be enforced");
 }
 
 void CheckLimit(const Limit& limit) {
-  CheckQuota(limit.quota);
+  CheckSpec(limit.spec);
   Require(!limit.name.empty() && limit.name.size() <= 64, "a limit has a name");
   Require(limit.RequiredAttributes().size() <= kMaxAttributes, "a limit can be reached");
   Require(IsText(limit.path.text(), kMaxPathBytes), "a path can be a request's");
@@ -51,7 +51,7 @@ void CheckLimit(const Limit& limit) {
   }
   Require(std::ranges::is_sorted(limit.by.attributes), "attributes to count by are sorted");
   for (const Override& override : limit.overrides) {
-    if (override.quota.has_value()) CheckQuota(*override.quota);
+    if (override.spec.has_value()) CheckSpec(*override.spec);
     Require((!override.user.has_value() || limit.by.user) &&
                 (!override.path.has_value() || limit.by.path) &&
                 std::ranges::all_of(override.attributes,
@@ -94,13 +94,13 @@ Words WordsOf(const LimitSet& limits, std::string_view bytes) {
   return words;
 }
 
-void CheckSubject(const Limit& limit, HashBy hash_by, const Request& request, std::string& tag) {
-  const std::string subject = SubjectOf(limit, hash_by, request);
-  const std::size_t end = subject.find('}');
-  Require(subject.starts_with('{') && end != std::string::npos && end > 1 &&
-              (end + 1 == subject.size() || subject[end + 1] == ':'),
+void CheckBucketKey(const Limit& limit, HashBy hash_by, const Request& request, std::string& tag) {
+  const std::string bucket_key = BucketKeyOf(limit, hash_by, request);
+  const std::size_t end = bucket_key.find('}');
+  Require(bucket_key.starts_with('{') && end != std::string::npos && end > 1 &&
+              (end + 1 == bucket_key.size() || bucket_key[end + 1] == ':'),
           "a subject begins with its tag");
-  const std::string own = subject.substr(0, end);
+  const std::string own = bucket_key.substr(0, end);
   Require(tag.empty() || tag == own, "all keys of a call have one tag");
   tag = own;
 }
@@ -113,7 +113,7 @@ void CheckRequest(const LimitSet& limits, const Request& request) {
           "no call has more limits than is said");
   std::string tag;
   for (const MatchedLimit& match : matched) {
-    CheckSubject(*match.limit, limits.hash_by(), request, tag);
+    CheckBucketKey(*match.limit, limits.hash_by(), request, tag);
   }
 }
 

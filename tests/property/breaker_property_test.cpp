@@ -12,7 +12,7 @@
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
-#include "redis/breaker.h"
+#include "ratelimiter/resilience/breaker.h"
 #include "support/manual_clock.h"
 
 namespace ratelimiter::testing {

@@ -8,7 +8,7 @@
 
 #include <rapidcheck.h>
 
-#include "ratelimiter/limiter/quota.h"
+#include "ratelimiter/limiter/bucket_spec.h"
 #include "ratelimiter/limiter/token_bucket_store.h"
 
 namespace ratelimiter::testing {
@@ -24,23 +24,24 @@ inline rc::Gen<std::uint64_t> UpTo(std::uint64_t most) {
 }
 
 // Any quota that can be enforced exactly.
-inline rc::Gen<Quota> AnyQuota() {
+inline rc::Gen<BucketSpec> AnyBucketSpec() {
   using std::chrono::microseconds;
   const auto interval =
       rc::gen::oneOf(UpTo(static_cast<std::uint64_t>(kMaxRefillInterval.count())),
                      rc::gen::element<std::uint64_t>(1'000, 3'000, 1'000'000, 2'000'000, 60'000'000,
                                                      86'400'000'000, 2'592'000'000'000));
   return rc::gen::suchThat(
-      rc::gen::oneOf(rc::gen::element(Quota{5, 1, std::chrono::seconds(2)},
-                                      Quota{1'000'000, 1'000'000, std::chrono::hours(24)},
-                                      Quota{7, 7, std::chrono::milliseconds(3)}),
+      rc::gen::oneOf(rc::gen::element(BucketSpec{5, 1, std::chrono::seconds(2)},
+                                      BucketSpec{1'000'000, 1'000'000, std::chrono::hours(24)},
+                                      BucketSpec{7, 7, std::chrono::milliseconds(3)}),
                      rc::gen::map(rc::gen::tuple(UpTo(kExactBound), UpTo(kExactBound), interval),
                                   [](const auto& numbers) {
                                     const auto& [capacity, refill, micros] = numbers;
-                                    return Quota{capacity, 1 + refill % (kExactBound / capacity),
-                                                 microseconds(static_cast<std::int64_t>(micros))};
+                                    return BucketSpec{
+                                        capacity, 1 + refill % (kExactBound / capacity),
+                                        microseconds(static_cast<std::int64_t>(micros))};
                                   })),
-      [](const Quota& quota) { return Validate(quota).ok(); });
+      [](const BucketSpec& spec) { return Validate(spec).ok(); });
 }
 
 // What happens next: where time goes, and what is asked then.

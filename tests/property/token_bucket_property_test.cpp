@@ -22,7 +22,7 @@ using std::chrono::microseconds;
 // every admission raises and time lowers.
 class AdmissionBound {
  public:
-  AdmissionBound(NamedQuota limit, microseconds now) : limit_(std::move(limit)), time_(now) {}
+  AdmissionBound(NamedSpec limit, microseconds now) : limit_(std::move(limit)), time_(now) {}
 
   bool Holds(microseconds now, std::uint64_t admitted) {
     const Wide elapsed = std::max<Wide>((now - time_).count(), 0);
@@ -35,7 +35,7 @@ class AdmissionBound {
  private:
   __extension__ using Wide = __int128;
 
-  const NamedQuota limit_;
+  const NamedSpec limit_;
   microseconds time_;
   Wide level_ = 0;
 };
@@ -46,8 +46,8 @@ class TokenBucketProperty {
 
   // One random limit and a random walk on one bucket.
   void Check() {
-    const Quota quota = *AnyQuota();
-    const NamedQuota limit = {"l", quota.capacity, quota.refill_tokens, quota.refill_interval};
+    const BucketSpec spec = *AnyBucketSpec();
+    const NamedSpec limit = {"l", spec.capacity, spec.refill_tokens, spec.refill_interval};
     const auto steps = *rc::gen::container<std::vector<Step>>(AnyStep());
     RC_LOG() << "capacity " << limit.capacity << ", " << limit.refill_tokens << " per "
              << limit.refill_interval.count() << " us\n";

@@ -25,15 +25,15 @@ constexpr std::size_t kBuckets = 3;
 // a transaction on some of the buckets.
 void CheckTogether(StoreUnderTest& under_test) {
   const std::array<std::string, kBuckets> names = {"a", "b", "c"};
-  std::vector<Quota> quotas;
+  std::vector<BucketSpec> specs;
   std::vector<RationalModel> models;
   std::vector<Decision> last(kBuckets);
   under_test.Clear();
   for (std::size_t i = 0; i < kBuckets; ++i) {
-    quotas.push_back(*AnyQuota());
+    specs.push_back(*AnyBucketSpec());
     models.emplace_back(
-        NamedQuota{"l", quotas[i].capacity, quotas[i].refill_tokens, quotas[i].refill_interval},
-        kStart, under_test.forgets_full());
+        NamedSpec{"l", specs[i].capacity, specs[i].refill_tokens, specs[i].refill_interval}, kStart,
+        under_test.forgets_full());
   }
   const auto shadows = *rc::gen::container<std::vector<bool>>(
       kBuckets, rc::gen::weightedElement<bool>({{1, true}, {2, false}}));
@@ -55,14 +55,14 @@ void CheckTogether(StoreUnderTest& under_test) {
       cost.cost_random = step.cost_random >> (16 + i);
       places.push_back(i);
       charges.push_back({.limit = names[i],
-                         .subject = "{u}",
-                         .quota = quotas[i],
-                         .cost = CostOf(cost, last[i].remaining, quotas[i].capacity),
+                         .bucket_key = "{u}",
+                         .spec = specs[i],
+                         .cost = CostOf(cost, last[i].remaining, specs[i].capacity),
                          .shadow = shadows[i]});
     }
     if (charges.empty()) continue;
     const Outcome outcome =
-        Transact(under_test.store(), charges, step.take ? Action::kTake : Action::kLook);
+        Transact(under_test.store(), charges, step.take ? Action::kTake : Action::kPeek);
     RC_ASSERT(outcome.status.ok());
 
     bool allowed = true;
@@ -83,7 +83,7 @@ void CheckTogether(StoreUnderTest& under_test) {
     if (allowed || !step.take || now + longest > kEnd) continue;
     const auto passes_at = [&](microseconds time) {
       under_test.SetTime(time);
-      return Transact(under_test.store(), charges, Action::kLook).allowed;
+      return Transact(under_test.store(), charges, Action::kPeek).allowed;
     };
     RC_ASSERT(!passes_at(now + longest - microseconds(1)));
     RC_ASSERT(passes_at(now + longest));
@@ -114,18 +114,18 @@ void CheckAlternating(StoreUnderTest& under_test, const Expire& expire) {
                      rc::gen::element<std::int64_t>(1'000, 3'000, 50'000, 1'000'000, 60'000'000)),
       [](const auto& numbers) {
         const auto& [capacity, refill, interval] = numbers;
-        return Quota{capacity, refill, microseconds(interval)};
+        return BucketSpec{capacity, refill, microseconds(interval)};
       });
-  const std::array<Quota, 2> quotas = {*any, *any};
+  const std::array<BucketSpec, 2> specs = {*any, *any};
   const auto steps = *rc::gen::container<std::vector<Step>>(60, AnyStep());
   under_test.Clear();
 
   __extension__ using Wide = __int128;
-  const Wide one = quotas[0].refill_interval.count();
-  const Wide other = quotas[1].refill_interval.count();
+  const Wide one = specs[0].refill_interval.count();
+  const Wide other = specs[1].refill_interval.count();
   const Wide token = one * other;  // In parts that both rates are whole numbers of.
-  const Wide rate = std::max<Wide>(quotas[0].refill_tokens * other, quotas[1].refill_tokens * one);
-  const Wide capacity = std::max(quotas[0].capacity, quotas[1].capacity);
+  const Wide rate = std::max<Wide>(specs[0].refill_tokens * other, specs[1].refill_tokens * one);
+  const Wide capacity = std::max(specs[0].capacity, specs[1].capacity);
 
   microseconds now = kStart;
   Decision last;
@@ -145,11 +145,11 @@ void CheckAlternating(StoreUnderTest& under_test, const Expire& expire) {
       if (wrote[0] && wrote[1]) bound += capacity * token;
       wrote = {};
     }
-    const Quota& quota = quotas[step.random % 2];
+    const BucketSpec& spec = specs[step.random % 2];
     const Charge charge = {.limit = "l",
-                           .subject = "{u}",
-                           .quota = quota,
-                           .cost = CostOf(step, last.remaining, quota.capacity)};
+                           .bucket_key = "{u}",
+                           .spec = spec,
+                           .cost = CostOf(step, last.remaining, spec.capacity)};
     const Outcome outcome = Transact(under_test.store(), {charge});
     RC_ASSERT(outcome.status.ok());
     last = outcome.decisions[0];

@@ -51,9 +51,9 @@ inline Limit AnyLimit(std::string name, const Choose& choose) {
     for (const std::string_view key : kSomeKeys) {
       if (choose(4) == 0) override.attributes.emplace(key, OneOf(kSomeValues, choose));
     }
-    if (choose(4) != 0) override.quota = Quota{count, 1, std::chrono::seconds(1)};
+    if (choose(4) != 0) override.spec = BucketSpec{count, 1, std::chrono::seconds(1)};
   }
-  limit.quota = {100, 1, std::chrono::seconds(1)};
+  limit.spec = {100, 1, std::chrono::seconds(1)};
   return limit;
 }
 
@@ -91,9 +91,9 @@ inline MatchedLimits PlainMatch(const std::vector<Limit>& limits, const Request&
     const auto override = std::ranges::find_if(
         limit.overrides, [&](const Override& candidate) { return candidate.Matches(request); });
     if (override == limit.overrides.end()) {
-      matched.push_back({&limit, limit.quota});
-    } else if (override->quota.has_value()) {
-      matched.push_back({&limit, *override->quota});
+      matched.push_back({&limit, limit.spec});
+    } else if (override->spec.has_value()) {
+      matched.push_back({&limit, *override->spec});
     }
   }
   return matched;
@@ -101,7 +101,7 @@ inline MatchedLimits PlainMatch(const std::vector<Limit>& limits, const Request&
 
 inline bool Same(const MatchedLimits& one, const MatchedLimits& other) {
   return std::ranges::equal(one, other, [](const MatchedLimit& a, const MatchedLimit& b) {
-    return a.limit == b.limit && a.quota == b.quota;
+    return a.limit == b.limit && a.spec == b.spec;
   });
 }
 

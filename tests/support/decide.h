@@ -13,13 +13,13 @@
 namespace ratelimiter::testing {
 
 // A limit by user, as far as a store knows it.
-struct NamedQuota {
+struct NamedSpec {
   std::string name;
   std::uint64_t capacity = 0;
   std::uint64_t refill_tokens = 0;
   std::chrono::microseconds refill_interval{0};
 
-  Quota quota() const { return {capacity, refill_tokens, refill_interval}; }
+  BucketSpec spec() const { return {capacity, refill_tokens, refill_interval}; }
 };
 
 // What is asked of one bucket.
@@ -29,19 +29,19 @@ struct Ask {
 };
 
 // The subject of a user's bucket.
-inline std::string SubjectOf(std::string_view user) {
-  return ratelimiter::SubjectOf(Limit{.name = "l"}, HashBy::kUser, {.user_id = user});
+inline std::string BucketKeyOf(std::string_view user) {
+  return ratelimiter::BucketKeyOf(Limit{.name = "l"}, HashBy::kUser, {.user_id = user});
 }
 
 // Has `store` decide one transaction on one bucket.
-inline absl::StatusOr<Decision> Decide(TokenBucketStore& store, const NamedQuota& limit,
+inline absl::StatusOr<Decision> Decide(TokenBucketStore& store, const NamedSpec& limit,
                                        std::string_view user, Ask ask, Deadline deadline) {
-  const std::string subject = SubjectOf(user);
+  const std::string bucket_key = BucketKeyOf(user);
   const Charge charge = {
-      .limit = limit.name, .subject = subject, .quota = limit.quota(), .cost = ask.cost};
+      .limit = limit.name, .bucket_key = bucket_key, .spec = limit.spec(), .cost = ask.cost};
   Decision decision;
   Transaction transaction = {.charges = {&charge, 1},
-                             .action = ask.take ? Action::kTake : Action::kLook,
+                             .action = ask.take ? Action::kTake : Action::kPeek,
                              .decisions = {&decision, 1}};
   store.Decide({&transaction, 1}, deadline);
   if (!transaction.status.ok()) return transaction.status;

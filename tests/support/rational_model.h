@@ -17,7 +17,7 @@ namespace ratelimiter::testing {
 class RationalModel {
  public:
   // `forgets`: a bucket that a call finds full is full whatever time does then.
-  RationalModel(NamedQuota limit, std::chrono::microseconds now, bool forgets)
+  RationalModel(NamedSpec limit, std::chrono::microseconds now, bool forgets)
       : limit_(std::move(limit)), forgets_(forgets), level_(Full()), time_(now) {}
 
   Decision Decide(Ask charge, std::chrono::microseconds now) {
@@ -70,7 +70,7 @@ class RationalModel {
     return std::chrono::microseconds(static_cast<std::int64_t>((parts + Rate() - 1) / Rate()));
   }
 
-  const NamedQuota limit_;
+  const NamedSpec limit_;
   const bool forgets_;
   Wide level_;
   std::chrono::microseconds time_;

@@ -30,7 +30,7 @@ struct AdminBackend {
   };
   std::function<Readiness()> readiness;
   // What the store calls a bucket.
-  std::function<std::string(std::string_view limit, std::string_view subject)> key;
+  std::function<std::string(std::string_view limit, std::string_view bucket_key)> key;
   // Reads the limits file, and how that went up to now. Both empty: there is none.
   std::function<ReloadState()> reload{};
   std::function<ReloadState()> reload_state{};

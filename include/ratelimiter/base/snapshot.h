@@ -6,7 +6,7 @@
 #include <mutex>
 #include <utility>
 
-#include "ratelimiter/base/thread_place.h"
+#include "ratelimiter/base/thread_stripe.h"
 
 namespace ratelimiter {
 
@@ -21,7 +21,7 @@ class Snapshot {
   explicit Snapshot(const std::shared_ptr<const T>& value) { Set(value); }
 
   std::shared_ptr<const T> Get() const {
-    const Copy& copy = copies_[ThreadPlace() % kCopies];
+    const Copy& copy = copies_[ThreadStripe() % kCopies];
     const std::lock_guard lock(copy.mutex);
     return copy.value;
   }

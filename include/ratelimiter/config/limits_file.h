@@ -5,8 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include "ratelimiter/limiter/bucket_spec.h"
 #include "ratelimiter/limiter/limit_set.h"
-#include "ratelimiter/limiter/quota.h"
 
 namespace ratelimiter {
 
@@ -31,6 +31,6 @@ LimitsFile ParseLimits(std::string_view yaml, std::string_view name);
 LimitsFile ReadLimitsFile(const std::string& path);
 
 // The one limit, named "default", by user, of a daemon without a limits file.
-std::shared_ptr<const LimitSet> DefaultLimits(const Quota& quota);
+std::shared_ptr<const LimitSet> DefaultLimits(const BucketSpec& spec);
 
 }  // namespace ratelimiter

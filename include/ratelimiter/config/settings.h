@@ -14,8 +14,8 @@
 #include "ratelimiter/base/user_label.h"
 #include "ratelimiter/config/redis_url.h"
 #include "ratelimiter/config/server_tls.h"
+#include "ratelimiter/limiter/bucket_spec.h"
 #include "ratelimiter/limiter/fail_mode.h"
-#include "ratelimiter/limiter/quota.h"
 
 namespace ratelimiter {
 
@@ -61,9 +61,9 @@ struct Settings {
   std::string key_prefix;
   // Of limits that do not name their own.
   FailMode fail_mode = FailMode::kError;
-  Share local_share;
+  Fraction local_fraction;
   // The one limit's numbers, where there is no limits file.
-  Quota quota;
+  BucketSpec spec;
   // Empty: none.
   std::string limits_file;
   bool ratelimit_headers = false;
@@ -89,7 +89,7 @@ struct Settings {
   spdlog::level::level_enum log_level = spdlog::level::info;
   LogFormat log_format = LogFormat::kText;
   // Of the calls, that have a line in the log. None: no call has.
-  std::optional<Share> access_log;
+  std::optional<Fraction> access_log;
   // All of these, in the order of --help.
   std::vector<ShownSetting> shown;
 };

@@ -12,15 +12,15 @@
 #include <absl/status/statusor.h>
 
 #include "ratelimiter/base/clock.h"
+#include "ratelimiter/limiter/bucket_spec.h"
 #include "ratelimiter/limiter/fail_mode.h"
-#include "ratelimiter/limiter/quota.h"
 #include "ratelimiter/limiter/request.h"
 #include "ratelimiter/limiter/token_bucket_store.h"
 
 namespace ratelimiter {
 
 struct Answer;
-class Inquiry;
+class Evaluation;
 
 // Is told of the calls that the store failed. Implementations are thread-safe.
 class FallbackObserver {
@@ -49,7 +49,7 @@ class Fallback {
     // Of limits that do not name their own.
     FailMode mode = FailMode::kError;
     // What the local buckets have of each limit.
-    Share local_share{};
+    Fraction local_fraction{};
     // Makes them, empty of any bucket.
     std::function<std::unique_ptr<TokenBucketStore>()> make_local;
   };
@@ -58,10 +58,11 @@ class Fallback {
 
   // What came of an inquiry that the store was asked, and that ended with `status`.
   // Where the store decides and did so before, this takes no lock.
-  absl::StatusOr<Answer> Conclude(Inquiry& inquiry, const absl::Status& status);
+  absl::StatusOr<Answer> Finish(Evaluation& evaluation, const absl::Status& status);
 
  private:
-  absl::StatusOr<Answer> DecideInstead(FailMode mode, Inquiry& inquiry, const absl::Status& status);
+  absl::StatusOr<Answer> DecideInstead(FailMode mode, Evaluation& evaluation,
+                                       const absl::Status& status);
   std::shared_ptr<TokenBucketStore> Local();
   void NoteFailure();
   void NoteAnswer();

@@ -9,8 +9,8 @@
 
 #include <absl/container/inlined_vector.h>
 
+#include "ratelimiter/limiter/bucket_spec.h"
 #include "ratelimiter/limiter/fail_mode.h"
-#include "ratelimiter/limiter/quota.h"
 #include "ratelimiter/limiter/request.h"
 
 namespace ratelimiter {
@@ -54,7 +54,7 @@ struct Override {
   std::optional<std::string> path{};
   std::map<std::string, std::string, std::less<>> attributes{};
   // None: unlimited. Capacity 0: always refused.
-  std::optional<Quota> quota{};
+  std::optional<BucketSpec> spec{};
 
   // Precondition: the limit that it belongs to applies to the request.
   bool Matches(const Request& request) const;
@@ -70,7 +70,7 @@ struct Limit {
   std::map<std::string, std::string, std::less<>> attributes{};
   CountBy by{};
   // Capacity 0: always refused; then the refill has no meaning.
-  Quota quota{};
+  BucketSpec spec{};
   // A request of cost n pays n × cost tokens.
   std::uint64_t cost = 1;
   // True: decided and counted, but never refuses, and never makes a call invalid.
@@ -87,7 +87,7 @@ struct Limit {
 };
 
 // Whether some request is subject to both.
-bool CanMeet(const Limit& one, const Limit& other);
+bool CanBothApply(const Limit& one, const Limit& other);
 
 // What becomes the hash tag of the buckets' keys, and so which of them one node
 // of a Redis Cluster holds together.
@@ -97,7 +97,7 @@ enum class HashBy : std::uint8_t {
 };
 
 // Names of buckets in a row. It allocates for more than three of the longest users.
-using Subjects = absl::InlinedVector<char, 1024>;
+using BucketKeys = absl::InlinedVector<char, 1024>;
 
 // Appends the name of the bucket that the request pays from, among its limit's:
 // "{tag}", and behind it, each after a ':', the values that the limit counts by
@@ -109,9 +109,9 @@ using Subjects = absl::InlinedVector<char, 1024>;
 // written %25 and %3A: no value can end the tag or pass for another's bucket.
 //
 // Precondition: the limit applies to the request.
-void AppendSubject(const Limit& limit, HashBy hash_by, const Request& request, Subjects& out);
+void AppendBucketKey(const Limit& limit, HashBy hash_by, const Request& request, BucketKeys& out);
 
 // The same by itself.
-std::string SubjectOf(const Limit& limit, HashBy hash_by, const Request& request);
+std::string BucketKeyOf(const Limit& limit, HashBy hash_by, const Request& request);
 
 }  // namespace ratelimiter

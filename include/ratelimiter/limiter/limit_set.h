@@ -7,8 +7,8 @@
 
 #include <absl/container/inlined_vector.h>
 
+#include "ratelimiter/limiter/bucket_spec.h"
 #include "ratelimiter/limiter/limit.h"
-#include "ratelimiter/limiter/quota.h"
 #include "ratelimiter/limiter/request.h"
 
 namespace ratelimiter {
@@ -21,7 +21,7 @@ inline constexpr std::size_t kMaxLimitsPerCall = 64;
 // limit's own, or those of an override.
 struct MatchedLimit {
   const Limit* limit = nullptr;
-  Quota quota{};
+  BucketSpec spec{};
 };
 
 // In the order of the file.

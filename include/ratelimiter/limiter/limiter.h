@@ -15,10 +15,10 @@
 
 #include "ratelimiter/base/clock.h"
 #include "ratelimiter/base/snapshot.h"
+#include "ratelimiter/limiter/bucket_spec.h"
 #include "ratelimiter/limiter/fail_mode.h"
 #include "ratelimiter/limiter/fallback.h"
 #include "ratelimiter/limiter/limit_set.h"
-#include "ratelimiter/limiter/quota.h"
 #include "ratelimiter/limiter/request.h"
 #include "ratelimiter/limiter/token_bucket_store.h"
 
@@ -28,7 +28,7 @@ namespace ratelimiter {
 struct LimitState {
   const Limit* limit = nullptr;
   // The numbers of its bucket for this request.
-  Quota quota{};
+  BucketSpec spec{};
   // Of a limit that always refuses (capacity 0), and of a shadow whose capacity
   // the cost exceeds, a refusal has no retry_after: it would never pass.
   Decision decision{};
@@ -70,8 +70,8 @@ struct Explanation {
   std::string why;
   // Where it applies: the numbers, or none if an override makes it unlimited;
   // and the bucket's subject.
-  std::optional<Quota> quota{};
-  std::string subject;
+  std::optional<BucketSpec> spec{};
+  std::string bucket_key;
 };
 
 // Chooses the limits that a request is subject to, and has the store decide them
@@ -122,7 +122,7 @@ class Limiter {
  private:
   // What came of a request to allow, if what was asked of the store, if anything was,
   // ended with `status`.
-  absl::StatusOr<Answer> Conclude(Inquiry& inquiry, const absl::Status& status);
+  absl::StatusOr<Answer> Finish(Evaluation& evaluation, const absl::Status& status);
 
   // Puts back into the buckets of the request what `tokens` says for each.
   absl::StatusOr<Answer> Give(const Request& request, std::string_view limit, Deadline deadline,

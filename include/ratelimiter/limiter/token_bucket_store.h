@@ -9,18 +9,18 @@
 #include <absl/status/status.h>
 
 #include "ratelimiter/base/clock.h"
-#include "ratelimiter/limiter/quota.h"
+#include "ratelimiter/limiter/bucket_spec.h"
 
 namespace ratelimiter {
 
 // What a transaction asks of one bucket. The strings are the caller's.
 struct Charge {
   // The bucket: a limit's name, and whose bucket among that limit's (as
-  // AppendSubject writes it: any bytes but a '}' only at the end of its tag).
+  // AppendBucketKey writes it: any bytes but a '}' only at the end of its tag).
   std::string_view limit{};
-  std::string_view subject{};
+  std::string_view bucket_key{};
   // Valid by Validate.
-  Quota quota{};
+  BucketSpec spec{};
   // Tokens; 0 is a look. At most the quota's capacity.
   std::uint64_t cost = 1;
   // True: it does not refuse the transaction, and pays if the transaction is
@@ -46,9 +46,9 @@ struct Decision {
 };
 
 enum class Action : std::uint8_t {
-  kTake,  // Decide, and take the costs if all is allowed.
-  kLook,  // Decide as it would be; change nothing.
-  kGive,  // Put the costs back, up to the capacity. Always allowed.
+  kTake,    // Decide, and take the costs if all is allowed.
+  kPeek,    // Decide as it would be; change nothing.
+  kRefund,  // Put the costs back, up to the capacity. Always allowed.
 };
 
 // Charges that are decided together: each bucket that is not a shadow must have

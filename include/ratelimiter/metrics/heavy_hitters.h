@@ -73,7 +73,7 @@ class HeavyHitters {
 
     void Fade(std::chrono::microseconds now, std::chrono::microseconds least);
     // The counter of a user, which may have been another's until now.
-    std::size_t PlaceOf(std::string_view user, std::size_t hash);
+    std::size_t IndexOf(std::string_view user, std::size_t hash);
   };
   struct alignas(64) Set {
     mutable std::mutex mutex;

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "ratelimiter/base/thread_place.h"
+#include "ratelimiter/base/thread_stripe.h"
 
 namespace ratelimiter {
 
@@ -17,7 +17,7 @@ template <std::size_t Counts>
 class StripedCounts {
  public:
   void Add(std::size_t which, std::uint64_t number = 1) {
-    stripes_[ThreadPlace() % kStripes].counts[which].fetch_add(number, std::memory_order_relaxed);
+    stripes_[ThreadStripe() % kStripes].counts[which].fetch_add(number, std::memory_order_relaxed);
   }
 
   std::uint64_t Total(std::size_t which) const {

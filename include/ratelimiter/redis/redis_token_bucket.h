@@ -20,7 +20,7 @@
 namespace ratelimiter {
 
 class DenyCache;
-class ScriptRunner;
+class RedisBackend;
 struct ScriptCall;
 
 struct RedisOptions {
@@ -76,7 +76,7 @@ class RedisTokenBucket final : public TokenBucketStore {
   bool may_evict() const;
 
   // The key of a bucket: <prefix>:<layout version>:<limit>:<subject>.
-  std::string Key(std::string_view limit, std::string_view subject) const;
+  std::string Key(std::string_view limit, std::string_view bucket_key) const;
 
  private:
   // Decides transactions of one round trip.
@@ -96,7 +96,7 @@ class RedisTokenBucket final : public TokenBucketStore {
   // Self-synchronised.
   Metrics& metrics_;
   const std::unique_ptr<DenyCache> denied_;
-  const std::unique_ptr<ScriptRunner> runner_;
+  const std::unique_ptr<RedisBackend> backend_;
 };
 
 }  // namespace ratelimiter

@@ -6,7 +6,7 @@
 #include "limiter/limiter.grpc.pb.h"
 #include "ratelimiter/limiter/limiter.h"
 #include "ratelimiter/metrics/metrics.h"
-#include "ratelimiter/server/load_shedder.h"
+#include "ratelimiter/server/concurrency_limiter.h"
 
 namespace ratelimiter {
 
@@ -19,7 +19,7 @@ class CallLog;
 // Thread-safe. What it is given must outlive it.
 class RateLimiterService final : public limiter::RateLimiter::Service {
  public:
-  // `max_in_flight`: see LoadShedder. `headers`: whether AllowRequest's answers
+  // `max_in_flight`: see ConcurrencyLimiter. `headers`: whether AllowRequest's answers
   // carry RateLimit and RateLimit-Policy as initial metadata.
   RateLimiterService(Limiter& limiter, Metrics& metrics, CallLog& call_log,
                      std::size_t max_in_flight, bool headers)
@@ -27,10 +27,10 @@ class RateLimiterService final : public limiter::RateLimiter::Service {
         metrics_(metrics),
         call_log_(call_log),
         headers_(headers),
-        shedder_(max_in_flight) {}
+        concurrency_(max_in_flight) {}
 
   // Calls that are worked on now.
-  std::size_t in_flight() const { return shedder_.in_flight(); }
+  std::size_t in_flight() const { return concurrency_.in_flight(); }
 
   grpc::Status AllowRequest(grpc::ServerContext* context,
                             const limiter::AllowRequestRequest* message,
@@ -69,7 +69,7 @@ class RateLimiterService final : public limiter::RateLimiter::Service {
   Metrics& metrics_;
   CallLog& call_log_;
   const bool headers_;
-  LoadShedder shedder_;
+  ConcurrencyLimiter concurrency_;
 };
 
 }  // namespace ratelimiter

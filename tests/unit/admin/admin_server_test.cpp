@@ -75,14 +75,14 @@ class FailingStore final : public TokenBucketStore {
 std::shared_ptr<const LimitSet> TwoLimits() {
   std::vector<Limit> limits;
   limits.push_back({.name = "user",
-                    .quota = {5, 1, 2s},
+                    .spec = {5, 1, 2s},
                     .fail_mode = FailMode::kClosed,
-                    .overrides = {{.user = "root"}, {.user = "eve", .quota = Quota{}}}});
+                    .overrides = {{.user = "root"}, {.user = "eve", .spec = BucketSpec{}}}});
   limits.push_back({.name = "tenant",
                     .path = PathPattern("/api/*"),
                     .attributes = {{"plan", "free"}},
                     .by = {.user = false, .attributes = {"tenant"}},
-                    .quota = {10, 3, 1min},
+                    .spec = {10, 3, 1min},
                     .cost = 2,
                     .shadow = true});
   return std::make_shared<LimitSet>(std::move(limits), HashBy::kGlobal);
@@ -107,8 +107,8 @@ class AdminServerTest : public ::testing::Test {
                                                  .reason = well_ ? "" : "no answer"};
                 },
             .key =
-                [](std::string_view limit, std::string_view subject) {
-                  return fmt::format("key of {} and {}", limit, subject);
+                [](std::string_view limit, std::string_view bucket_key) {
+                  return fmt::format("key of {} and {}", limit, bucket_key);
                 }};
   }
 

@@ -60,7 +60,7 @@ limits:
   EXPECT_TRUE(limit.by.user);
   EXPECT_FALSE(limit.by.path);
   EXPECT_THAT(limit.by.attributes, IsEmpty());
-  EXPECT_EQ(limit.quota, (Quota{5, 1, 2s}));
+  EXPECT_EQ(limit.spec, (BucketSpec{5, 1, 2s}));
   EXPECT_EQ(limit.cost, 1U);
   EXPECT_FALSE(limit.shadow);
   EXPECT_EQ(limit.fail_mode, std::nullopt);
@@ -94,11 +94,11 @@ limits:
   EXPECT_TRUE(limit.by.user);
   EXPECT_TRUE(limit.by.path);
   EXPECT_THAT(limit.by.attributes, ElementsAre("app", "tenant"));
-  EXPECT_EQ(limit.quota, (Quota{100, 10, 250ms}));
+  EXPECT_EQ(limit.spec, (BucketSpec{100, 10, 250ms}));
   EXPECT_EQ(limit.cost, 3U);
   EXPECT_TRUE(limit.shadow);
   EXPECT_EQ(limit.fail_mode, FailMode::kLocal);
-  EXPECT_EQ(set->limits()[1].quota, Quota{});
+  EXPECT_EQ(set->limits()[1].spec, BucketSpec{});
   EXPECT_FALSE(set->limits()[1].shadow);
 }
 
@@ -135,14 +135,14 @@ limits:
   EXPECT_EQ(overrides[0].user, "a");
   EXPECT_EQ(overrides[0].path, "/api/x");
   EXPECT_THAT(overrides[0].attributes, ElementsAre(Pair("tenant", "acme")));
-  EXPECT_EQ(overrides[0].quota, (Quota{50, 1, 2s}));
+  EXPECT_EQ(overrides[0].spec, (BucketSpec{50, 1, 2s}));
   EXPECT_EQ(overrides[1].path, std::nullopt);
-  EXPECT_EQ(overrides[1].quota, (Quota{5, 7, 24h}));
-  EXPECT_EQ(overrides[2].quota, (Quota{8, 9, 1h}));
-  EXPECT_EQ(overrides[3].quota, Quota{});
+  EXPECT_EQ(overrides[1].spec, (BucketSpec{5, 7, 24h}));
+  EXPECT_EQ(overrides[2].spec, (BucketSpec{8, 9, 1h}));
+  EXPECT_EQ(overrides[3].spec, BucketSpec{});
   EXPECT_EQ(overrides[4].user, std::nullopt);
-  EXPECT_EQ(overrides[4].quota, std::nullopt);
-  EXPECT_EQ(set->limits()[1].overrides[0].quota, (Quota{5, 1, 1min}));
+  EXPECT_EQ(overrides[4].spec, std::nullopt);
+  EXPECT_EQ(set->limits()[1].overrides[0].spec, (BucketSpec{5, 1, 1min}));
 }
 
 TEST(LimitsFileTest, NarrowerOverridesMayStandBeforeWiderOnes) {
@@ -172,7 +172,7 @@ TEST(LimitsFileTest, WhatIsUsualInYamlIsRead) {
       "- {name: m, capacity: *five, refill: \"1 per 1s\"}\r\n...\r\n");
   ASSERT_THAT(set->limits(), SizeIs(2));
   EXPECT_EQ(set->limits()[0].name, "l");
-  EXPECT_EQ(set->limits()[1].quota, (Quota{5, 1, 1s}));
+  EXPECT_EQ(set->limits()[1].spec, (BucketSpec{5, 1, 1s}));
 }
 
 TEST(LimitsFileTest, HashByGlobalIsAcceptedWithAWarning) {
@@ -229,7 +229,7 @@ TEST(LimitsFileTest, TellsOfEachLimitThatCanMeetOneBeforeItOfTheOtherKind) {
     for (std::size_t i = 0; i < limits.size(); ++i) {
       yaml += Written(limits[i]);
       for (std::size_t j = 0; j < i; ++j) {
-        if (limits[i].by.user == limits[j].by.user || !CanMeet(limits[i], limits[j])) continue;
+        if (limits[i].by.user == limits[j].by.user || !CanBothApply(limits[i], limits[j])) continue;
         expected.push_back(fmt::format(
             "limits.yaml:{}:5: limit \"{}\" {} by user, limit \"{}\"", i + 2, limits[i].name,
             limits[i].by.user ? "counts" : "does not count", limits[j].name));

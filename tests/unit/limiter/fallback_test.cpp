@@ -38,7 +38,7 @@ using testing::ManualClock;
 
 using enum absl::StatusCode;
 
-constexpr Quota kQuota = {4, 1, 2s};
+constexpr BucketSpec kSpec = {4, 1, 2s};
 
 // Ends every transaction with `status`: allowed, or with decisions half made.
 class FailingStore final : public TokenBucketStore {
@@ -73,10 +73,10 @@ class Recorder final : public FallbackObserver {
 class FallbackTest : public ::testing::Test {
  protected:
   // The limiter under test, with these limits and this FAIL_MODE.
-  Limiter& With(FailMode mode, std::vector<Limit> limits = {{.name = "default", .quota = kQuota}},
-                Share share = {}) {
+  Limiter& With(FailMode mode, std::vector<Limit> limits = {{.name = "default", .spec = kSpec}},
+                Fraction fraction = {}) {
     fallback_.emplace(Fallback::Options{.mode = mode,
-                                        .local_share = share,
+                                        .local_fraction = fraction,
                                         .make_local =
                                             [this] {
                                               ++locals_made_;
@@ -140,12 +140,12 @@ TEST_F(FallbackTest, ClosedRefusesWithoutNumbersAllButALook) {
 
 TEST_F(FallbackTest, LocalDecidesByABucketWithAShareOfTheLimit) {
   Limiter& limiter =
-      With(FailMode::kLocal, {{.name = "default", .quota = kQuota}}, {.millionths = 500'000});
+      With(FailMode::kLocal, {{.name = "default", .spec = kSpec}}, {.millionths = 500'000});
   const auto first = limiter.Allow({.user_id = "u"}, Deadline::max());
   ASSERT_TRUE(first.ok());
   EXPECT_TRUE(first->allowed);
   EXPECT_EQ(first->fail_mode, FailMode::kLocal);
-  EXPECT_EQ(first->deciding_state()->quota, (Quota{2, 1, 4s}));
+  EXPECT_EQ(first->deciding_state()->spec, (BucketSpec{2, 1, 4s}));
   EXPECT_EQ(first->deciding_state()->decision,
             (Decision{.allowed = true, .remaining = 1, .reset_after = 4s}));
   EXPECT_EQ(AllowedOf(5), 1);
@@ -171,7 +171,7 @@ TEST_F(FallbackTest, LocalLooksAndDryRunsTakeNothing) {
 TEST_F(FallbackTest, LocalRefusesACostAboveItsShareForGoodAndTakesNothing) {
   Limiter& limiter = With(
       FailMode::kLocal,
-      {{.name = "wide", .quota = {100, 1, 1s}}, {.name = "narrow", .quota = {4, 1, 1s}, .cost = 2}},
+      {{.name = "wide", .spec = {100, 1, 1s}}, {.name = "narrow", .spec = {4, 1, 1s}, .cost = 2}},
       {.millionths = 250'000});
   const auto answer = limiter.Allow({.user_id = "u", .details = true}, Deadline::max());
   ASSERT_TRUE(answer.ok()) << answer.status();
@@ -186,10 +186,10 @@ TEST_F(FallbackTest, LocalRefusesACostAboveItsShareForGoodAndTakesNothing) {
 }
 
 TEST_F(FallbackTest, LocalCountsAShadowThatRefusesNothing) {
-  Limiter& limiter = With(
-      FailMode::kLocal,
-      {{.name = "enforced", .quota = {4, 1, 1s}},
-       {.name = "shadow", .quota = {2, 1, 1s}, .shadow = true, .fail_mode = FailMode::kError}});
+  Limiter& limiter =
+      With(FailMode::kLocal,
+           {{.name = "enforced", .spec = {4, 1, 1s}},
+            {.name = "shadow", .spec = {2, 1, 1s}, .shadow = true, .fail_mode = FailMode::kError}});
   EXPECT_EQ(AllowedOf(3), 3);
   const auto answer = limiter.Allow({.user_id = "u", .details = true}, Deadline::max());
   EXPECT_TRUE(answer->allowed);
@@ -229,11 +229,11 @@ TEST_F(FallbackTest, FactsAreNotMadeUp) {
 
 TEST_F(FallbackTest, WhatIsKnownWithoutTheStoreIsNotDegraded) {
   Limiter& blocked =
-      With(FailMode::kOpen, {{.name = "open", .quota = kQuota}, {.name = "never", .quota = {}}});
+      With(FailMode::kOpen, {{.name = "open", .spec = kSpec}, {.name = "never", .spec = {}}});
   const auto refused = blocked.Allow({.user_id = "u", .details = true}, Deadline::max());
   EXPECT_FALSE(refused->allowed);
   EXPECT_EQ(refused->fail_mode, std::nullopt);
-  Limiter& shadows = With(FailMode::kClosed, {{.name = "s", .quota = kQuota, .shadow = true}});
+  Limiter& shadows = With(FailMode::kClosed, {{.name = "s", .spec = kSpec, .shadow = true}});
   const auto allowed = shadows.Allow({.user_id = "u"}, Deadline::max());
   EXPECT_TRUE(allowed->allowed);
   EXPECT_EQ(allowed->fail_mode, std::nullopt);
@@ -244,17 +244,17 @@ TEST_F(FallbackTest, EachRequestOfABatchIsDecidedByItsOwnLimits) {
   Limiter& limiter =
       With(FailMode::kOpen, {{.name = "local",
                               .path = PathPattern("/local"),
-                              .quota = {1, 1, 1h},
+                              .spec = {1, 1, 1h},
                               .fail_mode = FailMode::kLocal},
                              {.name = "closed",
                               .path = PathPattern("/closed"),
-                              .quota = kQuota,
+                              .spec = kSpec,
                               .fail_mode = FailMode::kClosed},
                              {.name = "error",
                               .path = PathPattern("/error"),
-                              .quota = kQuota,
+                              .spec = kSpec,
                               .fail_mode = FailMode::kError},
-                             {.name = "open", .path = PathPattern("/open"), .quota = kQuota}});
+                             {.name = "open", .path = PathPattern("/open"), .spec = kSpec}});
   std::vector<Request> requests;
   for (const char* const path : {"/local", "/closed", "/local", "/error", "/open", "/none"}) {
     requests.push_back({.user_id = "u", .path = path});
@@ -285,7 +285,7 @@ RC_GTEST_FIXTURE_PROP(FallbackTest, TheStrictestModeOfLimitsThatAreNoShadowsWins
   std::optional<FailMode> strictest;
   const int count = *rc::gen::inRange(1, 6);
   for (int i = 0; i < count; ++i) {
-    Limit& limit = limits.emplace_back(Limit{.name = std::to_string(i), .quota = {1'000, 1, 1s}});
+    Limit& limit = limits.emplace_back(Limit{.name = std::to_string(i), .spec = {1'000, 1, 1s}});
     limit.shadow = *rc::gen::arbitrary<bool>();
     if (*rc::gen::arbitrary<bool>()) limit.fail_mode = *any_mode;
     const FailMode mode = limit.fail_mode.value_or(setting);
@@ -332,11 +332,11 @@ TEST(FallbackThreadsTest, ManyCallersAtOnceShareTheLocalBuckets) {
   FlappingStore store;
   CountingObserver observer;
   Fallback fallback({.mode = FailMode::kLocal,
-                     .local_share = {},
+                     .local_fraction = {},
                      .make_local = [&] { return std::make_unique<MemoryTokenBucket>(10, clock); }},
                     clock, observer);
   std::vector<Limit> limits;
-  limits.push_back({.name = "l", .quota = {7, 1, 24h}});
+  limits.push_back({.name = "l", .spec = {7, 1, 24h}});
   Limiter limiter(std::make_shared<const LimitSet>(std::move(limits), HashBy::kUser), store,
                   &fallback);
   std::atomic<int> allowed = 0;
@@ -352,16 +352,16 @@ TEST(FallbackThreadsTest, ManyCallersAtOnceShareTheLocalBuckets) {
 }
 
 RC_GTEST_FIXTURE_PROP(FallbackTest, LocalIsTheBucketOfTheShareByTheModel, ()) {
-  const Quota quota = *testing::AnyQuota();
-  const Share share = {static_cast<std::uint32_t>(*testing::UpTo(Share::kAll))};
-  const Quota part = ShareOf(quota, share);
-  Limiter& limiter = With(FailMode::kLocal, {{.name = "l", .quota = quota}}, share);
+  const BucketSpec spec = *testing::AnyBucketSpec();
+  const Fraction fraction = {static_cast<std::uint32_t>(*testing::UpTo(Fraction::kAll))};
+  const BucketSpec part = Scale(spec, fraction);
+  Limiter& limiter = With(FailMode::kLocal, {{.name = "l", .spec = spec}}, fraction);
   testing::RationalModel model({"l", part.capacity, part.refill_tokens, part.refill_interval},
                                clock_.Now(), true);
   const int steps = *rc::gen::inRange(1, 30);
   for (int i = 0; i < steps; ++i) {
     clock_.Advance(std::chrono::microseconds(*testing::UpTo(1'000'000'000)));
-    const std::uint64_t cost = *testing::UpTo(std::min(quota.capacity, part.capacity + 1));
+    const std::uint64_t cost = *testing::UpTo(std::min(spec.capacity, part.capacity + 1));
     const bool takes = *rc::gen::arbitrary<bool>();
     const auto answer =
         limiter.Allow({.user_id = "u", .cost = cost, .dry_run = !takes}, Deadline::max());
@@ -378,7 +378,7 @@ RC_GTEST_FIXTURE_PROP(FallbackTest, LocalIsTheBucketOfTheShareByTheModel, ()) {
 }
 
 TEST_F(FallbackTest, LocalBucketsAreDroppedWhenTheStoreIsBackForTenSeconds) {
-  With(FailMode::kLocal, {{.name = "default", .quota = {2, 1, 24h}}});
+  With(FailMode::kLocal, {{.name = "default", .spec = {2, 1, 24h}}});
   EXPECT_EQ(AllowedOf(3), 2);
   store_.status = absl::OkStatus();
   clock_.Advance(Fallback::kQuiet - 1us);
@@ -399,7 +399,7 @@ TEST_F(FallbackTest, LocalBucketsAreDroppedWhenTheStoreIsBackForTenSeconds) {
 }
 
 TEST_F(FallbackTest, AStoreThatFailsEverySecondCallGivesNoNewBursts) {
-  With(FailMode::kLocal, {{.name = "default", .quota = {2, 1, 24h}}});
+  With(FailMode::kLocal, {{.name = "default", .spec = {2, 1, 24h}}});
   int allowed_locally = 0;
   for (int i = 0; i < 1'000; ++i) {
     store_.status = absl::UnavailableError("gone");

@@ -62,13 +62,13 @@ TEST(LimitSetTest, MatchesInTheOrderOfTheFile) {
 
 TEST(LimitSetTest, TheFirstOverrideThatMatchesHolds) {
   std::vector<Limit> limits;
-  limits.push_back({.name = "l", .by = {.path = true}, .quota = {5, 1, 1s}});
-  limits[0].overrides = {{.user = "vip", .path = "/free", .quota = std::nullopt},
-                         {.user = "vip", .quota = Quota{50, 1, 1s}},
-                         {.path = "/free", .quota = Quota{7, 1, 1s}}};
+  limits.push_back({.name = "l", .by = {.path = true}, .spec = {5, 1, 1s}});
+  limits[0].overrides = {{.user = "vip", .path = "/free", .spec = std::nullopt},
+                         {.user = "vip", .spec = BucketSpec{50, 1, 1s}},
+                         {.path = "/free", .spec = BucketSpec{7, 1, 1s}}};
   const LimitSet set(std::move(limits), HashBy::kUser);
   const auto capacity = [&](std::string_view user, std::string_view path) {
-    return set.Match({.user_id = user, .path = path}).at(0).quota.capacity;
+    return set.Match({.user_id = user, .path = path}).at(0).spec.capacity;
   };
   EXPECT_THAT(set.Match({.user_id = "vip", .path = "/free"}), IsEmpty());
   EXPECT_EQ(capacity("vip", "/other"), 50U);

@@ -92,20 +92,20 @@ TEST(LimitTest, MeetsAnotherIfSomeRequestIsSubjectToBoth) {
       const Request request = {.user_id = "u", .path = path, .attributes = attributes};
       meet = meet || (one.AppliesTo(request) && other.AppliesTo(request));
     }
-    RC_ASSERT(CanMeet(one, other) == meet);
-    RC_ASSERT(CanMeet(other, one) == meet);
+    RC_ASSERT(CanBothApply(one, other) == meet);
+    RC_ASSERT(CanBothApply(other, one) == meet);
   }));
 }
 
-TEST(SubjectTest, HoldsTheValuesThatAreCountedBy) {
+TEST(BucketKeyTest, HoldsTheValuesThatAreCountedBy) {
   const std::vector<AttributeView> attributes = {{"zone", "eu:1"}, {"plan", "%"}};
   const Request request = {.user_id = "a}b%c{d:", .path = "/x:y}", .attributes = attributes};
   const Limit all = {.name = "l", .by = {.path = true, .attributes = {"plan", "zone"}}};
-  EXPECT_EQ(SubjectOf(all, HashBy::kUser, request), "{a%7Db%25c{d:}:/x%3Ay}:%25:eu%3A1");
-  EXPECT_EQ(SubjectOf(all, HashBy::kGlobal, request), "{%all}:a}b%25c{d%3A:/x%3Ay}:%25:eu%3A1");
+  EXPECT_EQ(BucketKeyOf(all, HashBy::kUser, request), "{a%7Db%25c{d:}:/x%3Ay}:%25:eu%3A1");
+  EXPECT_EQ(BucketKeyOf(all, HashBy::kGlobal, request), "{%all}:a}b%25c{d%3A:/x%3Ay}:%25:eu%3A1");
   const Limit none = {.name = "l", .by = {.user = false}};
-  EXPECT_EQ(SubjectOf(none, HashBy::kUser, request), "{%all}");
-  EXPECT_EQ(SubjectOf({.name = "l"}, HashBy::kUser, {.user_id = "%all"}), "{%25all}");
+  EXPECT_EQ(BucketKeyOf(none, HashBy::kUser, request), "{%all}");
+  EXPECT_EQ(BucketKeyOf({.name = "l"}, HashBy::kUser, {.user_id = "%all"}), "{%25all}");
 }
 
 // Text that would break out of a tag, or pass for another's, if it were not escaped.
@@ -130,23 +130,23 @@ std::string Unescaped(std::string_view text) {
 }
 
 // The values that a subject is of: what can be read back is nobody else's.
-std::vector<std::string> ReadBack(std::string_view subject) {
-  const std::size_t end = subject.find('}');
-  RC_ASSERT(subject.starts_with('{') && end != std::string_view::npos && end > 1);
-  const std::string_view tag = subject.substr(1, end - 1);
+std::vector<std::string> ReadBack(std::string_view bucket_key) {
+  const std::size_t end = bucket_key.find('}');
+  RC_ASSERT(bucket_key.starts_with('{') && end != std::string_view::npos && end > 1);
+  const std::string_view tag = bucket_key.substr(1, end - 1);
   std::vector<std::string> values;
   if (tag != "%all") values.push_back(Unescaped(tag));
-  subject.remove_prefix(end + 1);
-  while (!subject.empty()) {
-    RC_ASSERT(subject.starts_with(':'));
-    const std::size_t next = std::min(subject.find(':', 1), subject.size());
-    values.push_back(Unescaped(subject.substr(1, next - 1)));
-    subject.remove_prefix(next);
+  bucket_key.remove_prefix(end + 1);
+  while (!bucket_key.empty()) {
+    RC_ASSERT(bucket_key.starts_with(':'));
+    const std::size_t next = std::min(bucket_key.find(':', 1), bucket_key.size());
+    values.push_back(Unescaped(bucket_key.substr(1, next - 1)));
+    bucket_key.remove_prefix(next);
   }
   return values;
 }
 
-TEST(SubjectTest, TellsAllThatIsCountedByAndNothingElse) {
+TEST(BucketKeyTest, TellsAllThatIsCountedByAndNothingElse) {
   EXPECT_TRUE(rc::check([] {
     Limit limit = {
         .name = "l",
@@ -163,9 +163,9 @@ TEST(SubjectTest, TellsAllThatIsCountedByAndNothingElse) {
     if (limit.by.user) counted.push_back(user);
     if (limit.by.path) counted.push_back(path);
     for (const std::string& key : limit.by.attributes) counted.push_back(key == "k" ? k : l);
-    const std::string subject =
-        SubjectOf(limit, hash_by, {.user_id = user, .path = path, .attributes = attributes});
-    RC_ASSERT(ReadBack(subject) == counted);
+    const std::string bucket_key =
+        BucketKeyOf(limit, hash_by, {.user_id = user, .path = path, .attributes = attributes});
+    RC_ASSERT(ReadBack(bucket_key) == counted);
   }));
 }
 

@@ -29,9 +29,9 @@ constexpr std::uint64_t kCapacity = 1'000'000'000;
 const std::array<std::vector<std::string>, 2> kNames = {{{"a1", "a2"}, {"b"}}};
 
 std::shared_ptr<const LimitSet> Limits(const std::vector<std::string>& names) {
-  const Quota quota = {.capacity = kCapacity, .refill_tokens = 1, .refill_interval = 1s};
+  const BucketSpec spec = {.capacity = kCapacity, .refill_tokens = 1, .refill_interval = 1s};
   std::vector<Limit> limits;
-  for (const std::string& name : names) limits.push_back({.name = name, .quota = quota});
+  for (const std::string& name : names) limits.push_back({.name = name, .spec = spec});
   return std::make_shared<const LimitSet>(std::move(limits), HashBy::kUser);
 }
 

@@ -26,7 +26,7 @@ using testing::FailsWith;
 
 using enum absl::StatusCode;
 
-constexpr Quota kQuota = {5, 1, 2s};
+constexpr BucketSpec kSpec = {5, 1, 2s};
 const Deadline kDeadline = Deadline(1h);
 
 // Answers what it is told to for each limit, and keeps what it was asked.
@@ -34,7 +34,7 @@ class FakeStore final : public TokenBucketStore {
  public:
   struct Asked {
     std::string limit;
-    std::string subject;
+    std::string bucket_key;
     std::uint64_t cost;
     bool shadow;
     friend bool operator==(const Asked&, const Asked&) = default;
@@ -48,12 +48,12 @@ class FakeStore final : public TokenBucketStore {
       asked_complete = transaction.complete;
       for (std::size_t i = 0; i < transaction.charges.size(); ++i) {
         const Charge& charge = transaction.charges[i];
-        asked.push_back(
-            {std::string(charge.limit), std::string(charge.subject), charge.cost, charge.shadow});
+        asked.push_back({std::string(charge.limit), std::string(charge.bucket_key), charge.cost,
+                         charge.shadow});
         const auto told = answers.find(charge.limit);
         transaction.decisions[i] =
             told != answers.end() ? told->second
-                                  : Decision{.allowed = true, .remaining = charge.quota.capacity};
+                                  : Decision{.allowed = true, .remaining = charge.spec.capacity};
       }
       transaction.status = status;
     }
@@ -90,7 +90,7 @@ class LimiterTest : public ::testing::Test {
     return limiters_.emplace_back(std::make_shared<const LimitSet>(std::move(limits), hash_by),
                                   store_);
   }
-  Limiter& WithDefault() { return With({{.name = "default", .quota = kQuota}}); }
+  Limiter& WithDefault() { return With({{.name = "default", .spec = kSpec}}); }
 
   static std::string Deciding(const absl::StatusOr<Answer>& answer) {
     if (!answer.ok()) return answer.status().ToString();
@@ -114,17 +114,17 @@ TEST_F(LimiterTest, AnswersTheStoresDecision) {
   const auto answer = WithDefault().Allow({.user_id = "user"}, kDeadline);
   EXPECT_FALSE(answer->allowed);
   EXPECT_EQ(answer->deciding_state()->decision, refusal);
-  EXPECT_EQ(answer->deciding_state()->quota, kQuota);
+  EXPECT_EQ(answer->deciding_state()->spec, kSpec);
 }
 
 TEST_F(LimiterTest, LooksAndDryRunsTakeNothing) {
   Limiter& limiter = WithDefault();
   ASSERT_TRUE(limiter.Allow({.user_id = "user", .cost = 3, .dry_run = true}, kDeadline).ok());
   EXPECT_EQ(store_.asked.back().cost, 3U);
-  EXPECT_EQ(store_.asked_action, Action::kLook);
+  EXPECT_EQ(store_.asked_action, Action::kPeek);
   ASSERT_TRUE(limiter.Allow({.user_id = "user", .cost = 0}, kDeadline).ok());
   EXPECT_EQ(store_.asked.back().cost, 0U);
-  EXPECT_EQ(store_.asked_action, Action::kLook);
+  EXPECT_EQ(store_.asked_action, Action::kPeek);
 }
 
 TEST_F(LimiterTest, OnlyARequestThatTakesIsCharged) {
@@ -146,7 +146,7 @@ TEST_F(LimiterTest, ACostAboveTheCapacityIsRefusedUnasked) {
 }
 
 TEST_F(LimiterTest, ARequestPaysTheLimitsCostTimesItsOwn) {
-  Limiter& limiter = With({{.name = "heavy", .quota = {100, 1, 1s}, .cost = 30}});
+  Limiter& limiter = With({{.name = "heavy", .spec = {100, 1, 1s}, .cost = 30}});
   ASSERT_TRUE(limiter.Allow({.user_id = "user", .cost = 3}, kDeadline).ok());
   EXPECT_EQ(store_.asked.back().cost, 90U);
   EXPECT_THAT(limiter.Allow({.user_id = "user", .cost = 4}, kDeadline),
@@ -156,7 +156,7 @@ TEST_F(LimiterTest, ARequestPaysTheLimitsCostTimesItsOwn) {
 }
 
 TEST_F(LimiterTest, WhereNoLimitAppliesTheRequestIsAllowedUnasked) {
-  Limiter& limiter = With({{.name = "login", .path = PathPattern("/login"), .quota = kQuota}});
+  Limiter& limiter = With({{.name = "login", .path = PathPattern("/login"), .spec = kSpec}});
   const auto answer = limiter.Allow({.user_id = "user", .path = "/search"}, kDeadline);
   EXPECT_TRUE(answer->allowed);
   EXPECT_EQ(Deciding(answer), "none");
@@ -165,9 +165,9 @@ TEST_F(LimiterTest, WhereNoLimitAppliesTheRequestIsAllowedUnasked) {
 
 TEST_F(LimiterTest, EveryLimitThatAppliesIsAskedTogether) {
   Limiter& limiter =
-      With({{.name = "user", .quota = kQuota},
-            {.name = "login", .path = PathPattern("/login"), .by = {.path = true}, .quota = kQuota},
-            {.name = "search", .path = PathPattern("/search"), .quota = kQuota}});
+      With({{.name = "user", .spec = kSpec},
+            {.name = "login", .path = PathPattern("/login"), .by = {.path = true}, .spec = kSpec},
+            {.name = "search", .path = PathPattern("/search"), .spec = kSpec}});
   ASSERT_TRUE(limiter.Allow({.user_id = "user", .path = "/login"}, kDeadline).ok());
   EXPECT_THAT(store_.asked, ElementsAre(FakeStore::Asked{"user", "{user}", 1, false},
                                         FakeStore::Asked{"login", "{user}:/login", 1, false}));
@@ -175,9 +175,8 @@ TEST_F(LimiterTest, EveryLimitThatAppliesIsAskedTogether) {
 }
 
 TEST_F(LimiterTest, ARefusalNamesTheLimitWithTheLongestWait) {
-  Limiter& limiter = With({{.name = "a", .quota = kQuota},
-                           {.name = "b", .quota = kQuota},
-                           {.name = "c", .quota = kQuota}});
+  Limiter& limiter = With(
+      {{.name = "a", .spec = kSpec}, {.name = "b", .spec = kSpec}, {.name = "c", .spec = kSpec}});
   store_.answers = {{"a", Refusal(1s)}, {"b", Refusal(3s)}, {"c", Refusal(3s)}};
   auto answer = limiter.Allow({.user_id = "user"}, kDeadline);
   EXPECT_FALSE(answer->allowed);
@@ -187,10 +186,10 @@ TEST_F(LimiterTest, ARefusalNamesTheLimitWithTheLongestWait) {
 }
 
 TEST_F(LimiterTest, BucketsThatWereNotAskedAreNotInTheAnswer) {
-  Limiter& limiter = With({{.name = "a", .quota = kQuota},
-                           {.name = "b", .quota = kQuota},
-                           {.name = "c", .quota = kQuota},
-                           {.name = "d", .quota = kQuota}});
+  Limiter& limiter = With({{.name = "a", .spec = kSpec},
+                           {.name = "b", .spec = kSpec},
+                           {.name = "c", .spec = kSpec},
+                           {.name = "d", .spec = kSpec}});
   store_.answers = {
       {"a", {.known = false}}, {"b", Refusal(1s)}, {"c", {.known = false}}, {"d", Refusal(2s)}};
   const auto answer = limiter.Allow({.user_id = "user"}, kDeadline);
@@ -213,9 +212,9 @@ TEST_F(LimiterTest, EveryBucketIsToBeAskedWhereDetailsAreWanted) {
 }
 
 TEST_F(LimiterTest, AnAllowanceNamesTheLimitWithTheFewestCallsLeftAtItsCost) {
-  Limiter& limiter = With({{.name = "a", .quota = {100, 1, 1s}, .cost = 10},
-                           {.name = "b", .quota = {100, 1, 1s}},
-                           {.name = "c", .quota = {100, 1, 1s}}});
+  Limiter& limiter = With({{.name = "a", .spec = {100, 1, 1s}, .cost = 10},
+                           {.name = "b", .spec = {100, 1, 1s}},
+                           {.name = "c", .spec = {100, 1, 1s}}});
   store_.answers = {{"a", {.allowed = true, .remaining = 90}},
                     {"b", {.allowed = true, .remaining = 9}},
                     {"c", {.allowed = true, .remaining = 9}}};
@@ -229,7 +228,7 @@ TEST_F(LimiterTest, AnAllowanceNamesTheLimitWithTheFewestCallsLeftAtItsCost) {
 
 TEST_F(LimiterTest, AShadowNeverRefusesAndIsNeverTheOneNamed) {
   Limiter& limiter = With(
-      {{.name = "shadow", .quota = kQuota, .shadow = true}, {.name = "real", .quota = {9, 1, 1s}}});
+      {{.name = "shadow", .spec = kSpec, .shadow = true}, {.name = "real", .spec = {9, 1, 1s}}});
   store_.answers["shadow"] = Refusal(1s);
   const auto answer = limiter.Allow({.user_id = "user"}, kDeadline);
   EXPECT_TRUE(answer->allowed);
@@ -239,7 +238,7 @@ TEST_F(LimiterTest, AShadowNeverRefusesAndIsNeverTheOneNamed) {
 }
 
 TEST_F(LimiterTest, AShadowsCapacityMakesNoCallInvalid) {
-  Limiter& limiter = With({{.name = "shadow", .quota = kQuota, .shadow = true}});
+  Limiter& limiter = With({{.name = "shadow", .spec = kSpec, .shadow = true}});
   store_.answers["shadow"] = {.allowed = true, .remaining = 4, .reset_after = 2s};
   const auto answer = limiter.Allow({.user_id = "user", .cost = 6}, kDeadline);
   EXPECT_TRUE(answer->allowed);
@@ -248,8 +247,8 @@ TEST_F(LimiterTest, AShadowsCapacityMakesNoCallInvalid) {
 }
 
 TEST_F(LimiterTest, AStoreThatFailsShadowsAloneFailsNoCall) {
-  Limiter& limiter = With({{.name = "shadow", .quota = kQuota, .shadow = true},
-                           {.name = "login", .path = PathPattern("/login"), .quota = kQuota}});
+  Limiter& limiter = With({{.name = "shadow", .spec = kSpec, .shadow = true},
+                           {.name = "login", .path = PathPattern("/login"), .spec = kSpec}});
   store_.status = absl::UnavailableError("the store is away");
   const auto answer = limiter.Allow({.user_id = "user"}, kDeadline);
   ASSERT_TRUE(answer.ok());
@@ -261,9 +260,9 @@ TEST_F(LimiterTest, AStoreThatFailsShadowsAloneFailsNoCall) {
 }
 
 TEST_F(LimiterTest, ALimitOfCapacityZeroRefusesForGoodUnasked) {
-  Limiter& limiter = With({{.name = "rest", .quota = kQuota},
-                           {.name = "blocked", .quota = {}},
-                           {.name = "slow", .quota = kQuota}});
+  Limiter& limiter = With({{.name = "rest", .spec = kSpec},
+                           {.name = "blocked", .spec = {}},
+                           {.name = "slow", .spec = kSpec}});
   store_.answers["slow"] = Refusal(1h);
   const auto answer = limiter.Allow({.user_id = "user"}, kDeadline);
   EXPECT_FALSE(answer->allowed);
@@ -274,7 +273,7 @@ TEST_F(LimiterTest, ALimitOfCapacityZeroRefusesForGoodUnasked) {
   const auto detailed = limiter.Allow({.user_id = "user", .details = true}, kDeadline);
   EXPECT_EQ(Deciding(detailed), "blocked");
   EXPECT_THAT(detailed->states, SizeIs(3));
-  EXPECT_EQ(store_.asked_action, Action::kLook);
+  EXPECT_EQ(store_.asked_action, Action::kPeek);
   // Nor does it matter then that the store does not answer.
   store_.status = absl::UnavailableError("the store is away");
   const auto away = limiter.Allow({.user_id = "user", .details = true}, kDeadline);
@@ -287,7 +286,7 @@ TEST_F(LimiterTest, ALimitOfCapacityZeroRefusesForGoodUnasked) {
 
 TEST_F(LimiterTest, AShadowOfCapacityZeroLetsPass) {
   Limiter& limiter =
-      With({{.name = "blocked", .quota = {}, .shadow = true}, {.name = "rest", .quota = kQuota}});
+      With({{.name = "blocked", .spec = {}, .shadow = true}, {.name = "rest", .spec = kSpec}});
   const auto answer = limiter.Allow({.user_id = "user"}, kDeadline);
   EXPECT_TRUE(answer->allowed);
   EXPECT_FALSE(answer->states[0].decision.allowed);
@@ -298,13 +297,13 @@ TEST_F(LimiterTest, TheFirstOverrideThatMatchesGivesTheNumbers) {
   Limiter& limiter =
       With({{.name = "default",
              .by = {.path = true},
-             .quota = kQuota,
-             .overrides = {{.user = "vip", .path = "/login", .quota = Quota{2, 1, 1s}},
-                           {.user = "vip", .quota = Quota{50, 1, 1s}},
-                           {.user = "free", .quota = {}},
-                           {.user = "none", .quota = Quota{}}}}});
+             .spec = kSpec,
+             .overrides = {{.user = "vip", .path = "/login", .spec = BucketSpec{2, 1, 1s}},
+                           {.user = "vip", .spec = BucketSpec{50, 1, 1s}},
+                           {.user = "free", .spec = {}},
+                           {.user = "none", .spec = BucketSpec{}}}}});
   const auto capacity = [&](std::string_view user, std::string_view path) {
-    return limiter.Allow({.user_id = user, .path = path}, kDeadline)->states[0].quota.capacity;
+    return limiter.Allow({.user_id = user, .path = path}, kDeadline)->states[0].spec.capacity;
   };
   EXPECT_EQ(capacity("user", "/login"), 5U);
   EXPECT_EQ(capacity("vip", "/login"), 2U);
@@ -314,8 +313,8 @@ TEST_F(LimiterTest, TheFirstOverrideThatMatchesGivesTheNumbers) {
 }
 
 TEST_F(LimiterTest, RequestsOfABatchAreAskedInOneCallAndAnsweredEachAsIfAlone) {
-  Limiter& limiter = With({{.name = "all", .quota = kQuota},
-                           {.name = "login", .path = PathPattern("/login"), .quota = {2, 1, 1s}}});
+  Limiter& limiter = With({{.name = "all", .spec = kSpec},
+                           {.name = "login", .path = PathPattern("/login"), .spec = {2, 1, 1s}}});
   store_.answers["login"] = Refusal(1s);
   const std::vector<Request> requests = {
       {.user_id = "a"}, {.user_id = "b", .cost = 6}, {.user_id = "c", .path = "/login"}};
@@ -344,13 +343,13 @@ TEST_F(LimiterTest, AnErrorOfTheStoreIsNoDecision) {
 }
 
 TEST_F(LimiterTest, UsageIsOfTheTightestLimitOrTheOneNamed) {
-  Limiter& limiter = With({{.name = "a", .quota = {9, 1, 1s}},
-                           {.name = "b", .quota = kQuota},
-                           {.name = "shadow", .quota = {1, 1, 1s}, .shadow = true}});
+  Limiter& limiter = With({{.name = "a", .spec = {9, 1, 1s}},
+                           {.name = "b", .spec = kSpec},
+                           {.name = "shadow", .spec = {1, 1, 1s}, .shadow = true}});
   const auto tightest = limiter.GetUsage({.user_id = "user", .cost = 7}, "", kDeadline);
   EXPECT_EQ(Deciding(tightest), "b");
   EXPECT_THAT(tightest->states, SizeIs(3));
-  EXPECT_EQ(store_.asked_action, Action::kLook);
+  EXPECT_EQ(store_.asked_action, Action::kPeek);
   EXPECT_EQ(store_.asked[0].cost, 1U);
   EXPECT_EQ(Deciding(limiter.GetUsage({.user_id = "user"}, "a", kDeadline)), "a");
   EXPECT_EQ(Deciding(limiter.GetUsage({.user_id = "user"}, "shadow", kDeadline)), "shadow");
@@ -361,11 +360,11 @@ TEST_F(LimiterTest, UsageIsOfTheTightestLimitOrTheOneNamed) {
 }
 
 TEST_F(LimiterTest, ARefundGivesBackWhatTheRequestPaid) {
-  Limiter& limiter = With({{.name = "heavy", .quota = {100, 1, 1s}, .cost = 30},
-                           {.name = "small", .quota = kQuota},
-                           {.name = "blocked", .quota = {}}});
+  Limiter& limiter = With({{.name = "heavy", .spec = {100, 1, 1s}, .cost = 30},
+                           {.name = "small", .spec = kSpec},
+                           {.name = "blocked", .spec = {}}});
   ASSERT_TRUE(limiter.Refund({.user_id = "user", .cost = 3}, "", kDeadline).ok());
-  EXPECT_EQ(store_.asked_action, Action::kGive);
+  EXPECT_EQ(store_.asked_action, Action::kRefund);
   EXPECT_THAT(store_.asked, ElementsAre(FakeStore::Asked{"heavy", "{user}", 90, false},
                                         FakeStore::Asked{"small", "{user}", 3, false}));
   store_.asked.clear();
@@ -377,11 +376,11 @@ TEST_F(LimiterTest, ARefundGivesBackWhatTheRequestPaid) {
 
 TEST_F(LimiterTest, AResetFillsTheUsersBucketsOrTheOneNamed) {
   Limiter& limiter =
-      With({{.name = "user", .quota = kQuota},
-            {.name = "path", .by = {.user = false, .path = true}, .quota = {9, 1, 1s}}},
+      With({{.name = "user", .spec = kSpec},
+            {.name = "path", .by = {.user = false, .path = true}, .spec = {9, 1, 1s}}},
            HashBy::kGlobal);
   ASSERT_TRUE(limiter.Reset({.user_id = "user", .path = "/a"}, "", kDeadline).ok());
-  EXPECT_EQ(store_.asked_action, Action::kGive);
+  EXPECT_EQ(store_.asked_action, Action::kRefund);
   EXPECT_THAT(store_.asked, ElementsAre(FakeStore::Asked{"user", "{%all}:user", 5, false}));
   store_.asked.clear();
   ASSERT_TRUE(limiter.Reset({.user_id = "user", .path = "/a"}, "path", kDeadline).ok());
@@ -390,13 +389,13 @@ TEST_F(LimiterTest, AResetFillsTheUsersBucketsOrTheOneNamed) {
 
 TEST_F(LimiterTest, ExplainsWhichLimitsApplyAndWhy) {
   const LimitSet limits(
-      {{.name = "login", .path = PathPattern("/login"), .quota = kQuota},
+      {{.name = "login", .path = PathPattern("/login"), .spec = kSpec},
        {.name = "api",
         .path = PathPattern("/api/*"),
         .attributes = {{"plan", "free"}},
-        .quota = kQuota},
-       {.name = "tenant", .by = {.user = false, .attributes = {"tenant"}}, .quota = kQuota},
-       {.name = "all", .quota = kQuota, .overrides = {{.user = "vip", .quota = {}}}}},
+        .spec = kSpec},
+       {.name = "tenant", .by = {.user = false, .attributes = {"tenant"}}, .spec = kSpec},
+       {.name = "all", .spec = kSpec, .overrides = {{.user = "vip", .spec = {}}}}},
       HashBy::kGlobal);
   const std::vector<AttributeView> attributes = {{"plan", "gold"}};
   const auto explained =
@@ -408,15 +407,15 @@ TEST_F(LimiterTest, ExplainsWhichLimitsApplyAndWhy) {
   EXPECT_EQ(explained[2].why, "attribute tenant is missing; the limit counts by it");
   EXPECT_TRUE(explained[3].applies);
   EXPECT_EQ(explained[3].why, "any path; override 1 holds");
-  EXPECT_EQ(explained[3].quota, std::nullopt);
-  EXPECT_EQ(explained[3].subject, "{%all}:vip");
+  EXPECT_EQ(explained[3].spec, std::nullopt);
+  EXPECT_EQ(explained[3].bucket_key, "{%all}:vip");
 }
 
 TEST_F(LimiterTest, CallsAreDecidedByTheLimitsInForce) {
   Limiter& limiter = WithDefault();
   const auto before = limiter.Allow({.user_id = "user"}, kDeadline);
   limiter.SetLimits(std::make_shared<const LimitSet>(
-      std::vector<Limit>{{.name = "other", .quota = kQuota}}, HashBy::kUser));
+      std::vector<Limit>{{.name = "other", .spec = kSpec}}, HashBy::kUser));
   EXPECT_EQ(Deciding(limiter.Allow({.user_id = "user"}, kDeadline)), "other");
   EXPECT_EQ(Deciding(before), "default");
 }

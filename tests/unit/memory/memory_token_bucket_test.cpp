@@ -23,12 +23,12 @@ using testing::Ask;
 using testing::Decide;
 using testing::FailsWith;
 using testing::ManualClock;
-using testing::NamedQuota;
+using testing::NamedSpec;
 using testing::OnThreads;
 using testing::Succeeds;
 
-const NamedQuota kLimit = {"default", 5, 1, 2s};
-constexpr Ask kLook = {.cost = 0, .take = false};
+const NamedSpec kLimit = {"default", 5, 1, 2s};
+constexpr Ask kPeek = {.cost = 0, .take = false};
 
 class MemoryTokenBucketTest : public ::testing::Test {
  protected:
@@ -80,8 +80,8 @@ TEST_F(MemoryTokenBucketTest, UsersWithBucketsAreServedWhereAllBucketsAreInUse) 
 TEST_F(MemoryTokenBucketTest, AShadowWithoutRoomFailsNoTransaction) {
   MemoryTokenBucket store(1, clock_);
   const Charge shadow = {
-      .limit = "trial", .subject = "{a}", .quota = kLimit.quota(), .shadow = true};
-  const Charge charges[] = {{.limit = "default", .subject = "{a}", .quota = kLimit.quota()},
+      .limit = "trial", .bucket_key = "{a}", .spec = kLimit.spec(), .shadow = true};
+  const Charge charges[] = {{.limit = "default", .bucket_key = "{a}", .spec = kLimit.spec()},
                             shadow};
   Decision decisions[2];
   Transaction transaction = {.charges = charges, .decisions = decisions};
@@ -97,12 +97,12 @@ TEST_F(MemoryTokenBucketTest, AShadowWithoutRoomFailsNoTransaction) {
 
 TEST_F(MemoryTokenBucketTest, ABucketFilledByAGiftIsForgotten) {
   MemoryTokenBucket store(1, clock_);
-  const Charge charge = {.limit = "default", .subject = "{a}", .quota = kLimit.quota(), .cost = 5};
+  const Charge charge = {.limit = "default", .bucket_key = "{a}", .spec = kLimit.spec(), .cost = 5};
   Decision decision;
   Transaction transaction = {.charges = {&charge, 1}, .decisions = {&decision, 1}};
   store.Decide({&transaction, 1}, Deadline::max());
   ASSERT_FALSE(Decide(store, kLimit, "b", {}, Deadline::max()).ok());
-  transaction.action = Action::kGive;
+  transaction.action = Action::kRefund;
   store.Decide({&transaction, 1}, Deadline::max());
   EXPECT_EQ(decision.remaining, 5U);
   EXPECT_THAT(Decide(store, kLimit, "b", {}, Deadline::max()), Succeeds());
@@ -111,7 +111,7 @@ TEST_F(MemoryTokenBucketTest, ABucketFilledByAGiftIsForgotten) {
 TEST_F(MemoryTokenBucketTest, ALookNeedsNoRoom) {
   MemoryTokenBucket store(1, clock_);
   ASSERT_THAT(Decide(store, kLimit, "a", {}, Deadline::max()), Succeeds());
-  EXPECT_EQ(Decide(store, kLimit, "b", kLook, Deadline::max())->remaining, 5U);
+  EXPECT_EQ(Decide(store, kLimit, "b", kPeek, Deadline::max())->remaining, 5U);
   EXPECT_EQ(store.buckets(), 1U);
   EXPECT_EQ(store.rejected(), 0U);
 }
@@ -127,7 +127,7 @@ TEST_F(MemoryTokenBucketTest, FullBucketsGiveTheirRoomAndUsedOnesKeepTheirs) {
     EXPECT_THAT(Decide(store, kLimit, user, {}, Deadline::max()), Succeeds());
   }
   EXPECT_FALSE(Decide(store, kLimit, "new 3", {}, Deadline::max()).ok());
-  EXPECT_EQ(Decide(store, kLimit, "used", kLook, Deadline::max())->remaining, 4U);
+  EXPECT_EQ(Decide(store, kLimit, "used", kPeek, Deadline::max())->remaining, 4U);
 }
 
 TEST_F(MemoryTokenBucketTest, ABucketUsedAgainIsInUseForLonger) {
@@ -213,7 +213,7 @@ TEST_F(MemoryTokenBucketTest, HoldsItsBoundAndForgetsNobodyWhateverManyThreadsBr
   });
   std::size_t used = 0;
   for (std::size_t user = 0; user < kUsers; ++user) {
-    EXPECT_EQ(Decide(store, kLimit, User(user), kLook, Deadline::max())->remaining,
+    EXPECT_EQ(Decide(store, kLimit, User(user), kPeek, Deadline::max())->remaining,
               5 - taken[user]);
     if (taken[user] > 0) ++used;
   }
@@ -223,7 +223,7 @@ TEST_F(MemoryTokenBucketTest, HoldsItsBoundAndForgetsNobodyWhateverManyThreadsBr
 }
 
 TEST_F(MemoryTokenBucketTest, ManyThreadsTakeEveryTokenOfABucketOnce) {
-  const NamedQuota limit = {"default", 1'000, 1, 2s};
+  const NamedSpec limit = {"default", 1'000, 1, 2s};
   MemoryTokenBucket store(1, clock_);
   std::atomic<int> allowed = 0;
   OnThreads(8, [&](std::size_t /*thread*/) {

@@ -32,7 +32,7 @@ using ::testing::HasSubstr;
 
 using enum absl::StatusCode;
 
-const NamedQuota kLimit = {"default", 5, 1, 24h};
+const NamedSpec kLimit = {"default", 5, 1, 24h};
 
 // Allowed, and four tokens left.
 const std::string kDecision = "*4\r\n:1\r\n:4\r\n:0\r\n:1\r\n";

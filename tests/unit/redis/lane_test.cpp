@@ -21,11 +21,11 @@
 
 #include "ratelimiter/base/clock.h"
 #include "ratelimiter/redis/redis_token_bucket.h"
-#include "redis/breaker.h"
+#include "ratelimiter/resilience/breaker.h"
 #include "redis/connection_pool.h"
-#include "redis/locator.h"
-#include "redis/resolver.h"
-#include "redis/script_call.h"
+#include "redis/dns_resolver.h"
+#include "redis/endpoint_resolver.h"
+#include "redis/script_invocation.h"
 #include "support/decide.h"
 #include "support/eventually.h"
 #include "support/status.h"
@@ -49,21 +49,21 @@ using ::testing::StartsWith;
 
 using enum absl::StatusCode;
 
-const NamedQuota kLimit = {"default", 5, 1, 24h};
-const NamedQuota kOtherLimit = {"other", 5, 1, 24h};
+const NamedSpec kLimit = {"default", 5, 1, 24h};
+const NamedSpec kOtherLimit = {"other", 5, 1, 24h};
 
 // What one caller asks of one bucket each, as the store would: of the usual limit,
 // and for users whose names begin with "other" of kOtherLimit.
 class Errand {
  public:
   explicit Errand(const std::vector<std::string>& users, std::uint64_t cost = 1,
-                  const NamedQuota& usual = kLimit)
+                  const NamedSpec& usual = kLimit)
       : decisions_(users.size()) {
-    for (const std::string& user : users) subjects_.push_back(SubjectOf(user));
-    for (const std::string& subject : subjects_) {
-      const NamedQuota& limit = subject.starts_with("{other") ? kOtherLimit : usual;
+    for (const std::string& user : users) bucket_keys_.push_back(BucketKeyOf(user));
+    for (const std::string& bucket_key : bucket_keys_) {
+      const NamedSpec& limit = bucket_key.starts_with("{other") ? kOtherLimit : usual;
       charges_.push_back(
-          {.limit = limit.name, .subject = subject, .quota = limit.quota(), .cost = cost});
+          {.limit = limit.name, .bucket_key = bucket_key, .spec = limit.spec(), .cost = cost});
     }
     for (std::size_t i = 0; i < users.size(); ++i) {
       transactions_.push_back({.charges = {&charges_[i], 1}, .decisions = {&decisions_[i], 1}});
@@ -75,8 +75,8 @@ class Errand {
   }
 
   // Has a lane, or a pool of them, run it.
-  void Run(auto& runner, Deadline deadline, Purpose purpose = Purpose::kCall) {
-    runner.Run(calls_.calls, deadline, purpose);
+  void Run(auto& backend, Deadline deadline, Purpose purpose = Purpose::kCall) {
+    backend.Run(calls_.calls, deadline, purpose);
   }
 
   absl::StatusOr<Decision> Answer(std::size_t at = 0) const {
@@ -85,17 +85,17 @@ class Errand {
   }
 
  private:
-  std::vector<std::string> subjects_;
+  std::vector<std::string> bucket_keys_;
   std::vector<Charge> charges_;
   std::vector<Decision> decisions_;
   std::vector<Transaction> transactions_;
-  ScriptCalls calls_;
+  ScriptCallBuilder calls_;
 };
 
-absl::StatusOr<Decision> Take(auto& runner, const std::string& user, std::uint64_t cost = 1,
+absl::StatusOr<Decision> Take(auto& backend, const std::string& user, std::uint64_t cost = 1,
                               Deadline deadline = Deadline::max()) {
   Errand errand({user}, cost);
-  errand.Run(runner, deadline);
+  errand.Run(backend, deadline);
   return errand.Answer();
 }
 
@@ -147,10 +147,10 @@ const auto kDeadlinePassed =
     FailsWith(kDeadlineExceeded, "the call's deadline passed before Redis was asked");
 
 // A server that moves about on this machine.
-class MovingLocator final : public Locator {
+class MovingResolver final : public EndpointResolver {
  public:
-  absl::StatusOr<Location> Find(Deadline /*deadline*/) override {
-    return Location{
+  absl::StatusOr<Endpoint> Find(Deadline /*deadline*/) override {
+    return Endpoint{
         .addresses = {"127.0.0.1"}, .port = port_, .source = "there, as I say", .epoch = epoch_};
   }
   std::uint64_t epoch() const override { return epoch_; }
@@ -194,7 +194,7 @@ class LaneTest : public RedisTest {
 
   const RedisServer address_ = server().address();
   const Script script_ = TokenBucketScript();
-  Resolver resolver_{"127.0.0.1"};
+  DnsResolver resolver_{"127.0.0.1"};
   SteadyClock clock_;
   Breaker breaker_{clock_, 1};
   Metrics metrics_{0, "test"};
@@ -378,7 +378,7 @@ TEST_F(LaneTest, WhatFailsAfterTheFirstWriteIsNotRunAgain) {
   RedisServer address = address_;
   address.user = "limited";
   address.password = "right";
-  Resolver resolver("127.0.0.1");
+  DnsResolver resolver("127.0.0.1");
   Lane lane(address, kLong, script_, resolver, breaker_, metrics_);
   server().Run({"SCRIPT", "LOAD", script_.source});  // Else each is run alone.
   Errand two({"a", "b"});
@@ -405,7 +405,7 @@ TEST(LaneToFakeTest, AReplyToSomethingElseAnswersNobody) {
   Metrics metrics(0, "test");
   const SteadyClock clock;
   Breaker breaker(clock, 1);
-  Resolver resolver("127.0.0.1");
+  DnsResolver resolver("127.0.0.1");
   Lane lane(address, kLong, script, resolver, breaker, metrics);
   Errand two({"a", "other"});
   two.Run(lane, Deadline::max());
@@ -435,7 +435,7 @@ TEST_F(LaneTest, ABrokenConnectionHasTheNameResolvedAgain) {
     ++*resolved;
     return std::vector<std::string>{"127.0.0.1"};
   };
-  Resolver resolver("redis", resolve, 0ms);
+  DnsResolver resolver("redis", resolve, 0ms);
   Lane lane(address_, kLong, script_, resolver, breaker_, metrics_);
   ASSERT_THAT(Take(lane, "user"), Succeeds());
   ASSERT_EQ(*resolved, 1);
@@ -451,29 +451,29 @@ TEST_F(LaneTest, ABrokenConnectionHasTheNameResolvedAgain) {
 }
 
 TEST_F(LaneTest, AConnectionIsGivenUpWhenTheServerHasMoved) {
-  MovingLocator locator;
-  Lane lane(address_, kLong, script_, locator, breaker_, metrics_);
+  MovingResolver resolver;
+  Lane lane(address_, kLong, script_, resolver, breaker_, metrics_);
   EXPECT_THAT(Take(lane, "user"), Leaves(4));
   EXPECT_THAT(Take(lane, "user"), Leaves(3));
   EXPECT_EQ(Connections(), 1);
   const RedisServerProcess elsewhere;
-  locator.Move(elsewhere.address().port);
+  resolver.Move(elsewhere.address().port);
   EXPECT_THAT(Take(lane, "user"), Leaves(4));
   EXPECT_EQ(Connections(), 1);
   EXPECT_EQ(Tokens("user"), 3);
 }
 
 TEST_F(LaneTest, WhoSaysWhereAServerIsIsToldWithItsErrors) {
-  MovingLocator locator;
+  MovingResolver resolver;
   const Socket nobody = Socket::Reserve("127.0.0.1");
-  locator.Move(nobody.port());
-  Lane lane(address_, kLong, script_, locator, breaker_, metrics_);
+  resolver.Move(nobody.port());
+  Lane lane(address_, kLong, script_, resolver, breaker_, metrics_);
   EXPECT_THAT(Take(lane, "user"),
               FailsWith(kUnavailable, EndsWith(": at there, as I say: Connection refused")));
 }
 
 TEST_F(LaneTest, ResolvesANameAndTriesAllItsAddresses) {
-  Resolver resolver("localhost");
+  DnsResolver resolver("localhost");
   Lane lane(address_, kLong, script_, resolver, breaker_, metrics_);
   EXPECT_THAT(Take(lane, "user"), Succeeds());
 }
@@ -486,7 +486,7 @@ TEST_F(LaneTest, ARefusedConnectionIsToldToAllWhoWait) {
   };
   const Socket nobody = Socket::Reserve("127.0.0.1");
   const RedisServer address = {.port = nobody.port()};
-  Resolver resolver("redis", wait);
+  DnsResolver resolver("redis", wait);
   Lane lane(address, kLong, script_, resolver, breaker_, metrics_);
   std::vector<std::unique_ptr<Caller>> callers;
   for (int i = 0; i < 5; ++i) {
@@ -505,7 +505,7 @@ TEST_F(LaneTest, OneWhoseTimeEndsWhileConnectingLeavesTheOthersTheirs) {
     ended.wait();
     return std::vector<std::string>{"127.0.0.1"};
   };
-  Resolver resolver("redis", hang);
+  DnsResolver resolver("redis", hang);
   Lane lane(address_, kLong, script_, resolver, breaker_, metrics_);
   const Caller impatient(lane, {"impatient"}, In(4 * kShort));
   const Caller patient(lane, {"patient"}, Deadline::max());
@@ -532,7 +532,7 @@ TEST_F(LaneTest, EveryAnswerReachesWhoAskedThoughConnectionsBreak) {
       return;
     }
     // Whose answer it is shows in what is left.
-    const NamedQuota own = {fmt::format("own-{}", thread), 1'000 * (thread + 1), 1, 24h};
+    const NamedSpec own = {fmt::format("own-{}", thread), 1'000 * (thread + 1), 1, 24h};
     std::uint64_t left = own.capacity;
     for (std::uint64_t call = 0; call < kCalls; ++call) {
       Errand errand({"user"}, 1, own);
@@ -556,7 +556,7 @@ TEST_F(LaneTest, EveryAnswerReachesWhoAskedThoughConnectionsBreak) {
 TEST_F(LaneTest, CallsOfOneBucketGoTheSameWay) {
   const RedisOptions options = {.server = address_, .timeout = kLong, .pool_size = 2};
   ConnectionPool pool(options, "rl:1:", script_, metrics_, clock_,
-                      std::make_unique<Resolver>("127.0.0.1"));
+                      std::make_unique<DnsResolver>("127.0.0.1"));
   for (int left = 4; left >= 0; --left) EXPECT_THAT(Take(pool, "user"), Leaves(left));
   EXPECT_EQ(Connections(), 1);
   for (int i = 0; i < 64; ++i) EXPECT_THAT(Take(pool, fmt::format("user-{}", i)), Leaves(4));
@@ -715,7 +715,7 @@ TEST(LaneToFakeTest, CountsWhatIsNoAnswerAndWhatBreaksOff) {
     Metrics metrics(0, "test");
     const SteadyClock clock;
     Breaker breaker(clock, 1);
-    Resolver resolver("127.0.0.1");
+    DnsResolver resolver("127.0.0.1");
     Lane lane(address, kLong, script, resolver, breaker, metrics);
     EXPECT_FALSE(Take(lane, "user").ok());
     EXPECT_THAT(Errors(metrics.redis()), ElementsAre(kind));
@@ -758,7 +758,7 @@ TEST_F(LaneTest, APoolHealsByItsProbes) {
                                 .pool_size = 2,
                                 .on_breaker = [&](bool, const std::string&) { ++changes; }};
   ConnectionPool pool(options, "rl:1:", script_, metrics_, clock_,
-                      std::make_unique<Resolver>("127.0.0.1"));
+                      std::make_unique<DnsResolver>("127.0.0.1"));
   ASSERT_TRUE(Eventually([&] { return Take(pool, "user").ok(); }));
   Stop();
   std::atomic<bool> opened = false;
@@ -787,7 +787,7 @@ TEST_F(LaneTest, APoolEndsThoughItsProbeIsNotAnswered) {
   const RedisOptions options = {.server = {.port = silent.port()}, .timeout = kShort};
   EXPECT_LT(Elapsed([&] {
               ConnectionPool pool(options, "rl:1:", script_, metrics_, clock_,
-                                  std::make_unique<Resolver>("127.0.0.1"));
+                                  std::make_unique<DnsResolver>("127.0.0.1"));
               while (pool.open_breakers() == 0) EXPECT_FALSE(Take(pool, "user").ok());
             }),
             6 * kShort + kMargin);
@@ -799,7 +799,7 @@ TEST(LaneToNobodyTest, ANameThatCannotBeResolvedIsToldInTime) {
   Metrics metrics(0, "test");
   const SteadyClock clock;
   Breaker breaker(clock, 1);
-  Resolver resolver(server.host);
+  DnsResolver resolver(server.host);
   Lane lane(server, kLong, script, resolver, breaker, metrics);
   EXPECT_LT(Elapsed([&] {
               EXPECT_THAT(Take(lane, "user"),
@@ -819,7 +819,7 @@ TEST(LaneToNobodyTest, AResolutionThatHangsFailsInTime) {
   Metrics metrics(0, "test");
   const SteadyClock clock;
   Breaker breaker(clock, 1);
-  Resolver resolver("redis", hang);
+  DnsResolver resolver("redis", hang);
   Lane lane(server, kShort, script, resolver, breaker, metrics);
   const auto elapsed = Elapsed([&] {
     EXPECT_THAT(Take(lane, "user"),
@@ -838,7 +838,7 @@ TEST(LaneToNobodyTest, AServerThatStaysSilentFailsInTimeForAll) {
   Metrics metrics(0, "test");
   const SteadyClock clock;
   Breaker breaker(clock, 1);
-  Resolver resolver("127.0.0.1");
+  DnsResolver resolver("127.0.0.1");
   Lane lane(server, kShort, script, resolver, breaker, metrics);
   EXPECT_LT(Elapsed([&] {
               OnThreads(8, [&](std::size_t) { EXPECT_THAT(Take(lane, "user"), IsUnavailable()); });
@@ -919,7 +919,7 @@ class ToldLaneTest : public ::testing::Test {
 
   const RedisServer address_{.port = server_.port()};
   const Script script_ = TokenBucketScript();
-  Resolver resolver_{"127.0.0.1"};
+  DnsResolver resolver_{"127.0.0.1"};
   SteadyClock clock_;
   Breaker breaker_{clock_, 1};
   Metrics metrics_{0, "test"};
@@ -951,13 +951,13 @@ TEST_F(ToldLaneTest, WhatIsInFlightWhenTheConnectionBreaksIsToldAndNotReplayed) 
   const Caller first(lane, {"first"}, Deadline::max());
   Came(0);
   const Caller leader(lane, {"a"}, Deadline::max());
-  const Caller folded(lane, {"a"}, Deadline::max());
+  const Caller coalesced(lane, {"a"}, Deadline::max());
   const Caller other(lane, {"other"}, Deadline::max());
   Say(0, kAllowed);
   EXPECT_EQ(Count(Came(1), "EVALSHA"), 2U);
   const Caller late(lane, {"late"}, Deadline::max());
   Say(1, "");
-  for (const Caller* caller : {&leader, &folded, &other}) {
+  for (const Caller* caller : {&leader, &coalesced, &other}) {
     EXPECT_THAT(caller->Answer(), IsUnavailable());
   }
   // Whoever had not been sent is, on a new connection, and nobody else.
@@ -975,13 +975,13 @@ TEST_F(ToldLaneTest, WhoWasAnsweredBeforeTheConnectionBrokeKeepsTheAnswer) {
   const Caller first(lane, {"first"}, Deadline::max());
   Came(0);
   const Caller leader(lane, {"a"}, Deadline::max());
-  const Caller folded(lane, {"a"}, Deadline::max());
+  const Caller coalesced(lane, {"a"}, Deadline::max());
   const Caller other(lane, {"other"}, Deadline::max());
   Say(0, kAllowed);
   Came(1);
   Say(1, "*8\r\n:1\r\n:4\r\n:0\r\n:1\r\n:1\r\n:3\r\n:0\r\n:2\r\n*4\r\n:1\r\n");
   EXPECT_THAT(leader.Answer(), Leaves(4));
-  EXPECT_THAT(folded.Answer(), Leaves(3));
+  EXPECT_THAT(coalesced.Answer(), Leaves(3));
   EXPECT_THAT(other.Answer(),
               FailsWith(kUnavailable, EndsWith("no answer in time (REDIS_TIMEOUT is 3s)")));
 }

@@ -42,8 +42,8 @@ using ::testing::StartsWith;
 
 using enum absl::StatusCode;
 
-const NamedQuota kLimit = {"default", 5, 1, 24h};
-const NamedQuota kLargeLimit = {"large", 10'000, 1, 24h};
+const NamedSpec kLimit = {"default", 5, 1, 24h};
+const NamedSpec kLargeLimit = {"large", 10'000, 1, 24h};
 
 // A new connection loads a script, and runs it, that tells what we may do there.
 constexpr int kOfConnecting = 1;
@@ -137,7 +137,7 @@ TEST_F(RedisTokenBucketTest, AKeyHoldsTheSubjectWithinOneHashTag) {
       {"a}:b", "rl:1:default:{a%7D:b}"}, {"a b\n", "rl:1:default:{a b\n}"},
       {"a\0b"s, "rl:1:default:{a\0b}"s}};
   for (const auto& [user, key] : cases) {
-    EXPECT_EQ(store.Key("default", testing::SubjectOf(user)), key);
+    EXPECT_EQ(store.Key("default", testing::BucketKeyOf(user)), key);
   }
 }
 
@@ -148,7 +148,7 @@ TEST_F(RedisTokenBucketTest, PrefixesKeepDeploymentsApart) {
   RedisTokenBucket other(options, metrics_, clock_);
   ASSERT_THAT(Decide(one, kLimit, "user", {.cost = 5}, Deadline::max()), Succeeds());
   EXPECT_EQ(Decide(other, kLimit, "user", {}, Deadline::max())->remaining, 4U);
-  EXPECT_EQ(other.Key("default", testing::SubjectOf("user")), "other:1:default:{user}");
+  EXPECT_EQ(other.Key("default", testing::BucketKeyOf("user")), "other:1:default:{user}");
 }
 
 TEST_F(RedisTokenBucketTest, StoresWithOnePrefixShareTheirBuckets) {
@@ -286,16 +286,17 @@ TEST_F(RedisTokenBucketTest, AServerThatRefusesIsConnectedToAnew) {
 
 TEST_F(RedisTokenBucketTest, AKeyThatIsNoBucketIsAnErrorAndStaysAsItIs) {
   RedisTokenBucket store(Options(), metrics_, clock_);
-  server().Run({"SET", store.Key("default", testing::SubjectOf("user")), "mine"});
+  server().Run({"SET", store.Key("default", testing::BucketKeyOf("user")), "mine"});
   EXPECT_THAT(Decide(store, kLimit, "user", {}, Deadline::max()),
               FailsWith(kInternal, HasSubstr("WRONGTYPE")));
-  EXPECT_EQ(Text(server().Run({"GET", store.Key("default", testing::SubjectOf("user"))})), "mine");
+  EXPECT_EQ(Text(server().Run({"GET", store.Key("default", testing::BucketKeyOf("user"))})),
+            "mine");
 }
 
 TEST_F(RedisTokenBucketTest, AnErrorOfOneKeyCostsNoConnection) {
   RedisTokenBucket store(Options(), metrics_, clock_);
-  server().Run({"SET", store.Key("default", testing::SubjectOf("wrong type")), "mine"});
-  server().Run({"HSET", store.Key("default", testing::SubjectOf("nonsense")), "tokens", "many",
+  server().Run({"SET", store.Key("default", testing::BucketKeyOf("wrong type")), "mine"});
+  server().Run({"HSET", store.Key("default", testing::BucketKeyOf("nonsense")), "tokens", "many",
                 "time", "noon"});
   EXPECT_THAT(Decide(store, kLimit, "wrong type", {}, Deadline::max()), FailsWith(kInternal, _));
   EXPECT_THAT(Decide(store, kLimit, "nonsense", {}, Deadline::max()), FailsWith(kInternal, _));
@@ -479,7 +480,7 @@ class DeniedTest : public RedisTokenBucketTest {
   }
 
   static Charge On(std::string_view user, std::uint64_t cost = 1) {
-    return {.limit = kLimit.name, .subject = user, .quota = kLimit.quota(), .cost = cost};
+    return {.limit = kLimit.name, .bucket_key = user, .spec = kLimit.spec(), .cost = cost};
   }
 
   struct Answer {
@@ -551,7 +552,7 @@ TEST_F(DeniedTest, OtherBucketsAreAsked) {
 TEST_F(DeniedTest, LooksAreAsked) {
   RedisTokenBucket store(Remembering(1h), metrics_, manual_);
   Empty(store, "{user}");
-  EXPECT_FALSE(Ask(store, {On("{user}")}, Action::kLook).decisions[0].allowed);
+  EXPECT_FALSE(Ask(store, {On("{user}")}, Action::kPeek).decisions[0].allowed);
   EXPECT_TRUE(Ask(store, {On("{user}", 0)}).decisions[0].allowed);
   EXPECT_EQ(Runs("evalsha"), 2);
 }
@@ -559,7 +560,7 @@ TEST_F(DeniedTest, LooksAreAsked) {
 TEST_F(DeniedTest, WhatALookFindsIsNotRemembered) {
   RedisTokenBucket store(Remembering(1h), metrics_, manual_);
   EXPECT_TRUE(Ask(store, {On("{user}", 5)}).decisions[0].allowed);
-  EXPECT_FALSE(Ask(store, {On("{user}")}, Action::kLook).decisions[0].allowed);
+  EXPECT_FALSE(Ask(store, {On("{user}")}, Action::kPeek).decisions[0].allowed);
   server().Run({"CONFIG", "RESETSTAT"});
   EXPECT_FALSE(Ask(store, {On("{user}")}).decisions[0].allowed);
   EXPECT_EQ(Runs("evalsha"), 1);
@@ -577,7 +578,7 @@ TEST_F(DeniedTest, TransactionsWithShadowsAreAsked) {
     EXPECT_TRUE(answer.decisions[1].known);
   }
   EXPECT_EQ(Runs("evalsha"), 2);
-  shadow.subject = "{user}";
+  shadow.bucket_key = "{user}";
   EXPECT_FALSE(Ask(store, {shadow}).decisions[0].allowed);
   EXPECT_EQ(Runs("evalsha"), 3);
 }
@@ -614,7 +615,7 @@ TEST_F(DeniedTest, WhereOneRefusalIsEnoughTheOthersAreNotAsked) {
 TEST_F(DeniedTest, WhatIsGivenThroughTheStoreIsSeenAtOnce) {
   RedisTokenBucket store(Remembering(1h), metrics_, manual_);
   Empty(store, "{user}");
-  Ask(store, {On("{user}", 2)}, Action::kGive);
+  Ask(store, {On("{user}", 2)}, Action::kRefund);
   EXPECT_TRUE(Ask(store, {On("{user}")}).decisions[0].allowed);
 }
 
@@ -627,7 +628,7 @@ TEST_F(DeniedTest, WhatComesBehindAGiftInOneCallIsAsked) {
   for (Decision& decision : decisions) {
     transactions.push_back({.charges = one, .decisions = {&decision, 1}});
   }
-  transactions[1].action = Action::kGive;
+  transactions[1].action = Action::kRefund;
   store.Decide(transactions, Deadline::max());
   EXPECT_EQ(decisions[0], refusal);
   EXPECT_TRUE(decisions[2].allowed);
@@ -638,7 +639,7 @@ TEST_F(DeniedTest, WhatIsGivenThroughAnotherStoreIsSeenAfterTheGreatestAge) {
   RedisTokenBucket store(Remembering(100ms), metrics_, manual_);
   RedisTokenBucket other(Remembering(100ms), metrics_, manual_);
   Empty(store, "{user}");
-  Ask(other, {On("{user}", 2)}, Action::kGive);
+  Ask(other, {On("{user}", 2)}, Action::kRefund);
   manual_.Advance(100ms - 1us);
   EXPECT_FALSE(Ask(store, {On("{user}")}).decisions[0].allowed);
   manual_.Advance(1us);

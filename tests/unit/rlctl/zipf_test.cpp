@@ -20,7 +20,7 @@ std::vector<double> Shares(std::uint32_t count, double exponent) {
     shares.push_back(std::pow(i + 1, -exponent));
     sum += shares.back();
   }
-  for (double& share : shares) share /= sum;
+  for (double& fraction : shares) fraction /= sum;
   return shares;
 }
 

@@ -27,7 +27,7 @@ using ::testing::SizeIs;
 using grpc::testing::ServerContextTestSpouse;
 using testing::LogFile;
 
-constexpr Share kAll = {Share::kAll};
+constexpr Fraction kAll = {Fraction::kAll};
 constexpr std::string_view kTrace = "0af7651916cd43dd8448eb211c80319c";
 constexpr std::string_view kSpan = "b7ad6b7169203331";
 
@@ -50,7 +50,7 @@ TEST(CallLogTest, IsOffWithoutAShareOrWithTheLog) {
   EXPECT_FALSE(CallLog(std::nullopt, errors).on());
   EXPECT_FALSE(CallLog(kAll, off).on());
   EXPECT_TRUE(CallLog(kAll, errors).on());
-  EXPECT_TRUE(CallLog(Share{1}, errors).on());
+  EXPECT_TRUE(CallLog(Fraction{1}, errors).on());
 }
 
 TEST(CallLogTest, SamplesItsShareOfCalls) {
@@ -58,17 +58,17 @@ TEST(CallLogTest, SamplesItsShareOfCalls) {
   CallLog all(kAll, logger);
   EXPECT_EQ(SampledOf(all, 1'000), 1'000U);
   // Five standard deviations of what chance would give.
-  CallLog tenth(Share{100'000}, logger);
+  CallLog tenth(Fraction{100'000}, logger);
   EXPECT_NEAR(static_cast<double>(SampledOf(tenth, 100'000)), 10'000, 475);
-  CallLog hundredth(Share{10'000}, logger);
+  CallLog hundredth(Fraction{10'000}, logger);
   EXPECT_NEAR(static_cast<double>(SampledOf(hundredth, 100'000)), 1'000, 158);
 }
 
 TEST(CallLogTest, SamplesAllOfATraceOrNothing) {
   const auto logger = MakeLogger(spdlog::level::info, LogFormat::kText);
-  CallLog one(Share{100'000}, logger);
-  CallLog other(Share{100'000}, logger);
-  CallLog more(Share{300'000}, logger);
+  CallLog one(Fraction{100'000}, logger);
+  CallLog other(Fraction{100'000}, logger);
+  CallLog more(Fraction{300'000}, logger);
   std::size_t sampled = 0;
   for (std::uint64_t i = 0; i < 10'000; ++i) {
     const std::string id = TraceId(i);
@@ -83,7 +83,7 @@ TEST(CallLogTest, SamplesAllOfATraceOrNothing) {
 }
 
 TEST(CallLogTest, ATraceThatIsNotSampledIsAsNone) {
-  CallLog log(Share{500'000}, MakeLogger(spdlog::level::info, LogFormat::kText));
+  CallLog log(Fraction{500'000}, MakeLogger(spdlog::level::info, LogFormat::kText));
   const TraceParent trace = {.trace_id = kTrace, .span_id = kSpan, .sampled = false};
   EXPECT_NEAR(static_cast<double>(SampledOf(log, 10'000, trace)), 5'000, 250);
 }
@@ -110,9 +110,9 @@ class LoggedCallTest : public ::testing::Test {
     metadata_.AddClientMetadata(key, value);
   }
   template <typename Response>
-  grpc::Status End(const auto& message, const Response& response, std::optional<Share> share,
+  grpc::Status End(const auto& message, const Response& response, std::optional<Fraction> fraction,
                    grpc::Status status = grpc::Status::OK) {
-    CallLog log(share, log_.logger());
+    CallLog log(fraction, log_.logger());
     LoggedCall call(log, context_);
     return call.EndWith(std::move(status), message, response);
   }

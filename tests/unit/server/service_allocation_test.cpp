@@ -34,7 +34,7 @@ std::shared_ptr<const LimitSet> ThreeLimits() {
   for (const std::uint64_t capacity : {2 * kCapacity, kCapacity, 3 * kCapacity}) {
     limits.push_back(
         {.name = "a-limit-with-a-long-name-" + std::to_string(limits.size()),
-         .quota = {
+         .spec = {
              .capacity = capacity, .refill_tokens = 1, .refill_interval = std::chrono::hours(1)}});
   }
   return std::make_shared<const LimitSet>(std::move(limits), HashBy::kUser);

@@ -45,7 +45,7 @@ class Service {
   explicit Service(FailMode mode)
       : fallback_(
             {.mode = mode,
-             .local_share = {},
+             .local_fraction = {},
              .make_local = [this] { return std::make_unique<MemoryTokenBucket>(10, clock_); }},
             clock_, report_) {}
 
