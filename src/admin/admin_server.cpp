@@ -287,7 +287,7 @@ class HttpServer final : public AdminServer, private httplib::Server {
     }
     if (!known) {
       Send(ErrorReply(absl::NotFoundError(
-               fmt::format("there is no {}; docs/admin-api.md lists what there is",
+               fmt::format("there is no {}; docs/use/admin-api.md lists what there is",
                            Printable(request.path, kMaxShownBytes)))),
            response);
       return true;

@@ -179,7 +179,7 @@ std::shared_ptr<const LimitSet> Read(const YAML::Node& document, Diagnostics& di
   if (hash_by == HashBy::kGlobal) {
     warnings.Add(hash_field->location(),
                  "hash_by is global, so that one node of a Redis Cluster holds all buckets and "
-                 "decides all calls, about 100,000 a second at the most (docs/limits.md); "
+                 "decides all calls, about 100,000 a second at the most (docs/use/limits.md); "
                  "accepted: this, or hash_by user, which spreads users over all nodes");
   }
   auto limits =

@@ -18,7 +18,7 @@ using enum RedisError;
 constexpr std::string_view kCluster =
     "REDIS_URL leads to a node of a Redis Cluster: name it by redis-cluster://";
 constexpr std::string_view kRights =
-    "the user in REDIS_URL lacks rights, which docs/failures.md lists";
+    "the user in REDIS_URL lacks rights, which docs/operate/failures.md lists";
 
 constexpr auto kPolicies = std::to_array<ErrorPolicy>({
     {"READONLY", kOfTheStore, kFinal, kReconnect, kReadonly, "REDIS_URL leads to a replica"},

@@ -7,7 +7,7 @@
 
 namespace ratelimiter {
 
-// What is made of an error that Redis replied. docs/failures.md has the same table.
+// What is made of an error that Redis replied. docs/operate/failures.md has the same table.
 struct ErrorPolicy {
   // What the error begins with, as whole words. Empty: any other.
   std::string_view code;

@@ -1,5 +1,5 @@
 """Measures the daemon, part by part (all, unless some are named), and writes what came
-of it into docs/performance.md and the README.
+of it into docs/internals/performance.md and the README.
 
 Machines are noisy, so that variants take turns in one run: believe the ratios, not the
 figures. The load comes from the same machine. A run of fewer than 5 rounds is printed

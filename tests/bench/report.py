@@ -15,7 +15,7 @@ import re
 import statistics
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "performance.md"
+PAGE = ROOT / "docs" / "internals" / "performance.md"
 README = ROOT / "README.md"
 
 

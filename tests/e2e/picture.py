@@ -1,4 +1,4 @@
-"""Draws the overview dashboard from a real Prometheus's data, into docs/dashboard.png: its
+"""Draws the overview dashboard from a real Prometheus's data, into docs/use/dashboard.png: its
 panels, where they are, with their titles, queries and colours. It is no Grafana, and draws
 only what these panels need.
 
@@ -22,7 +22,7 @@ from PIL import Image
 import harness
 import monitoring
 
-PICTURE = harness.ROOT / "docs" / "dashboard.png"
+PICTURE = harness.ROOT / "docs" / "use" / "dashboard.png"
 COLOURS = {"green": "#37872d", "orange": "#e0751a", "red": "#c4162a", "blue": "#1f60c4"}
 ROW = 42  # Pixels of one row of Grafana's grid, which has 24 columns.
 WIDTH, MARGIN = 1400, 8

@@ -1,5 +1,5 @@
 """The admin server: what it answers, whom it refuses, what it withstands; and
-docs/admin-api.yaml and docs/admin-api.md, held against it."""
+docs/use/admin-api.yaml and docs/use/admin-api.md, held against it."""
 
 import base64
 import concurrent.futures
@@ -711,9 +711,9 @@ def test_a_start_without_a_token_in_the_file_fails(content, tmp_path):
                         "first line is the token\n", done.stderr)
 
 
-# --- docs/admin-api.yaml ---
+# --- docs/use/admin-api.yaml ---
 
-SPECIFICATION = yaml.safe_load((harness.ROOT / "docs" / "admin-api.yaml").read_text(encoding="utf-8"))
+SPECIFICATION = yaml.safe_load((harness.ROOT / "docs" / "use" / "admin-api.yaml").read_text(encoding="utf-8"))
 
 
 def resolved(part):
@@ -750,7 +750,7 @@ def test_the_specification_is_one():
     for schema in SPECIFICATION["components"]["schemas"].values():
         jsonschema.Draft202012Validator.check_schema(schema)
     # An object of which not every member is documented would let others pass.
-    text = (harness.ROOT / "docs" / "admin-api.yaml").read_text(encoding="utf-8")
+    text = (harness.ROOT / "docs" / "use" / "admin-api.yaml").read_text(encoding="utf-8")
     assert len(re.findall(r"\btype: (?:object\b|\[object)", text)) == len(
         re.findall(r"\badditionalProperties: ", text))
 
@@ -895,18 +895,18 @@ def test_documented_requests_are_accepted_and_others_are_not(name, body, daemon)
         assert ask(daemon, "POST", f"/api/v1/{name}", bad).status == 400, bad
 
 
-# --- docs/admin-api.md ---
+# --- docs/use/admin-api.md ---
 
 
 def examples():
     """The commands of the page with what it says they print."""
-    page = (harness.ROOT / "docs" / "admin-api.md").read_text(encoding="utf-8")
+    page = (harness.ROOT / "docs" / "use" / "admin-api.md").read_text(encoding="utf-8")
     found = re.findall(r"^    \$ (curl .+(?:\n      .+)*)\n((?:    [^$\s].*\n)*)", page, re.MULTILINE)
     return [(command, re.sub("^    ", "", printed, flags=re.MULTILINE)) for command, printed in found]
 
 
 def test_the_examples_print_what_the_page_says(tmp_path):
-    page = (harness.ROOT / "docs" / "admin-api.md").read_text(encoding="utf-8")
+    page = (harness.ROOT / "docs" / "use" / "admin-api.md").read_text(encoding="utf-8")
     (limits,) = re.findall(r"```yaml\n(.+?)```", page, re.DOTALL)
     path = tmp_path / "limits.yaml"
     path.write_text(limits)

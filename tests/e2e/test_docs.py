@@ -10,7 +10,7 @@ import pytest
 
 import harness
 
-PAGES = ["README.md", "docs/limits.md", "docs/rlctl.md"]
+PAGES = ["README.md", "docs/use/limits.md", "docs/use/rlctl.md"]
 BLOCK = re.compile(r"```(yaml|console)\n(.*?)```", re.DOTALL)
 
 
@@ -59,7 +59,7 @@ def test_an_example_does_as_shown(page, number, tmp_path):
 
 
 def test_redis_takes_the_settings_that_it_is_to_have(tmp_path):
-    page = (harness.ROOT / "docs/operations.md").read_text()
+    page = (harness.ROOT / "docs/operate/operations.md").read_text()
     (settings,) = re.findall(r"^## Redis\n\n```\n(.*?)```", page, re.DOTALL | re.MULTILINE)
     file = tmp_path / "redis.conf"
     file.write_text(settings)

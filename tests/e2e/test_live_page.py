@@ -1,7 +1,7 @@
 """The page on ADMIN_PORT in a real Chromium, over a daemon with traffic. Run by itself with a
 path, it writes a picture of the page there:
 
-    /usr/bin/python3 tests/e2e/test_live_page.py docs/live-page.png
+    /usr/bin/python3 tests/e2e/test_live_page.py docs/use/live-page.png
 """
 
 import base64

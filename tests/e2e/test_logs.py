@@ -14,7 +14,7 @@ import pytest
 import harness
 from test_bad_input import HOSTILE
 
-PAGE = harness.ROOT / "docs" / "logs.md"
+PAGE = harness.ROOT / "docs" / "use" / "logs.md"
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{SPAN}-01"
 OURS = re.compile(r"[0-9a-f]{32}")
@@ -32,7 +32,7 @@ def call(daemon, method="AllowRequest", metadata=(), **fields):
 
 
 def fields_of_text(line: str) -> dict:
-    """The fields of a line of text, by docs/logs.md."""
+    """The fields of a line of text, by docs/use/logs.md."""
     time_, level, rest = line.split(" ", 2)
     message, _, tail = rest.removeprefix(" ").partition("\t")
     pairs = re.findall(r'(\w+)=("(?:[^"\\]|\\.)*"|[^ "=\\]+)(?: |$)', tail)

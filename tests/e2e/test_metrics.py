@@ -1,4 +1,4 @@
-"""The metrics as they are scraped: docs/metrics.md and the README's table compared with
+"""The metrics as they are scraped: docs/use/metrics.md and the README's table compared with
 the program, and what each of them counts."""
 
 import hashlib
@@ -10,7 +10,7 @@ import pytest
 
 import harness
 
-DOCS = harness.ROOT / "docs" / "metrics.md"
+DOCS = harness.ROOT / "docs" / "use" / "metrics.md"
 README = harness.ROOT / "README.md"
 
 # Ids that do harm where they are taken for something else.

@@ -24,7 +24,7 @@ from monitoring import CONFIG, DASHBOARDS, MONITORING, RULE_TESTS, RULES, load, 
 GRAFANA = MONITORING / "grafana"
 OVERVIEW = GRAFANA / "dashboards/overview.json"
 README = (MONITORING / "README.md").read_text()
-RUNBOOK = (ROOT / "docs/runbook.md").read_text()
+RUNBOOK = (ROOT / "docs/operate/runbook.md").read_text()
 DOCKERFILE = ROOT / "docker/Dockerfile"
 TOOLS = ROOT / "build" / "tools"
 COMPOSE_FILES = [MONITORING / "docker-compose.yml", ROOT / "docker/compose.yml"]
@@ -339,7 +339,7 @@ def test_alert_tells_what_to_know(alert):
     rule = ALERTS[alert]
     assert rule["labels"]["severity"] in ("critical", "warning")
     assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
-    assert rule["annotations"]["runbook_url"] == f"docs/runbook.md#{alert.lower()}"
+    assert rule["annotations"]["runbook_url"] == f"docs/operate/runbook.md#{alert.lower()}"
     row = rf"\| \[{alert}\]\(\.\./{rule['annotations']['runbook_url']}\) \| .+ \| (\w+) \| (\w+) \|"
     assert re.findall(row, README) == [(rule["for"], rule["labels"]["severity"])]
 

@@ -1,4 +1,4 @@
-"""From one Redis to another, as docs/operations.md has it: what becomes of the buckets."""
+"""From one Redis to another, as docs/operate/operations.md has it: what becomes of the buckets."""
 
 import collections
 import contextlib

@@ -108,8 +108,8 @@ def test_what_is_no_cluster_is_said():
 
 
 def test_a_user_with_a_password(cluster, limits):
-    """Who may do no more than docs/failures.md says, also where keys are brought together."""
-    page = (harness.ROOT / "docs" / "failures.md").read_text(encoding="utf-8")
+    """Who may do no more than docs/operate/failures.md says, also where keys are brought together."""
+    page = (harness.ROOT / "docs" / "operate" / "failures.md").read_text(encoding="utf-8")
     given = [line for line in page.splitlines() if line.startswith("`~rl:") or line.startswith("`+cluster")]
     everywhere, of_a_node = (line.strip("`.").split() for line in given)
     assert "+migrate" in of_a_node

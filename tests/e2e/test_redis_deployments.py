@@ -253,8 +253,8 @@ def test_a_password_that_is_rotated(tmp_path):
 
 
 def rights() -> list:
-    """What docs/failures.md says that a user needs."""
-    page = (harness.ROOT / "docs" / "failures.md").read_text(encoding="utf-8")
+    """What docs/operate/failures.md says that a user needs."""
+    page = (harness.ROOT / "docs" / "operate" / "failures.md").read_text(encoding="utf-8")
     (found,) = re.findall(r"^`(~rl:.+)`\.$", page, re.MULTILINE)
     return found.split()
 

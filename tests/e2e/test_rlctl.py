@@ -676,7 +676,7 @@ def test_warnings_are_told_and_no_errors(tmp_path):
 
 
 def test_the_page_lists_every_command():
-    page = (harness.ROOT / "docs" / "rlctl.md").read_text()
+    page = (harness.ROOT / "docs" / "use" / "rlctl.md").read_text()
     listed = re.findall(r"^\| `(\w+)", page, re.MULTILINE)
     assert sorted(set(listed)) == commands_of_help()
 

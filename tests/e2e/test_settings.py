@@ -1,5 +1,5 @@
 """Settings: where they come from, what is said of a bad one, what they may not tell;
-and the README's table, compared with the program."""
+and docs/use/settings.md, compared with the program."""
 
 import contextlib
 import re
@@ -9,7 +9,7 @@ import pytest
 
 import harness
 
-README = harness.ROOT / "README.md"
+PAGE = harness.ROOT / "docs" / "use" / "settings.md"
 
 # Values that no setting of that name takes. What it does accept is --help's to tell.
 BAD = {
@@ -323,23 +323,16 @@ def test_half_of_tls_is_refused(settings, says):
     assert done.stderr.startswith(says) and "; accepted: " in done.stderr
 
 
-# --- The README's table ---
+# --- docs/use/settings.md ---
 
 
-def table(heading: str) -> list:
-    """The cells of the first table under a heading, by row, without the header."""
-    section = README.read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    rows = [[" ".join(cell.split()) for cell in line.strip("|").split("|")]
-            for line in section.splitlines() if line.startswith("|")]
-    header, rule, *rest = rows
-    assert set("".join(rule)) <= set("-: ")
-    return [header, *rest]
-
-
-def test_readme_lists_the_settings():
-    header, *rows = table("Settings")
-    assert header == ["Setting", "Default", "Accepted", "Meaning"]
-    assert all(re.fullmatch(r"`[A-Z_]+`", row[0]) for row in rows)
-    written = [tuple(cell.replace("`", "") for cell in row) for row in rows]
+def test_the_page_lists_the_settings():
+    """Every row of the page's tables, in the order of --help."""
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    header = "| Setting | Default | Accepted | Meaning |"
+    tables = [number for number, line in enumerate(lines) if line == header]
+    assert tables and all(lines[number + 1] == "|---|---|---|---|" for number in tables)
+    written = [tuple(" ".join(cell.replace("`", "").split()) for cell in line.strip("|").split("|"))
+               for line in lines if line.startswith("| `")]
     assert written == [(name, default, accepted, meaning) for
                        name, (_, default, accepted, meaning) in harness.settings_in_help().items()]

@@ -371,11 +371,11 @@ def test_no_key_and_no_token_is_told(certificates, own, tmp_path):
         assert len(secrets) > 2 and [secret for secret in secrets if secret in said] == []
 
 
-# --- docs/operations.md ---
+# --- docs/operate/operations.md ---
 
 
 def blocks(heading, kind) -> list:
-    page = (harness.ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    page = (harness.ROOT / "docs/operate/operations.md").read_text(encoding="utf-8")
     section = page.split(f"\n### {heading}\n")[1].split("\n### ")[0]
     return re.findall(rf"```{kind}\n(.*?)```", section, re.DOTALL)
 

@@ -1,5 +1,5 @@
 """Tries every fault, or those whose names contain one of the words given, and writes what
-came of it into docs/failures.md; faults that were not tried keep their rows."""
+came of it into docs/operate/failures.md; faults that were not tried keep their rows."""
 
 import datetime
 import importlib
@@ -14,7 +14,7 @@ sys.path.insert(0, str(rig.harness.ROOT / "tests" / "bench"))
 import report
 from bench import describe_machine
 
-PAGE = rig.harness.ROOT / "docs" / "failures.md"
+PAGE = rig.harness.ROOT / "docs" / "operate" / "failures.md"
 HERE = pathlib.Path(__file__).parent
 TITLES = ["fault", "calls get meanwhile", "worst answer, s", "and after it", "all answered again after s",
           "ready again after s", "admitted beyond the limit"]

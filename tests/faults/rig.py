@@ -25,7 +25,7 @@ import proxy
 TIMEOUT, MARGIN = 0.4, 0.5
 WORST = 2 * TIMEOUT + MARGIN
 # The longest time between two probes, and how long a readiness that did not fail
-# lately takes to follow, as docs/failures.md says; each with what the last probe or
+# lately takes to follow, as docs/operate/failures.md says; each with what the last probe or
 # check may still wait for.
 ANSWERS_WITHIN, READY_WITHIN = 2 + 2 * TIMEOUT + MARGIN, 3 + 2 * TIMEOUT + MARGIN
 # A call that is not answered within that many seconds hangs.
@@ -46,7 +46,7 @@ MORE_BYTES = 6 * 2**20
 @dataclasses.dataclass(frozen=True)
 class Fault:
     """What is done and undone, each given the Rig, and the bounds that must hold."""
-    name: str  # Its row in docs/failures.md.
+    name: str  # Its row in docs/operate/failures.md.
     do: typing.Callable
     undo: typing.Callable = lambda rig: None
     seconds: float = 0  # That it lasts between the two.

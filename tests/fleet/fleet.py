@@ -42,14 +42,14 @@ for name in ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy"):
     os.environ.pop(name, None)
     os.environ.pop(name.upper(), None)
 
-# What docs/operations.md has callers set besides the service config.
+# What docs/operate/operations.md has callers set besides the service config.
 CLIENT_OPTIONS = [("grpc.keepalive_time_ms", 15_000), ("grpc.keepalive_timeout_ms", 2_000),
                   ("grpc.max_reconnect_backoff_ms", 5_000)]
 
 
 def service_config() -> str:
-    """The one of docs/operations.md."""
-    page = (harness.ROOT / "docs/operations.md").read_text()
+    """The one of docs/operate/operations.md."""
+    page = (harness.ROOT / "docs/operate/operations.md").read_text()
     return re.search(r"^### By the callers$.*?```json\n(.*?)```", page, re.DOTALL | re.MULTILINE)[1]
 
 
@@ -171,7 +171,7 @@ def listen_on(words: str, port: int) -> str:
 
 
 class ClientSide:
-    """Nothing: the callers themselves spread their calls, as docs/operations.md says."""
+    """Nothing: the callers themselves spread their calls, as docs/operate/operations.md says."""
 
     name, program, options = "client side", True, ()
 

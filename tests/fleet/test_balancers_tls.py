@@ -1,5 +1,5 @@
 """TLS to the balancers, and from them to the daemons, by the lines that their files have for it
-and the command of docs/operations.md that puts them in force."""
+and the command of docs/operate/operations.md that puts them in force."""
 
 import contextlib
 import re
@@ -26,7 +26,7 @@ def certificates(tmp_path_factory):
 def with_tls(certificates, ca="ca.crt", name="localhost"):
     """How a file is made one with TLS, here by the test's own certificates: of the CA and the
     name of which the daemons' are to be."""
-    page = (harness.ROOT / "docs/operations.md").read_text()
+    page = (harness.ROOT / "docs/operate/operations.md").read_text()
     [script] = re.findall("sed -i '(.*#TLS.*)' ", page)
 
     def edit(config):

@@ -12,7 +12,7 @@ from fleet import ALL_FRONTS, FIXED
 @pytest.fixture(scope="module")
 def upgraded(tmp_path_factory):
     """All that was called, and what Redis says was taken, by what stood before the fleet;
-    and the table of docs/operations.md, for whoever runs this with -s."""
+    and the table of docs/operate/operations.md, for whoever runs this with -s."""
     directory = tmp_path_factory.mktemp("fleet")
     with fleet.fleet(directory) as these, fleet.fronts(these, directory) as fronts:
         with fleet.load(fronts) as calls:

@@ -1,4 +1,4 @@
-"""Who may include whom: the table of modules in docs/architecture.md, held against the code."""
+"""Who may include whom: the table of modules in docs/internals/architecture.md, held against the code."""
 
 import pathlib
 import re
@@ -62,7 +62,7 @@ def violations(root: pathlib.Path, may_use: dict) -> list:
 
 
 def test_modules_use_only_what_the_table_allows():
-    assert violations(ROOT, modules(ROOT / "docs" / "architecture.md")) == []
+    assert violations(ROOT, modules(ROOT / "docs" / "internals" / "architecture.md")) == []
 
 
 def test_no_two_headers_define_a_class_of_one_name():
@@ -75,8 +75,8 @@ def test_no_two_headers_define_a_class_of_one_name():
 
 
 def test_every_module_of_the_table_exists():
-    for name in modules(ROOT / "docs" / "architecture.md"):
-        assert (ROOT / "src" / name).is_dir(), f"docs/architecture.md names {name}; src/ has no such module"
+    for name in modules(ROOT / "docs" / "internals" / "architecture.md"):
+        assert (ROOT / "src" / name).is_dir(), f"docs/internals/architecture.md names {name}; src/ has no such module"
 
 
 @pytest.mark.parametrize("path, line, complaint", [

@@ -2,7 +2,7 @@
 two daemons and their Redis, while the limits are read again, Redis is killed and comes back,
 and one of the daemons is replaced. What the other one holds, memory, descriptors and threads,
 must stay; what it counts must be what was sent; and nothing may fail but by those events.
-Writes the figures into docs/operations.md."""
+Writes the figures into docs/operate/operations.md."""
 
 import contextlib
 import dataclasses
@@ -22,7 +22,7 @@ import harness
 import report
 from rig import Resources, is_sanitized, resources
 
-PAGE = ROOT / "docs" / "operations.md"
+PAGE = ROOT / "docs" / "operate" / "operations.md"
 USERS = 20_000
 SECONDS = 30  # Of a round.
 LIMITS = """

@@ -36,7 +36,7 @@ struct AdminBackend {
   std::function<ReloadState()> reload_state{};
 };
 
-// The admin API in JSON over HTTP, which docs/admin-api.yaml describes, the page that
+// The admin API in JSON over HTTP, which docs/use/admin-api.yaml describes, the page that
 // shows it live, and the probes /healthz and /readyz: from threads of its own until it is
 // destroyed, which waits for requests in flight.
 //

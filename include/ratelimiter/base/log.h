@@ -19,7 +19,7 @@ namespace ratelimiter {
 enum class LogFormat : std::uint8_t { kText, kJson };
 
 // The kinds of lines, by what causes them. log.cpp has the table of their limits;
-// docs/logs.md shows it.
+// docs/use/logs.md shows it.
 enum class LogKind : std::uint8_t {
   kOther,        // What a start, an end or a signal causes.
   kAccess,       // A call (ACCESS_LOG).

@@ -23,7 +23,7 @@ struct LimitsFile {
   std::string text{};
 };
 
-// Reads the YAML of a limits file; docs/limits.md describes it. `name` is what
+// Reads the YAML of a limits file; docs/use/limits.md describes it. `name` is what
 // messages call the file. Thread-safe.
 LimitsFile ParseLimits(std::string_view yaml, std::string_view name);
 

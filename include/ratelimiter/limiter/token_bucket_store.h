@@ -76,7 +76,7 @@ struct Transaction {
 };
 
 // Keeps the token buckets and decides against them: the seam between the
-// limiter and where its state lives. docs/architecture.md states the token
+// limiter and where its state lives. docs/internals/architecture.md states the token
 // bucket contract; one suite of tests holds every implementation to it.
 //
 // Implementations are thread-safe.

@@ -34,7 +34,7 @@ struct UserMetrics {
   std::size_t top = 20;
 };
 
-// Every metric of the daemon; metric_table.cpp has their names, docs/metrics.md tells more.
+// Every metric of the daemon; metric_table.cpp has their names, docs/use/metrics.md tells more.
 //
 // Thread-safe, but for Publish. What calls count takes no lock that all share, and
 // allocates nothing.

@@ -14,7 +14,7 @@
 // Compiled in front of gRPC's generated code (proto/CMakeLists.txt), as message_parsing.h
 // is, so that AllowRequests's request and response lie on arenas: a batch of a hundred
 // is some nine hundred objects, which are then made and freed together. gRPC itself takes
-// arenas for callback services only. docs/performance.md tells what it gives.
+// arenas for callback services only. docs/internals/performance.md tells what it gives.
 template <class Service>
 class grpc::internal::RpcMethodHandler<Service, limiter::AllowRequestsRequest,
                                        limiter::AllowRequestsResponse, grpc::protobuf::MessageLite,

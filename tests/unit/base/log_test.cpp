@@ -190,7 +190,7 @@ TEST(LoggerTest, WhatIsNotLoggedAnywayIsNotDropped) {
 }
 
 TEST(LoggerTest, TheLinesOfAllKindsAreBoundedAsThePageSays) {
-  std::ifstream file(DOCS "/logs.md");
+  std::ifstream file(DOCS "/use/logs.md");
   const std::string page(std::istreambuf_iterator<char>(file), {});
   const std::chrono::steady_clock::time_point start(1h);
   for (std::size_t i = 0; i < kLogKinds; ++i) {

@@ -185,10 +185,11 @@ limits:
   EXPECT_THAT(file.errors, IsEmpty());
   EXPECT_THAT(
       file.warnings,
-      ElementsAre("limits.yaml:1:10: hash_by is global, so that one node of a Redis Cluster holds "
-                  "all buckets and decides all calls, about 100,000 a second at the most "
-                  "(docs/limits.md); accepted: this, or hash_by user, which spreads users over all "
-                  "nodes"));
+      ElementsAre(
+          "limits.yaml:1:10: hash_by is global, so that one node of a Redis Cluster holds "
+          "all buckets and decides all calls, about 100,000 a second at the most "
+          "(docs/use/limits.md); accepted: this, or hash_by user, which spreads users over all "
+          "nodes"));
   ASSERT_NE(file.limits, nullptr);
   EXPECT_EQ(file.limits->hash_by(), HashBy::kGlobal);
 }

@@ -190,7 +190,7 @@ TEST_F(ConnectionTest, ReadsThePasswordFromItsFileAtEachConnection) {
                                           ": No such file or directory (REDIS_PASSWORD_FILE)"));
 }
 
-// What docs/failures.md says that a user needs, but for the password.
+// What docs/operate/failures.md says that a user needs, but for the password.
 const std::vector<std::string> kRights = {"~rl:*",      "+evalsha",     "+script|load", "+time",
                                           "+hmget",     "+hset",        "+hkeys",       "+hdel",
                                           "+pexpireat", "+pexpiretime", "+del",         "+select"};

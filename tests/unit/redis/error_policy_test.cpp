@@ -33,7 +33,7 @@ TEST(ErrorPolicyTest, ThePageHasTheSameTable) {
                     policy.reconnect ? "yes" : "no", policy.redirects ? "yes" : "no",
                     kRedisErrorNames[static_cast<std::size_t>(policy.counted_as)], policy.advice));
   }
-  EXPECT_EQ(Rows(DOCS "/failures.md", "Redis's own errors"), rows);
+  EXPECT_EQ(Rows(DOCS "/operate/failures.md", "Redis's own errors"), rows);
 }
 
 TEST(ErrorPolicyTest, ARowIsFoundByWholeWords) {
