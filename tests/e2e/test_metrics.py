@@ -1,5 +1,5 @@
-"""The metrics as they are scraped: docs/use/metrics.md and the README's table compared with
-the program, and what each of them counts."""
+"""The metrics as they are scraped: docs/use/metrics.md compared with the program, and
+what each of them counts."""
 
 import hashlib
 import re
@@ -11,7 +11,6 @@ import pytest
 import harness
 
 DOCS = harness.ROOT / "docs" / "use" / "metrics.md"
-README = harness.ROOT / "README.md"
 
 # Ids that do harm where they are taken for something else.
 HOSTILE = [
@@ -94,16 +93,6 @@ def test_the_page_has_every_metric_as_it_is(programs):
             assert list(told_labels) == list(labels), name
             for label, values in told_labels.items():
                 assert values is None or values == labels[label], f"{name}: {label}"
-
-
-def test_the_readme_has_some_of_them(programs):
-    every = {name: found for program in programs.values() for name, found in program.items()}
-    table = rows(README, "Metrics", ["Metric", "Type", "Labels", "Meaning"])
-    assert table
-    for name, kind, labels, meaning in table:
-        found_kind, _, found_labels = every[name.strip("`")]
-        assert (kind, list(labels_of(labels))) == (found_kind, list(found_labels)), name
-        assert meaning
 
 
 # --- Calls ---

@@ -336,3 +336,15 @@ def test_the_page_lists_the_settings():
                for line in lines if line.startswith("| `")]
     assert written == [(name, default, accepted, meaning) for
                        name, (_, default, accepted, meaning) in harness.settings_in_help().items()]
+
+
+def test_the_readme_has_the_defaults():
+    """The README's short table: names and defaults, several of them in a row."""
+    readme = (harness.ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.split("\n## Settings\n")[1].split("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| `")]
+    settings = harness.settings_in_help()
+    for names, defaults, _ in rows:
+        names = re.findall(r"`(\w+)`", names)
+        shown = [default.strip(" `").replace("none", "") for default in defaults.split(",")]
+        assert [settings[name][1] for name in names] == (shown if len(shown) > 1 else shown * len(names))
