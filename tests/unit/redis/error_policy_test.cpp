@@ -29,8 +29,8 @@ TEST(ErrorPolicyTest, ThePageHasTheSameTable) {
     rows.push_back(
         fmt::format("| {} | {} | {} | {} | {} | {} |",
                     policy.code.empty() ? "anything else" : fmt::format("`{}`", policy.code),
-                    policy.of_the_command ? "the call's" : "the store's",
-                    policy.reconnect ? "yes" : "no", policy.redirects ? "yes" : "no",
+                    policy.of_the_command ? "request" : "server", policy.reconnect ? "yes" : "no",
+                    policy.redirects ? "yes" : "no",
                     kRedisErrorNames[static_cast<std::size_t>(policy.counted_as)], policy.advice));
   }
   EXPECT_EQ(Rows(DOCS "/operate/failures.md", "Redis's own errors"), rows);
