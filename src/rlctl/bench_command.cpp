@@ -87,7 +87,7 @@ Channels Connect(const BenchArguments& arguments) {
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + arguments.daemon.answer.timeout);
     // Once one was made, another that fails is tried again: gRPC before 1.61 may take one that is
-    // being made for one that failed (docs/internals/decisions.md).
+    // being made for one that failed (docs/internals/decisions/16-testing.md).
     context.set_wait_for_ready(i > 0);
     const grpc::Status status =
         limiter::RateLimiter::NewStub(channel)->AllowRequest(&context, look, &response);
