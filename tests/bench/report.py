@@ -213,15 +213,15 @@ def summary(result: dict) -> list:
 # --- Pages ---
 
 
-def block(page: pathlib.Path, name: str, door="bench") -> re.Match:
-    found = re.search(rf"(?<=<!-- {door}: {name} -->\n).*?(?=<!-- /{door} -->)", page.read_text(), re.DOTALL)
+def block(page: pathlib.Path, name: str, command="bench") -> re.Match:
+    found = re.search(rf"(?<=<!-- {command}: {name} -->\n).*?(?=<!-- /{command} -->)", page.read_text(), re.DOTALL)
     if found is None:
-        raise SystemExit(f"{door}: {page} has no place <!-- {door}: {name} --> … <!-- /{door} -->")
+        raise SystemExit(f"{command}: {page} has no place <!-- {command}: {name} --> … <!-- /{command} -->")
     return found
 
 
-def fill(page: pathlib.Path, name: str, lines: list, door="bench"):
-    place, text = block(page, name, door), page.read_text()
+def fill(page: pathlib.Path, name: str, lines: list, command="bench"):
+    place, text = block(page, name, command), page.read_text()
     page.write_text(text[:place.start()] + "\n" + "\n".join(lines) + "\n\n" + text[place.end():])
 
 

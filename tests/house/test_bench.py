@@ -1,4 +1,4 @@
-"""What ./dev bench makes of its measurements, and that the pages have room for them."""
+"""How ./dev bench reports its measurements, and where the pages hold them."""
 
 import collections
 import pathlib
@@ -24,13 +24,13 @@ def calls(redis: list, noop: list) -> dict:
 BOUND = report.Bound("Redis", "calls", "320", "Redis", "rate", "≥", 0.75, "no-op")
 
 
-def test_every_part_has_its_table_its_place_on_the_page_and_its_name_in_the_door():
+def test_every_part_has_a_table_a_place_on_the_page_and_a_name_in_the_command():
     assert sorted(parts.PARTS) == sorted(report.TABLES)
     for name in ["must-reach", "machine", *report.TABLES]:
         assert report.block(report.PAGE, name)
     assert report.block(report.README, "summary")
-    door = re.search(r"^  bench\) # measure all, or (.*)$", (ROOT / "dev").read_text(), re.MULTILINE)
-    assert sorted(door[1].split()) == sorted(report.TABLES)
+    command = re.search(r"^# measure all, or (.*)$", (ROOT / "tools/bench").read_text(), re.MULTILINE)
+    assert sorted(command[1].split()) == sorted(report.TABLES)
 
 
 def test_every_bound_is_of_a_part():

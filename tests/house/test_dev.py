@@ -1,4 +1,4 @@
-"""The door for people, where it does not build."""
+"""./dev and its commands, without building."""
 
 import os
 import pathlib
@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-DEV = pathlib.Path(__file__).resolve().parents[2] / "dev"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DEV = ROOT / "dev"
 
 
 def environment(**more) -> dict:
@@ -22,33 +23,34 @@ def dev(*arguments, **more) -> subprocess.CompletedProcess:
                           env=environment(**more))
 
 
-def test_alone_it_lists_every_door():
-    doors = re.findall(r"^  ([a-z-]+)\)", DEV.read_text(), re.MULTILINE)
+def test_alone_it_lists_every_command():
+    commands = sorted(path.name for path in (ROOT / "tools").iterdir() if not path.suffix)
     done = dev()
     assert done.returncode == 0
-    assert doors == re.findall(r"^\./dev (\S+) +\S", done.stdout, re.MULTILINE)
-    assert {"run", "build", "test", "lint", "format", "bench"} <= set(doors)
+    assert commands == re.findall(r"^\./dev (\S+) +\S", done.stdout, re.MULTILINE)
+    assert {"run", "build", "test", "lint", "format", "bench"} <= set(commands)
 
 
-def test_a_door_that_is_not_there_is_told():
-    done = dev("tset")
+@pytest.mark.parametrize("command", ["tset", "lib.sh", "../dev", "", "-h"])
+def test_an_unknown_command_is_rejected(command):
+    done = dev(command)
     assert done.returncode == 2
-    assert "tset" in done.stderr and "./dev test" in done.stdout
+    assert f"no command {command}\n" in done.stderr and "./dev test" in done.stdout
 
 
-def test_an_option_that_is_not_there_is_told():
+def test_an_unknown_option_is_rejected():
     done = dev("test", "--in", "trixie")
     assert done.returncode == 1
     assert "--in" in done.stderr and "--on" in done.stderr
 
 
-def test_a_release_that_is_not_there_is_told():
+def test_a_missing_release_is_rejected():
     done = dev("test", "--on")
     assert done.returncode == 1
     assert "Debian release" in done.stderr
 
 
-# --- On a system of files that the test lays out, where commands only tell ---
+# --- On a system of files that the test lays out, with commands that only record ---
 
 
 class System:
@@ -84,7 +86,7 @@ class System:
             "PATH": f"{self.root}/bin:{os.environ['PATH']}"}
 
     def install(self, **options) -> subprocess.Popen:
-        """A door that needs packages and then does nothing, since cmake does nothing."""
+        """A command that needs packages and then does nothing, since cmake does nothing."""
         self.command("cmake", "")
         # With signals as a terminal gives them: bash does not hear one ignored from its start.
         return subprocess.Popen(["env", "--default-signal", DEV, "build"], stdout=subprocess.PIPE,
@@ -175,6 +177,7 @@ def test_run_is_in_memory_unless_told(flags, settings, store, system):
     system.command("dpkg-query", "echo install ok installed")
     system.command("cmake", "")
     shutil.copy(DEV, system.root)
+    shutil.copytree(ROOT / "tools", system.root / "tools")
     daemon = system.root / "build/release/bin/ratelimiterd"
     daemon.parent.mkdir(parents=True)
     daemon.write_text('#!/bin/sh\necho "$STORE" "$@"\n')

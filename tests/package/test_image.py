@@ -58,7 +58,7 @@ def test_both_stages_are_on_one_pinned_base():
 
 
 def test_what_the_build_needs_is_named_alike_everywhere():
-    listed = re.search(r"^PACKAGES=\((.*?)\)", (ROOT / "dev").read_text(), re.MULTILINE | re.DOTALL)
+    listed = re.search(r"^PACKAGES=\((.*?)\)", (ROOT / "tools/lib.sh").read_text(), re.MULTILINE | re.DOTALL)
     by_dev = set(listed[1].split())
     by_cmake = set()
     for call in re.findall(r"^(?:find_package|pkg_check_modules)\((.*)\)$",
