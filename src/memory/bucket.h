@@ -17,8 +17,8 @@ struct Bucket {
   // How much of the next token had come by then, in parts of which the refill
   // interval in microseconds make a token. Under other numbers it is worth nothing.
   std::uint64_t part = 0;
-  // When it is full if nobody takes from it, under each of the numbers that wrote
-  // it, by what it held then; from then on it may be forgotten.
+  // When it is full if nobody takes from it, under each spec that it was charged under, by
+  // what it held then. From then on it may be forgotten.
   std::chrono::microseconds full_at{0};
   // The fingerprint of the numbers that it was last written under.
   std::uint32_t numbers = 0;

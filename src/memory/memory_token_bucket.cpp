@@ -44,8 +44,8 @@ struct MemoryTokenBucket::LockedShards {
 // What becomes of one charge's bucket.
 struct MemoryTokenBucket::Change {
   std::optional<BucketTable::Slot> slot;
-  bool stepped_back = false;
-  Bucket bucket;  // As it is to be stored, if it is written.
+  Bucket stored;  // Before the charge.
+  Bucket bucket;  // After the charge.
   bool written = false;
 };
 
@@ -129,9 +129,8 @@ MemoryTokenBucket::Changes MemoryTokenBucket::DecideAt(std::chrono::microseconds
     const BucketTable& table = shards.of_charge[i]->table;
     const auto slot = table.Find(charge.limit, charge.bucket_key);
     const Bucket stored = slot.has_value() ? table.bucket(*slot) : FullBucket(charge.spec, now);
-    changes.buckets.push_back({.slot = slot,
-                               .stepped_back = stored.time > now,
-                               .bucket = Refilled(charge.spec, stored, now)});
+    changes.buckets.push_back(
+        {.slot = slot, .stored = stored, .bucket = Refilled(charge.spec, stored, now)});
     // Whole, for another store may have failed to fill it in.
     transaction.decisions[i] = {.allowed = transaction.action == Action::kRefund ||
                                            charge.cost <= changes.buckets[i].bucket.tokens};
@@ -144,8 +143,9 @@ MemoryTokenBucket::Changes MemoryTokenBucket::DecideAt(std::chrono::microseconds
     Change& change = changes.buckets[i];
     Bucket& bucket = change.bucket;
     const bool takes = transaction.action == Action::kTake && charge.cost > 0;
-    const bool gives = transaction.action == Action::kRefund;
-    if (gives) {
+    const bool refunds = transaction.action == Action::kRefund;
+    const auto stepped_back = std::max(change.stored.time - now, std::chrono::microseconds(0));
+    if (refunds) {
       bucket.tokens += charge.cost;
       if (bucket.tokens >= charge.spec.capacity) {
         bucket.tokens = charge.spec.capacity;
@@ -156,7 +156,7 @@ MemoryTokenBucket::Changes MemoryTokenBucket::DecideAt(std::chrono::microseconds
       bucket.tokens -= charge.cost;
       change.written = true;
     } else {
-      change.written = takes && change.stepped_back;
+      change.written = takes && stepped_back.count() > 0;
     }
 
     decision.remaining = bucket.tokens;
@@ -164,11 +164,23 @@ MemoryTokenBucket::Changes MemoryTokenBucket::DecideAt(std::chrono::microseconds
                                ? std::chrono::microseconds(0)
                                : WaitFor(charge.spec, bucket, charge.cost - bucket.tokens);
     decision.reset_after = WaitFor(charge.spec, bucket, charge.spec.capacity - bucket.tokens);
-    const auto full_at = now + decision.reset_after;
-    // Other numbers that wrote it may hold more. What is given back in full, and a
-    // clock that was set back, begin anew.
-    const bool anew = change.stepped_back || (gives && bucket.tokens == charge.spec.capacity);
-    bucket.full_at = anew ? full_at : std::max(bucket.full_at, full_at);
+    bucket.full_at = now + decision.reset_after;
+    // Under another spec it may be full later; not if a refund filled it.
+    if (!refunds || bucket.tokens < charge.spec.capacity) {
+      bucket.full_at = std::max(bucket.full_at, change.stored.full_at - stepped_back);
+    }
+    if (takes && !change.written && change.slot.has_value()) {
+      // A refusal keeps the bucket until it is full under this spec, or it would come back full
+      // before the waits that are told now are over. What it holds stays: refusals under two
+      // specs in turns would else drop each other's fraction of a token, and neither would ever
+      // earn one.
+      change.written = bucket.full_at > change.stored.full_at;
+      bucket = {.tokens = change.stored.tokens,
+                .time = change.stored.time,
+                .part = change.stored.part,
+                .full_at = bucket.full_at,
+                .numbers = change.stored.numbers};
+    }
     if (change.slot.has_value()) continue;
     if (charge.shadow && !room_for_shadows) change.written = false;
     if (change.written) ++changes.new_buckets;

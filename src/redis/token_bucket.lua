@@ -80,6 +80,7 @@ local function read(key, limit)
     other_numbers = false,
     stepped_back = false,
     changed = false,
+    waits_told = false,
   }
   if not stored[1] then return bucket end
 
@@ -128,6 +129,14 @@ local function write(key, bucket)
   call('PEXPIREAT', key, expires)
 end
 
+-- Keeps the key of a refused bucket until it is full under this spec: under the one that it was
+-- written under it may be full earlier, and an expired bucket comes back full before the waits
+-- that are told now are over. The fields stay: refusals under two specs in turns would else drop
+-- each other's fraction of a token, and neither would ever earn one.
+local function extend(key, bucket)
+  call('PEXPIREAT', key, ceil((now + bucket.until_full) / 1000), 'GT')
+end
+
 local function keep(key, bucket)
   local expires = ceil(now / 1000) + 10000
   if bucket.stored then
@@ -165,6 +174,7 @@ for before = 0, #KEYS - 1, #limits do
     elseif takes and cost > 0 then
       if allowed and has[i] then bucket.tokens = bucket.tokens - cost end
       bucket.changed = bucket.changed or (allowed and has[i]) or bucket.stepped_back
+      bucket.waits_told = true
     end
 
     bucket.until_full = wait_for(limit, bucket, limit.capacity - bucket.tokens)
@@ -183,6 +193,8 @@ for key, bucket in pairs(buckets) do
     call('DEL', key)
   elseif bucket.changed then
     write(key, bucket)
+  elseif bucket.waits_told and bucket.other_numbers then
+    extend(key, bucket)
   end
 end
 return reply

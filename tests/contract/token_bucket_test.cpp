@@ -120,35 +120,6 @@ TYPED_TEST(TokenBucketContract, ALookDoesNotMoveABucketThatIsAheadOfTime) {
   EXPECT_TRUE(this->Take(kLimit).allowed);
 }
 
-TYPED_TEST(TokenBucketContract, OtherNumbersKeepWholeTokensAndDropThePart) {
-  this->Take(kLimit, 5);
-  this->At(3s);
-  this->Take(kLimit);  // 0 left, and half of the next.
-  const NamedSpec slower = {"default", 5, 1, 24h};
-  EXPECT_EQ(this->Look(slower, 1).retry_after, 24h);
-  EXPECT_EQ(this->Look(kLimit, 1).retry_after, 1s);
-  const NamedSpec smaller = {"default", 2, 1, 2s};
-  this->At(1h);
-  EXPECT_EQ(this->Look(smaller).remaining, 2U);
-}
-
-TYPED_TEST(TokenBucketContract, APartDroppedWithItsIntervalDoesNotComeBack) {
-  this->Take(kLimit, 5);
-  this->At(3s);
-  this->Take(kLimit);  // 0 left, and half of the next.
-  this->At(6s);
-  EXPECT_EQ(this->Take({"default", 5, 1, 3s}).remaining, 0U);
-  EXPECT_EQ(this->Look(kLimit, 1).retry_after, 2s);
-}
-
-TYPED_TEST(TokenBucketContract, ALoweredCapacityCutsWhatIsThere) {
-  this->Take(kLimit);
-  const NamedSpec smaller = {"default", 3, 1, 2s};
-  EXPECT_EQ(this->Look(smaller), (Decision{.allowed = true, .remaining = 3}));
-  this->At(-1h);
-  EXPECT_EQ(this->Take(smaller).remaining, 2U);
-}
-
 // The quotient of elapsed time and interval, in doubles, is a whole token above
 // the true one for the first, which lacks one part of it, and below for the
 // second, which has just got it.

@@ -1,6 +1,4 @@
-// Several buckets decided together, against one model each in rational
-// arithmetic; and one bucket whose numbers alternate, against the bound that is
-// promised for it.
+// Several buckets decided together, against one model each in rational arithmetic.
 
 #include <algorithm>
 #include <array>
@@ -100,84 +98,6 @@ TEST(TransactionProperty, MemoryDecidesTogetherAsTheModels) {
 TEST(TransactionProperty, RedisDecidesTogetherAsTheModels) {
   RedisUnderTest under_test;
   EXPECT_TRUE(rc::check([&] { CheckTogether(under_test); }));
-}
-
-// Instances of two configurations take from one bucket in turns, as during a
-// rollout. Over every interval they admit no more than the larger of the numbers
-// would, and one new capacity for each time that both have written a bucket which
-// then was left alone until it was full under either.
-template <typename Expire>
-void CheckAlternating(StoreUnderTest& under_test, const Expire& expire) {
-  const auto any = rc::gen::map(
-      rc::gen::tuple(rc::gen::inRange<std::uint64_t>(1, 200),
-                     rc::gen::inRange<std::uint64_t>(1, 50),
-                     rc::gen::element<std::int64_t>(1'000, 3'000, 50'000, 1'000'000, 60'000'000)),
-      [](const auto& numbers) {
-        const auto& [capacity, refill, interval] = numbers;
-        return BucketSpec{capacity, refill, microseconds(interval)};
-      });
-  const std::array<BucketSpec, 2> specs = {*any, *any};
-  const auto steps = *rc::gen::container<std::vector<Step>>(60, AnyStep());
-  under_test.Clear();
-
-  __extension__ using Wide = __int128;
-  const Wide one = specs[0].refill_interval.count();
-  const Wide other = specs[1].refill_interval.count();
-  const Wide token = one * other;  // In parts that both rates are whole numbers of.
-  const Wide rate = std::max<Wide>(specs[0].refill_tokens * other, specs[1].refill_tokens * one);
-  const Wide capacity = std::max(specs[0].capacity, specs[1].capacity);
-
-  microseconds now = kStart;
-  Decision last;
-  Wide level = 0;
-  microseconds before = kStart;
-  // Which of the two wrote the bucket since it was last full, and when it is again.
-  std::array<bool, 2> wrote{};
-  microseconds full_at = kStart;
-  Wide bound = capacity * token;
-  for (const Step& step : steps) {
-    Step forward = step;
-    if (forward.pace == Step::Pace::kBack) forward.pace = Step::Pace::kLittle;
-    now = Next(now, forward, last);
-    under_test.SetTime(now);
-    expire(now);
-    if (now >= full_at) {
-      if (wrote[0] && wrote[1]) bound += capacity * token;
-      wrote = {};
-    }
-    const BucketSpec& spec = specs[step.random % 2];
-    const Charge charge = {.limit = "l",
-                           .bucket_key = "{u}",
-                           .spec = spec,
-                           .cost = CostOf(step, last.remaining, spec.capacity)};
-    const Outcome outcome = Transact(under_test.store(), {charge});
-    RC_ASSERT(outcome.status.ok());
-    last = outcome.decisions[0];
-    level = std::max<Wide>(level - (now - before).count() * rate, 0);
-    if (outcome.allowed) level += Wide{charge.cost} * token;
-    before = now;
-    RC_ASSERT(level <= bound);
-    if (!outcome.allowed || charge.cost == 0) continue;
-    wrote[step.random % 2] = true;
-    full_at = std::max(full_at, now + last.reset_after);
-  }
-}
-
-TEST(AlternatingNumbersProperty, MemoryAdmitsTheLargerAndOneNewCapacityAChange) {
-  MemoryUnderTest under_test;
-  EXPECT_TRUE(rc::check([&] { CheckAlternating(under_test, [](microseconds) {}); }));
-}
-
-TEST(AlternatingNumbersProperty, RedisAdmitsTheLargerAndOneNewCapacityAChange) {
-  RedisUnderTest under_test;
-  // Redis expires keys by its own clock, not by the test's: so the test does.
-  const auto expire = [&](microseconds now) {
-    const RedisReply expires = under_test.server().Run({"PEXPIRETIME", "rl:1:l:{u}"});
-    if (expires.integer() > 0 && std::chrono::milliseconds(expires.integer()) <= now) {
-      under_test.server().Run({"DEL", "rl:1:l:{u}"});
-    }
-  };
-  EXPECT_TRUE(rc::check([&] { CheckAlternating(under_test, expire); }));
 }
 
 }  // namespace
