@@ -4,6 +4,8 @@
 #include <condition_variable>
 #include <mutex>
 
+#include <absl/base/thread_annotations.h>
+
 // Clang's thread-safety annotations; nothing on other compilers. `./dev lint` compiles with
 // clang and takes -Wthread-safety for an error. See
 // https://clang.llvm.org/docs/ThreadSafetyAnalysis.html
@@ -13,15 +15,23 @@
 #define RATELIMITER_ANNOTATE(attribute)
 #endif
 
+// Older Abseil defines some of these names, with the same meaning.
+
 // A member that is read and written only while the mutex is held.
+#ifndef GUARDED_BY
 #define GUARDED_BY(mutex) RATELIMITER_ANNOTATE(guarded_by(mutex))
+#endif
 // A pointer whose target is read and written only while the mutex is held.
+#ifndef PT_GUARDED_BY
 #define PT_GUARDED_BY(mutex) RATELIMITER_ANNOTATE(pt_guarded_by(mutex))
+#endif
 // A function whose caller must hold, or must not hold, the mutex.
 #define REQUIRES(...) RATELIMITER_ANNOTATE(requires_capability(__VA_ARGS__))
 #define EXCLUDES(...) RATELIMITER_ANNOTATE(locks_excluded(__VA_ARGS__))
 // Turns the analysis off for one function; say why beside it.
+#ifndef NO_THREAD_SAFETY_ANALYSIS
 #define NO_THREAD_SAFETY_ANALYSIS RATELIMITER_ANNOTATE(no_thread_safety_analysis)
+#endif
 
 namespace ratelimiter {
 
