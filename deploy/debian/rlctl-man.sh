@@ -1,6 +1,6 @@
 #!/bin/sh
-# Writes the man page of the rlctl at $1 to $2: what help2man makes of its help, and below that
-# the help of each of its commands.
+# Writes the man page of the rlctl at $1 to $2: help2man's page of its help, followed by the
+# help of each command.
 set -e
 
 commands_of() {
