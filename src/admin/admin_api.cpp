@@ -27,7 +27,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr std::chrono::seconds kStoreTime{2};
-constexpr std::size_t kMaxShownBytes = 200;
 constexpr std::size_t kTopUsers = 20;
 // As wide as on the wire of gRPC.
 constexpr std::uint64_t kMaxCost = std::numeric_limits<std::uint32_t>::max();

@@ -31,7 +31,6 @@ namespace ratelimiter {
 namespace {
 
 constexpr std::size_t kMaxBodyBytes = std::size_t{64} * 1024;
-constexpr std::size_t kMaxShownBytes = 200;
 // Requests at once; more wait for one of them to end.
 constexpr std::size_t kThreads = 8;
 constexpr const char* kJson = "application/json";

@@ -10,8 +10,7 @@
 namespace ratelimiter {
 
 std::string Quoted(std::string_view text) {
-  constexpr std::size_t kMaxShownBytes = 100;
-  const std::string shown = Printable(text, kMaxShownBytes);
+  const std::string shown = Printable(text);
   // What is shown has no fewer bytes than what it is of, unless it was cut.
   return fmt::format("\"{}\"{}", shown, shown.size() < text.size() ? "…" : "");
 }

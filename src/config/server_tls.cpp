@@ -16,7 +16,7 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
-#include "ratelimiter/base/secret_file.h"
+#include "ratelimiter/base/regular_file.h"
 #include "ratelimiter/base/text.h"
 
 namespace ratelimiter {
@@ -26,7 +26,6 @@ using std::chrono::system_clock;
 
 constexpr std::chrono::seconds kLookEvery{1};
 constexpr std::size_t kMaxFileBytes = std::size_t{1024} * 1024;
-constexpr std::size_t kMaxShownPathBytes = 200;
 
 // A file by the setting that names it, and what is accepted as one.
 struct FileKind {
@@ -54,7 +53,7 @@ absl::Status Unusable(const FileKind& kind, std::string_view reason) {
 }
 
 absl::Status Unusable(const FileKind& kind, const std::string& path, std::string_view reason) {
-  return Unusable(kind, fmt::format("{}: {}", Printable(path, kMaxShownPathBytes), reason));
+  return Unusable(kind, fmt::format("{}: {}", Printable(path), reason));
 }
 
 // Why OpenSSL could not, by its oldest complaint; it says nothing of what is in a key.
@@ -132,7 +131,7 @@ absl::StatusOr<std::shared_ptr<const TlsIdentity>> Make(const TlsFiles& pem,
   if (X509_check_private_key(SSL_CTX_get0_certificate(context), key.get()) != 1) {
     return Unusable(kKey, paths.key,
                     fmt::format("it is not the key to the certificate in {}",
-                                Printable(paths.certificate, kMaxShownPathBytes)));
+                                Printable(paths.certificate)));
   }
   if (SSL_CTX_use_PrivateKey(context, key.get()) != 1) {
     return Unusable(kKey, paths.key, Reason());

@@ -423,7 +423,6 @@ bool IsOfOneLimit(const Setting& setting) {
          setting.name == "REFILL_INTERVAL";
 }
 
-constexpr std::size_t kMaxShownBytes = 100;
 constexpr std::string_view kHidden = "…";
 
 // What of an accepted value may be shown: all but passwords.
@@ -449,18 +448,18 @@ std::string WithoutSecrets(const Setting& setting, std::string_view value) {
 // '@' is missing, after a ':' that no port follows; or in a query, as other clients have it.
 std::string Shown(const Setting& setting, std::string_view value) {
   constexpr auto kNone = std::string_view::npos;
-  if (setting.name != "REDIS_URL") return Printable(value, kMaxShownBytes);
+  if (setting.name != "REDIS_URL") return Printable(value);
 
   const std::size_t query = value.find('?');
   if (query != kNone) return Shown(setting, value.substr(0, query)).append("?").append(kHidden);
   const std::size_t at = value.rfind('@');
-  if (at != kNone) return std::string(kHidden) + Printable(value.substr(at), kMaxShownBytes);
+  if (at != kNone) return std::string(kHidden) + Printable(value.substr(at));
   const std::size_t scheme = value.find("://");
   const std::size_t colon = value.find(':', scheme == kNone ? 0 : scheme + 3);
   if (colon == kNone || value.find_first_not_of("0123456789/", colon + 1) == kNone) {
-    return Printable(value, kMaxShownBytes);
+    return Printable(value);
   }
-  return Printable(value.substr(0, colon + 1), kMaxShownBytes).append(kHidden);
+  return Printable(value.substr(0, colon + 1)).append(kHidden);
 }
 
 std::string Rejection(const Setting& setting, const std::string& value) {
@@ -475,7 +474,7 @@ std::string Rejection(const Setting& setting, const std::string& value) {
 std::string UnknownArgument(std::string_view argument) {
   if (!argument.starts_with('-')) return "an argument stands behind no flag; --help lists them\n";
   const std::string_view name = argument.substr(0, argument.find('='));
-  return fmt::format("there is no flag {}; --help lists them\n", Printable(name, kMaxShownBytes));
+  return fmt::format("there is no flag {}; --help lists them\n", Printable(name));
 }
 
 constexpr const char* kDescription =

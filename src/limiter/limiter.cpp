@@ -12,7 +12,6 @@
 namespace ratelimiter {
 namespace {
 
-constexpr std::size_t kMaxShownBytes = 100;
 
 absl::Status Carry(Evaluation& evaluation, Action action, TokenBucketStore& store,
                    Deadline deadline) {

@@ -19,7 +19,6 @@
 namespace ratelimiter {
 namespace {
 
-constexpr std::size_t kMaxShownBytes = 200;
 
 std::string SystemMessage(int error) { return std::generic_category().message(error); }
 

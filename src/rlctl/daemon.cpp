@@ -9,7 +9,7 @@
 
 #include "output.h"
 #include "ratelimiter/base/duration.h"
-#include "ratelimiter/base/secret_file.h"
+#include "ratelimiter/base/regular_file.h"
 
 namespace ratelimiter {
 

@@ -1,17 +1,16 @@
 #pragma once
 
-#include <cstddef>
 #include <string>
 
 #include <absl/status/statusor.h>
 
 namespace ratelimiter {
 
-// A regular file, such as a key's. Never waits for a writer, as a pipe would have it.
-// Errors: UNAVAILABLE, with the path and the reason, and nothing of what is in the file.
-absl::StatusOr<std::string> ReadRegularFile(const std::string& path, std::size_t max_bytes);
-
-// The first line of such a file, without its end, as a secret. Errors: as above.
+// Reads a password or token: the first line of a regular file, without its line break.
+//
+// Errors: FAILED_PRECONDITION, with the path and the reason and none of the content, if the
+// file cannot be read (as by ReadRegularFile), its first line is empty or longer than 4096
+// bytes, or it begins with a byte order mark.
 absl::StatusOr<std::string> ReadSecretFile(const std::string& path);
 
 }  // namespace ratelimiter

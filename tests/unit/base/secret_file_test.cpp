@@ -34,7 +34,7 @@ class SecretFileTest : public ::testing::Test {
   }
 
   auto FailsFor(const std::string& reason) const {
-    return FailsWith(absl::StatusCode::kUnavailable, "cannot read " + path_ + ": " + reason);
+    return FailsWith(absl::StatusCode::kFailedPrecondition, "cannot read " + path_ + ": " + reason);
   }
 
   const std::string directory_ =
@@ -47,6 +47,7 @@ TEST_F(SecretFileTest, TheFirstLineIsTheSecret) {
       {"hunter2", "hunter2"},
       {"hunter2\n", "hunter2"},
       {"hunter2\r\n", "hunter2"},
+      {"hunter2\r\n\r\n", "hunter2"},
       {"hunter2\nsecond\n", "hunter2"},
       {" p@ss word \n", " p@ss word "},
       {"a\0\xFF\n"s, "a\0\xFF"s},
@@ -63,6 +64,12 @@ TEST_F(SecretFileTest, AFileWithoutASecretIsToldWithItsPath) {
   for (const char* content : {"", "\n", "\r\n", "\nhunter2\n"}) {
     EXPECT_THAT(Read(content), FailsFor("its first line is empty"));
   }
+}
+
+// Redis would answer WRONGPASS, and an editor shows nothing.
+TEST_F(SecretFileTest, AByteOrderMarkIsNamed) {
+  EXPECT_THAT(Read("\xEF\xBB\xBFhunter2\n"), FailsFor("it begins with a byte order mark of UTF-8"));
+  EXPECT_THAT(Read("\xFF\xFEh\0u\0"s), FailsFor("it begins with a byte order mark of UTF-16"));
 }
 
 TEST_F(SecretFileTest, NothingOfAFileIsTold) {
@@ -83,7 +90,7 @@ TEST_F(SecretFileTest, NeverWaitsForAWriter) {
 
 TEST_F(SecretFileTest, APathCannotForgeALine) {
   EXPECT_THAT(ReadSecretFile("/no\nsuch"),
-              FailsWith(absl::StatusCode::kUnavailable,
+              FailsWith(absl::StatusCode::kFailedPrecondition,
                         AllOf(HasSubstr("/no\uFFFDsuch"), Not(HasSubstr("\n")))));
 }
 

@@ -2,6 +2,8 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -133,6 +135,40 @@ TEST(PrintableTest, IsBoundedByWhatItShowsNotByWhatCame) {
   EXPECT_EQ(Printable("\n\n", 5), kReplacement);
   EXPECT_EQ(Printable("\n\n", 6), kReplacement + kReplacement);
   EXPECT_EQ(Printable("a", 0), "");
+}
+
+TEST(DescribeInvisibleTest, SaysWhatAReaderDoesNotSeeAndWhere) {
+  const std::vector<std::pair<std::string_view, std::string_view>> cases = {
+      {"", ""},
+      {"redis://127.0.0.1:6379", ""},
+      {"two words é€😀", ""},
+      {"50051\n", "ends with a line break"},
+      {"50051\r\n\n", "ends with a line break"},
+      {"50051 ", "ends with a space"},
+      {"50051\t", "ends with a tab"},
+      {" 50051", "begins with a space"},
+      {"50\n051", "contains a line break at character 3"},
+      {"50\u00A0051", "contains a no-break space (U+00A0) at character 3"},
+      {"é\u200Bx", "contains a zero-width space (U+200B) at character 2"},
+      {"\uFEFF50051", "begins with a byte order mark (U+FEFF)"},
+      {"50051\u00A0", "ends with a no-break space (U+00A0)"},
+      // NOLINTNEXTLINE(misc-misleading-bidirectional): what it is about.
+      {"a\u202Eb", "contains a direction mark (U+202E) at character 2"},
+      {"a\x1Bz", "contains a control character (U+001B) at character 2"},
+      {"a\0z"sv, "contains a control character (U+0000) at character 2"},
+      {"\xFF\xFE"
+       "5\0"sv,
+       "begins with a byte order mark of UTF-16"},
+      {"a\xC3z", "contains the byte 0xC3, which is not UTF-8, at character 2"}};
+  for (const auto& [text, description] : cases) {
+    EXPECT_EQ(DescribeInvisible(text), description) << Printable(text);
+  }
+}
+
+TEST(WithoutLineBreaksTest, CutsThemAtTheEndAlone) {
+  EXPECT_EQ(WithoutLineBreaks("secret\r\n\n"), "secret");
+  EXPECT_EQ(WithoutLineBreaks("\nsec\nret "), "\nsec\nret ");
+  EXPECT_EQ(WithoutLineBreaks("\n"), "");
 }
 
 }  // namespace
