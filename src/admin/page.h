@@ -4,11 +4,11 @@
 
 namespace ratelimiter {
 
-// The page that people see: page.html, byte for byte. It is whole, and so asks for
-// nothing but the admin API.
+// The live page: one HTML document, joined at build from page/. It loads nothing else, and
+// requests only the admin API.
 struct LivePage {
   std::string_view html;
-  // Of what is between <script> and </script>, and of the style, in hex.
+  // SHA-256, in hex, of the text between the script tags and between the style tags.
   std::string_view script_sha256;
   std::string_view style_sha256;
 };
