@@ -16,8 +16,8 @@ from bench import describe_machine
 
 PAGE = rig.harness.ROOT / "docs" / "operate" / "failures.md"
 HERE = pathlib.Path(__file__).parent
-TITLES = ["fault", "calls get meanwhile", "worst answer, s", "and after it", "all answered again after s",
-          "ready again after s", "admitted beyond the limit"]
+TITLES = ["fault", "calls during it", "slowest answer, s", "slowest afterwards, s",
+          "all calls answered after, s", "ready after, s", "admitted beyond the limit"]
 
 
 def all_faults() -> list:
@@ -32,7 +32,7 @@ def shares(gets) -> str:
 def row(result: dict) -> str:
     over = str(result["over"])
     if result["may"]:
-        over += f" of {result['may']} that may be"
+        over += f" of {result['may']} allowed"
     return report.row([result["fault"], shares(result["gets"]), f"{result['worst']:.2f}",
                        f"{result['worst after']:.2f}", f"{result['answered']:.1f}",
                        f"{result['ready']:.1f}", over])

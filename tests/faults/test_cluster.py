@@ -54,11 +54,11 @@ limits:
 """
 
 FAULTS = [
-    Fault("a Cluster's master killed, and replaced", kill_master, await_failover,
+    Fault("Cluster: master killed and replaced", kill_master, await_failover,
           cluster=True, interval_us=200_000),
-    Fault("a Cluster's slots moved under load, three times", move_slots, errors=(), fails=False,
+    Fault("Cluster: slots moved under load, three times", move_slots, errors=(), fails=False,
           cluster=True, limits=TWO_BUCKETS),
-    Fault("a Cluster's slots half moved for 5 s, calls of two buckets each", open_slots, close_slots, 5,
+    Fault("Cluster: slots half moved for 5 s, calls with two buckets each", open_slots, close_slots, 5,
           errors=(), fails=False, cluster=True, limits=TWO_BUCKETS),
 ]
 

@@ -15,14 +15,14 @@ def spoilt(name, mode, **more) -> list:
 
 
 FAULTS = [
-    *spoilt(f"bytes come {TIMEOUT * 250:.0f} ms late", proxy.delay(TIMEOUT / 4), fails=False, errors=()),
-    *spoilt(f"bytes come {TIMEOUT * 2000:.0f} ms late", proxy.delay(TIMEOUT * 2)),
-    *spoilt("bytes are dropped", proxy.drop),
-    *spoilt("the connection ends amid what is said", proxy.cut),
-    *spoilt("the connection is reset", proxy.reset),
-    *spoilt("half-open: nothing comes until later", proxy.hold),
-    *spoilt("100 bytes come a second", proxy.throttle(100)),
-    *spoilt("bytes come one by one", proxy.single_bytes, fails=False, errors=()),
+    *spoilt(f"latency of {TIMEOUT * 250:.0f} ms", proxy.delay(TIMEOUT / 4), fails=False, errors=()),
+    *spoilt(f"latency of {TIMEOUT * 2000:.0f} ms", proxy.delay(TIMEOUT * 2)),
+    *spoilt("bytes dropped", proxy.drop),
+    *spoilt("connection closed in the middle of a message", proxy.cut),
+    *spoilt("connection reset", proxy.reset),
+    *spoilt("half-open connection: bytes held back until the end", proxy.hold),
+    *spoilt("throttled to 100 bytes a second", proxy.throttle(100)),
+    *spoilt("bytes delivered one by one", proxy.single_bytes, fails=False, errors=()),
 ]
 
 

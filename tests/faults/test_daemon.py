@@ -221,20 +221,20 @@ def hang_up(rig):
 FAULTS = [
     Fault("one of two daemons killed (SIGKILL)", kill, seconds=1, of_one=True),
     # Whoever waited for a turn when it was stopped may have waited too long when it goes on.
-    Fault("one of two daemons stopped for 2 s (SIGSTOP, SIGCONT)", send(signal.SIGSTOP),
+    Fault("one of two daemons frozen for 2 s (SIGSTOP, SIGCONT)", send(signal.SIGSTOP),
           send(signal.SIGCONT), 2, of_one=True, **UNNOTICED | {"errors": ("UNAVAILABLE",)}),
     Fault("more connections than the daemons have descriptors", exhaust_descriptors, give_descriptors, 1,
           **UNNOTICED),
-    Fault("not one descriptor left to the daemons", take_all_descriptors, give_descriptors, 1, **UNNOTICED),
+    Fault("no free descriptor left in the daemons", take_all_descriptors, give_descriptors, 1, **UNNOTICED),
     Fault("1,000 connections that send nothing", connect_and_be_silent, end_silence, 1, **UNNOTICED),
     Fault("HTTP/1 garbage on both ports", garbage(HTTP1), **UNNOTICED),
     Fault("HTTP/2 garbage on both ports", garbage(HTTP2), **FLOOD),
     # It takes the processor, under a sanitizer for some seconds: some callers meet the bound
     # of threads, and some may wait for Redis too long.
-    Fault("12,000 calls, each given up at once (HTTP/2's rapid reset)", give_up_calls,
+    Fault("12,000 calls, each cancelled at once (HTTP/2 rapid reset)", give_up_calls,
           **FLOOD | {"errors": ("RESOURCE_EXHAUSTED", "UNAVAILABLE"), "worst": 10}),
-    Fault("messages and metadata that are too large", ask_too_much, **UNNOTICED),
-    Fault("800 calls whose answers are not read", call_and_not_read, hang_up, 1, **FLOOD),
+    Fault("oversized messages and metadata", ask_too_much, **UNNOTICED),
+    Fault("800 calls whose answers the client does not read", call_and_not_read, hang_up, 1, **FLOOD),
 ]
 
 

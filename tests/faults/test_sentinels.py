@@ -36,9 +36,9 @@ def await_failover(rig):
 COMMON = {"sentinels": True, "interval_us": 200_000}
 
 FAULTS = [
-    Fault("behind three sentinels, the master killed, and replaced", kill_master, await_failover, **COMMON),
+    Fault("three sentinels: master killed and replaced", kill_master, await_failover, **COMMON),
     # Daemons ask each second, and then wait for what is under way.
-    Fault("behind three sentinels, the master stopped, replaced, and going on", stop_master, end_loss,
+    Fault("three sentinels: master frozen, replaced, and resumed", stop_master, end_loss,
           1 + 2 * TIMEOUT, **COMMON),
 ]
 

@@ -20,4 +20,4 @@ def test_a_row_tells_shares_and_what_lost_data_admitted():
     result = {"fault": "a fault", "gets": collections.Counter(UNAVAILABLE=3, allowed=1), "worst": 0.8051,
               "worst after": 0.004, "answered": 0.04, "ready": 1.26, "over": 17, "may": 20}
     assert faults.row(result) == ("| a fault | UNAVAILABLE 75 %, allowed 25 % | 0.81 | 0.00 | 0.0 | 1.3 "
-                                  "| 17 of 20 that may be |")
+                                  "| 17 of 20 allowed |")
