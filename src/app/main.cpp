@@ -35,6 +35,7 @@
 #include "ratelimiter/limiter/limiter.h"
 #include "ratelimiter/memory/memory_token_bucket.h"
 #include "ratelimiter/metrics/metrics.h"
+#include "ratelimiter/metrics/metrics_exposer.h"
 #include "ratelimiter/redis/redis_token_bucket.h"
 #include "ratelimiter/server/degradation_report.h"
 #include "ratelimiter/server/server.h"
