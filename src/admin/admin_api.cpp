@@ -19,6 +19,7 @@
 #include "page.h"
 #include "ratelimiter/base/duration.h"
 #include "ratelimiter/base/text.h"
+#include "ratelimiter/service/await.h"
 
 namespace ratelimiter {
 namespace {
@@ -310,10 +311,10 @@ Json ToJson(const std::vector<ShownSetting>& settings) {
   return json;
 }
 
-Json ToJson(const AdminBackend::Readiness& readiness) {
-  if (!readiness.ready) return {{"status", "not ready"}, {"reason", readiness.reason}};
-  if (readiness.reason.empty()) return {{"status", "ready"}};
-  return {{"status", "degraded"}, {"reason", readiness.reason}};
+Json ToJson(const Health& health) {
+  if (!health.serving) return {{"status", "not ready"}, {"reason", health.reason}};
+  if (health.reason.empty()) return {{"status", "ready"}};
+  return {{"status", "degraded"}, {"reason", health.reason}};
 }
 
 // Counts come as metrics have them, which know no whole numbers.
@@ -392,8 +393,8 @@ Reply AdminApi::Page(std::string_view /*body*/) const {
 Reply AdminApi::Health(std::string_view /*body*/) const { return OkReply({{"status", "ok"}}); }
 
 Reply AdminApi::Readiness(std::string_view /*body*/) const {
-  const AdminBackend::Readiness readiness = backend_.readiness();
-  return {.status = readiness.ready ? 200 : 503, .body = Dump(ToJson(readiness))};
+  const ratelimiter::Health health = backend_.service.health();
+  return {.status = health.serving ? 200 : 503, .body = Dump(ToJson(health))};
 }
 
 Reply AdminApi::Version(std::string_view /*body*/) const {
@@ -405,8 +406,8 @@ Reply AdminApi::Limits(std::string_view /*body*/) const {
   Json json = {{"hash_by", nullptr}, {"file", nullptr}, {"loaded_at", nullptr}};
   ReloadState state;
   if (!limits_file_.empty()) json["file"] = limits_file_;
-  if (backend_.reload_state) {
-    state = backend_.reload_state();
+  if (backend_.reloader != nullptr) {
+    state = backend_.reloader->state();
     json["loaded_at"] = ToUtc(state.loaded_at);
   }
   json["reloads"] = ToJson(state);
@@ -426,7 +427,7 @@ Reply AdminApi::Stats(std::string_view /*body*/) const {
 
   Json json = {{"version", RATELIMITER_VERSION},
                {"uptime_seconds", uptime.count()},
-               {"readiness", ToJson(backend_.readiness())},
+               {"readiness", ToJson(backend_.service.health())},
                {"fail_mode", NameOf(fail_mode_)},
                {"in_flight", count(Metric::kInFlight)},
                {"requests", Json::object()},
@@ -476,7 +477,9 @@ Reply AdminApi::Check(std::string_view body) const {
   if (absl::Status valid = ReadRequest(body, kCheckFields, asked); !valid.ok()) {
     return ErrorReply(valid);
   }
-  const absl::StatusOr<Answer> answer = backend_.allow(asked.request, StoreDeadline());
+  const auto answer = Await<absl::StatusOr<Answer>>([&](auto completion) {
+    backend_.service.Allow(asked.request, StoreDeadline(), std::move(completion));
+  });
   if (!answer.ok()) return ErrorReply(answer.status());
   return OkReply(ToJson(asked.request, *answer));
 }
@@ -498,7 +501,7 @@ Reply AdminApi::Explain(std::string_view body) const {
     json["unlimited"] = !explanation.spec.has_value();
     if (!explanation.spec.has_value()) continue;
     AddSpec(*explanation.spec, json);
-    json["key"] = backend_.key(limit.name, explanation.bucket_key);
+    json["key"] = backend_.store.Key(limit.name, explanation.bucket_key);
     json["cost"] = asked.request.cost * limit.cost;
   }
   return OkReply({{"limits", explanations}});
@@ -526,11 +529,11 @@ Reply AdminApi::Reload(std::string_view body) const {
   if (!body.empty()) {
     if (absl::Status valid = ParseObject(body, {}, nothing); !valid.ok()) return ErrorReply(valid);
   }
-  if (!backend_.reload) {
+  if (backend_.reloader == nullptr) {
     return ErrorReply(absl::FailedPreconditionError(
         "there is no limits file: the daemon was started without LIMITS_FILE"));
   }
-  const ReloadState state = backend_.reload();
+  const ReloadState state = backend_.reloader->Reload();
   if (state.errors.empty()) return OkReply({{"reloads", ToJson(state)}});
   constexpr int kUnprocessable = 422;
   return {.status = kUnprocessable,

@@ -35,10 +35,10 @@
 #include "ratelimiter/limiter/limiter.h"
 #include "ratelimiter/memory/memory_token_bucket.h"
 #include "ratelimiter/metrics/metrics.h"
-#include "ratelimiter/metrics/metrics_exposer.h"
 #include "ratelimiter/redis/redis_token_bucket.h"
-#include "ratelimiter/server/degradation_report.h"
 #include "ratelimiter/server/server.h"
+#include "ratelimiter/service/decision_service.h"
+#include "ratelimiter/service/degradation_report.h"
 
 namespace ratelimiter {
 namespace {
@@ -147,14 +147,11 @@ std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings,
                                             const Clock& clock, Metrics& metrics,
                                             const std::shared_ptr<Logger>& logger) {
   if (settings.store == StoreKind::kMemory) {
-    auto memory = std::make_unique<MemoryTokenBucket>(settings.memory_max_buckets, clock);
-    metrics.Publish(Metric::kMemoryBuckets, [&store = *memory] { return store.buckets(); });
-    metrics.Publish(Metric::kMemoryRejected, [&store = *memory] { return store.rejected(); });
-    return memory;
+    return std::make_unique<MemoryTokenBucket>(settings.memory_max_buckets, clock);
   }
   RedisServer server = ServerOf(settings);
   server.tls = std::move(tls);
-  auto redis = std::make_unique<RedisTokenBucket>(
+  return std::make_unique<RedisTokenBucket>(
       RedisOptions{
           .server = std::move(server),
           .timeout = settings.redis_timeout,
@@ -169,21 +166,6 @@ std::unique_ptr<TokenBucketStore> MakeStore(const Settings& settings,
               },
           .on_evicting = [logger](const std::string& message) { logger->warn("{}", message); }},
       metrics, clock);
-  metrics.PublishRedis();
-  metrics.Publish(Metric::kRedisWaitingCalls, [&store = *redis] { return store.waiting_calls(); });
-  metrics.Publish(Metric::kRedisMayEvict, [&store = *redis] { return store.may_evict() ? 1 : 0; });
-  metrics.Publish(Metric::kBreakerOpen, [&store = *redis] { return store.open_breakers(); });
-  metrics.Publish(Metric::kBreakerOpened, [&store = *redis] { return store.breaker_openings(); });
-  return redis;
-}
-
-std::string DescribeStore(const Settings& settings) {
-  if (settings.store == StoreKind::kMemory) return "memory";
-  const RedisServer server = ServerOf(settings);
-  if (!server.cluster.empty()) return fmt::format("redis at {}", server.Address());
-  const bool by_host = server.socket.empty() && server.sentinels.empty();
-  return fmt::format("redis at {}{}{}{}", server.Address(), by_host ? "/" : " database ",
-                     server.database, settings.redis_url.tls ? " over TLS" : "");
 }
 
 std::string DescribeLimits(const Settings& settings, const LimitSet& limits) {
@@ -234,38 +216,12 @@ std::string DescribeState(const Health& health, const LimitSet& limits,
                      old_certificate ? "; certificate as before, for the new one is refused" : "");
 }
 
-// What the store calls a bucket.
-std::string KeyOf(const TokenBucketStore& store, std::string_view limit,
-                  std::string_view bucket_key) {
-  if (const auto* const redis = dynamic_cast<const RedisTokenBucket*>(&store); redis != nullptr) {
-    return redis->Key(limit, bucket_key);
-  }
-  return fmt::format("{}:{}", limit, bucket_key);
-}
-
-// nullptr: none is wanted. `reloader`: nullptr without a limits file.
+// nullptr: no admin server is wanted.
 absl::StatusOr<std::unique_ptr<AdminServer>> StartAdmin(const Settings& settings,
-                                                        const ServerTls* tls, Limiter& limiter,
-                                                        LimitsReloader* reloader,
-                                                        const TokenBucketStore& store,
-                                                        Metrics& metrics, Server& server) {
+                                                        const ServerTls* tls,
+                                                        const AdminBackend& backend) {
   if (!settings.admin_port.has_value()) return nullptr;
-  AdminBackend backend = {
-      .limiter = limiter,
-      .metrics = metrics,
-      .allow = [&server](const Request& request,
-                         Deadline deadline) { return server.Allow(request, deadline); },
-      .readiness = [&server]() -> AdminBackend::Readiness {
-        const Health health = server.health();
-        return {.ready = health.serving, .reason = health.reason};
-      },
-      .key = [&store](std::string_view limit,
-                      std::string_view bucket_key) { return KeyOf(store, limit, bucket_key); }};
-  if (reloader != nullptr) {
-    backend.reload = [reloader] { return reloader->Reload(); };
-    backend.reload_state = [reloader] { return reloader->state(); };
-  }
-  return AdminServer::Start(settings, settings.admin_tls ? tls : nullptr, std::move(backend));
+  return AdminServer::Start(settings, settings.admin_tls ? tls : nullptr, backend);
 }
 
 std::string_view DescribeTls(const Settings& settings) {
@@ -344,6 +300,7 @@ int Run(const Settings& settings) {
   if (*tls != nullptr) ShowInMetrics(**tls, metrics);
   const std::unique_ptr<TokenBucketStore> store =
       MakeStore(settings, *redis_tls, clock, metrics, logger);
+  store->PublishIn(metrics);
   DegradationReport report(metrics, logger);
   Fallback fallback(
       {.mode = settings.fail_mode,
@@ -355,18 +312,29 @@ int Run(const Settings& settings) {
   ShowInMetrics(*file.limits, metrics);
   const auto reloader = MakeReloader(settings, std::move(file), limiter, metrics, logger);
 
-  // gRPC first, for an exposer takes seconds to end.
-  auto server = Server::Start(settings, tls->get(), limiter, *store, metrics, logger);
+  DecisionService service(limiter, *store, metrics, logger,
+                          {.max_in_flight = settings.max_in_flight,
+                           .serves_without_store = settings.fail_mode != FailMode::kError});
+
+  // gRPC first: an exposer takes seconds to end.
+  auto server = Server::Start(settings, tls->get(), service, metrics, logger);
   if (!server.ok()) {
     start_logger->error("{} (PORT, BIND)", std::string(server.status().message()));
     return kExitRuntime;
   }
+  service.readiness().Start();
+  service.readiness().WaitForFirstCheck();
   auto exposer = MetricsExposer::Start(settings.metrics_bind, settings.metrics_port, metrics);
   if (!exposer.ok()) {
     start_logger->error("{} (METRICS_PORT, METRICS_BIND)", std::string(exposer.status().message()));
     return kExitRuntime;
   }
-  auto admin = StartAdmin(settings, tls->get(), limiter, reloader.get(), *store, metrics, **server);
+  auto admin = StartAdmin(settings, tls->get(),
+                          {.service = service,
+                           .limiter = limiter,
+                           .store = *store,
+                           .metrics = metrics,
+                           .reloader = reloader.get()});
   if (!admin.ok()) {
     start_logger->error("{} (ADMIN_PORT, ADMIN_BIND)", std::string(admin.status().message()));
     return kExitRuntime;
@@ -378,12 +346,12 @@ int Run(const Settings& settings) {
       ->info("ratelimiterd {}: gRPC on {} port {}{}, metrics on {} port {}{}, store {}, {}",
              RATELIMITER_VERSION, settings.bind, (*server)->port(), DescribeTls(settings),
              settings.metrics_bind, exposer->port(), DescribeAdmin(settings, admin->get()),
-             DescribeStore(settings), DescribeLimits(settings, *limiter.limits()));
+             store->Describe(), DescribeLimits(settings, *limiter.limits()));
 
   const SystemdNotifier systemd;
   // Asked by this thread, which does not answer the watchdog while the server cannot say.
   const auto status = [&] {
-    return DescribeState((*server)->health(), *limiter.limits(), reloader.get(), tls->get());
+    return DescribeState(service.health(), *limiter.limits(), reloader.get(), tls->get());
   };
   systemd.Ready(status());
   const auto reload = [&] {
@@ -401,10 +369,10 @@ int Run(const Settings& settings) {
                FormatDuration(settings.drain_time));
   systemd.Stopping(fmt::format("Draining for {}", FormatDuration(settings.drain_time)),
                    settings.drain_time + ShutdownGrace(settings));
-  (*server)->StopServing();
+  service.readiness().StopServing();
   if (signals.WaitFor(settings.drain_time)) _exit(kExitRuntime);
   impatience = EndAtOnceIfSignalled(signals);
-  admin->reset();  // It asks the server whether it is ready.
+  admin->reset();
   (*server)->Shutdown(ShutdownGrace(settings));
   logger->info("ended");
   return kExitOk;

@@ -12,6 +12,7 @@
 
 #include "bucket.h"
 #include "bucket_table.h"
+#include "ratelimiter/metrics/metrics.h"
 
 namespace ratelimiter {
 namespace {
@@ -204,6 +205,11 @@ void MemoryTokenBucket::Write(const Changes& changes, const Transaction& transac
 }
 
 absl::Status MemoryTokenBucket::Check(Deadline /*deadline*/) { return absl::OkStatus(); }
+
+void MemoryTokenBucket::PublishIn(Metrics& metrics) const {
+  metrics.Publish(Metric::kMemoryBuckets, [this] { return buckets(); });
+  metrics.Publish(Metric::kMemoryRejected, [this] { return rejected(); });
+}
 
 // Makes buckets_ count one more bucket: a new one while there is room, or one
 // that replaces a full bucket of any shard. False: all are in use.

@@ -134,6 +134,22 @@ void RedisTokenBucket::Forget(const ScriptCall& call) {
 
 absl::Status RedisTokenBucket::Check(Deadline deadline) { return backend_->Check(deadline); }
 
+std::string RedisTokenBucket::Describe() const {
+  const RedisServer& server = options_.server;
+  if (!server.cluster.empty()) return fmt::format("redis at {}", server.Address());
+  const bool by_host = server.socket.empty() && server.sentinels.empty();
+  return fmt::format("redis at {}{}{}{}", server.Address(), by_host ? "/" : " database ",
+                     server.database, server.tls == nullptr ? "" : " over TLS");
+}
+
+void RedisTokenBucket::PublishIn(Metrics& metrics) const {
+  metrics.PublishRedis();
+  metrics.Publish(Metric::kRedisWaitingCalls, [this] { return waiting_calls(); });
+  metrics.Publish(Metric::kRedisMayEvict, [this] { return may_evict() ? 1 : 0; });
+  metrics.Publish(Metric::kBreakerOpen, [this] { return open_breakers(); });
+  metrics.Publish(Metric::kBreakerOpened, [this] { return breaker_openings(); });
+}
+
 std::size_t RedisTokenBucket::open_breakers() const { return backend_->open_breakers(); }
 
 std::uint64_t RedisTokenBucket::breaker_openings() const { return backend_->breaker_openings(); }

@@ -10,7 +10,7 @@
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/status.h>
 
-#include "call_ids.h"
+#include "call_metadata.h"
 #include "limiter/limiter.pb.h"
 #include "ratelimiter/base/log.h"
 #include "ratelimiter/limiter/bucket_spec.h"

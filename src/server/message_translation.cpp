@@ -12,13 +12,12 @@ namespace ratelimiter {
 namespace {
 
 // protobuf has checked that strings are valid UTF-8.
-absl::Status TranslateCommon(const auto& message, Attributes& attributes, Request& request) {
+void TranslateCommon(const auto& message, Attributes& attributes, Request& request) {
   request.user_id = message.user_id();
   request.path = message.path();
   const std::size_t others = attributes.size();
   for (const auto& [key, value] : message.attributes()) attributes.push_back({key, value});
   request.attributes = std::span<const AttributeView>(attributes).subspan(others);
-  return Validate(request);
 }
 
 // Counts are 32-bit on the wire, for JSON shows 64-bit integers as strings.
@@ -60,17 +59,16 @@ void AddStates(const Answer& answer, auto& states) {
 
 }  // namespace
 
-absl::Status Translate(const limiter::AllowRequestRequest& message, Attributes& attributes,
-                       Request& request) {
+void Translate(const limiter::AllowRequestRequest& message, Attributes& attributes,
+               Request& request) {
   request.cost = message.has_cost() ? message.cost() : 1;
   request.dry_run = message.dry_run();
   request.details = message.details();
-  return TranslateCommon(message, attributes, request);
+  TranslateCommon(message, attributes, request);
 }
 
-absl::Status Translate(const limiter::GetUsageRequest& message, Attributes& attributes,
-                       Request& request) {
-  return TranslateCommon(message, attributes, request);
+void Translate(const limiter::GetUsageRequest& message, Attributes& attributes, Request& request) {
+  TranslateCommon(message, attributes, request);
 }
 
 void Translate(const Request& request, const Answer& answer,

@@ -3,7 +3,6 @@
 #include <cstdint>
 
 #include <absl/container/inlined_vector.h>
-#include <absl/status/status.h>
 
 #include "limiter/limiter.pb.h"
 #include "ratelimiter/limiter/limiter.h"
@@ -13,16 +12,14 @@ namespace ratelimiter {
 
 using Attributes = absl::InlinedVector<AttributeView, kMaxAttributes>;
 
-// Translate a message into a request. Its strings stay the message's; its attributes
-// are appended to `attributes` and are referred to there, so that room for all must
-// be reserved where several requests share it. INVALID_ARGUMENT says what of the
-// message is not accepted.
-absl::Status Translate(const limiter::AllowRequestRequest& message, Attributes& attributes,
-                       Request& request);
-absl::Status Translate(const limiter::GetUsageRequest& message, Attributes& attributes,
-                       Request& request);
+// Translate a message into a request, which Validate must check. The request points into the
+// message and into `attributes`, to which its attributes are appended: reserve room for all
+// requests that share it.
+void Translate(const limiter::AllowRequestRequest& message, Attributes& attributes,
+               Request& request);
+void Translate(const limiter::GetUsageRequest& message, Attributes& attributes, Request& request);
 
-// Fill in a response that is empty.
+// Fill in an empty response.
 void Translate(const Request& request, const Answer& answer,
                limiter::AllowRequestResponse& response);
 void Translate(const Answer& answer, limiter::GetUsageResponse& response);

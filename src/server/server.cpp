@@ -1,6 +1,7 @@
 #include "ratelimiter/server/server.h"
 
 #include <limits>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -18,7 +19,6 @@
 #include "grpc/health/v1/health.pb.h"
 #include "grpc_logging.h"
 #include "ratelimiter/server/rate_limiter_service.h"
-#include "readiness.h"
 #include "reflection_service.h"
 #include "tls_credentials.h"
 
@@ -68,19 +68,35 @@ void BoundThreads(grpc::ServerBuilder& builder, int max_in_flight) {
   builder.SetResourceQuota(threads);
 }
 
+// Publishes the daemon's health as gRPC's. The name "liveness" is serving until the end.
+class GrpcHealth final : public HealthObserver {
+ public:
+  explicit GrpcHealth(grpc::HealthCheckServiceInterface& health) : health_(health) {
+    health_.SetServingStatus("liveness", true);
+  }
+
+  void OnHealth(bool serving) override {
+    health_.SetServingStatus("", serving);
+    health_.SetServingStatus(limiter::RateLimiter::service_full_name(), serving);
+  }
+  void OnStopped() override { health_.Shutdown(); }
+
+ private:
+  grpc::HealthCheckServiceInterface& health_;
+};
+
 class GrpcServer final : public Server {
  public:
-  GrpcServer(const Settings& settings, Limiter& limiter, Metrics& metrics,
+  GrpcServer(const Settings& settings, DecisionService& service, Metrics& metrics,
              std::shared_ptr<Logger> logger)
-      : call_log_(settings.access_log, std::move(logger)),
-        service_(limiter, metrics, call_log_, settings.max_in_flight, settings.ratelimit_headers) {
-    metrics.Publish(Metric::kInFlight, [this] { return service_.in_flight(); });
-  }
+      : service_(service),
+        call_log_(settings.access_log, std::move(logger)),
+        methods_(service, metrics, call_log_, settings.ratelimit_headers) {}
 
   ~GrpcServer() override { Shutdown(std::chrono::milliseconds(0)); }
 
-  absl::Status Listen(const Settings& settings, const ServerTls* tls, TokenBucketStore& store,
-                      Metrics& metrics, std::shared_ptr<Logger> logger) {
+  absl::Status Listen(const Settings& settings, const ServerTls* tls,
+                      std::shared_ptr<Logger> logger) {
     const auto failure = [&](const std::string& why) {
       return absl::UnavailableError(fmt::format("cannot listen on {} port {} for gRPC: {}",
                                                 settings.bind, settings.port, why));
@@ -100,61 +116,52 @@ class GrpcServer final : public Server {
         builder, tls == nullptr ? grpc::InsecureServerCredentials() : TlsServerCredentials(*tls));
     BoundThreads(builder, static_cast<int>(settings.max_in_flight));
     BoundConnections(builder, settings);
-    builder.RegisterService(&service_);
+    builder.RegisterService(&methods_);
     builder.RegisterService(&reflection_);
     server_ = builder.BuildAndStart();
     if (server_ == nullptr) return failure("gRPC's log says why");
-    acceptor_.Start(logger);
+    acceptor_.Start(std::move(logger));
     // A new one each time, for it has an age as others do.
     reflection_.Attach([this] { return server_->InProcessChannel({}); });
-    readiness_ =
-        std::make_unique<Readiness>(store, *server_->GetHealthCheckService(), metrics,
-                                    std::move(logger), settings.fail_mode != FailMode::kError);
+    health_.emplace(*server_->GetHealthCheckService());
+    service_.readiness().AddObserver(*health_);
     return absl::OkStatus();
   }
 
   std::uint16_t port() const override { return acceptor_.port(); }
-
-  Health health() const override { return readiness_->health(); }
-
-  absl::StatusOr<Answer> Allow(const Request& request, Deadline deadline) override {
-    return service_.Allow(request, deadline);
-  }
-
-  void StopServing() override { readiness_->StopServing(); }
 
   void Shutdown(std::chrono::milliseconds grace) override {
     if (server_ == nullptr) return;
     acceptor_.Stop();
     server_->Shutdown(std::chrono::system_clock::now() + grace);
     server_->Wait();
-    // Only now, for its thread may be waiting for the store, as calls may.
-    readiness_.reset();
+    if (health_.has_value()) service_.readiness().RemoveObserver(*health_);
+    health_.reset();
     server_.reset();
   }
 
  private:
+  DecisionService& service_;
   Acceptor acceptor_;
   CallLog call_log_;
-  RateLimiterService service_;
+  RateLimiterService methods_;
   ReflectionService reflection_;
   std::unique_ptr<grpc::Server> server_;
-  std::unique_ptr<Readiness> readiness_;  // Uses server_'s health service.
+  std::optional<GrpcHealth> health_;  // Uses server_'s health service.
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Settings& settings,
-                                                      const ServerTls* tls, Limiter& limiter,
-                                                      TokenBucketStore& store, Metrics& metrics,
+                                                      const ServerTls* tls,
+                                                      DecisionService& service, Metrics& metrics,
                                                       std::shared_ptr<Logger> logger) {
   RedirectLibraryLogs(logger);
   // Distributions build Abseil with its search for deadlocks on, which keeps a graph
   // of all locks under every lock that gRPC takes: 5 to 10 % of a call's time.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
-  auto server = std::make_unique<GrpcServer>(settings, limiter, metrics, logger);
-  if (absl::Status status = server->Listen(settings, tls, store, metrics, std::move(logger));
-      !status.ok()) {
+  auto server = std::make_unique<GrpcServer>(settings, service, metrics, logger);
+  if (absl::Status status = server->Listen(settings, tls, std::move(logger)); !status.ok()) {
     return status;
   }
   return server;

@@ -5,6 +5,8 @@
 #include <absl/status/status.h>
 #include <grpcpp/support/status.h>
 
+#include "ratelimiter/service/concurrency_limiter.h"
+
 namespace ratelimiter {
 
 // Abseil took its codes from gRPC; these are the ones that we use.
@@ -24,5 +26,8 @@ static_assert(static_cast<int>(absl::StatusCode::kUnavailable) ==
 inline grpc::Status ToGrpcStatus(const absl::Status& status) {
   return {static_cast<grpc::StatusCode>(status.code()), std::string(status.message())};
 }
+
+// With a google.rpc.RetryInfo in the details.
+grpc::Status ToGrpcStatus(const Overload& overload);
 
 }  // namespace ratelimiter

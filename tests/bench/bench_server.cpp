@@ -30,8 +30,12 @@ int Serve(const Settings& settings, MakeBenchStore make_store) {
   Metrics metrics(settings.metrics_max_users, "bench");
   const std::unique_ptr<TokenBucketStore> store = make_store(settings, metrics);
   Limiter limiter(file.limits, *store);
-  const auto server = Server::Start(settings, nullptr, limiter, *store, metrics, logger);
+  DecisionService service(limiter, *store, metrics, logger,
+                          {.max_in_flight = settings.max_in_flight});
+  const auto server = Server::Start(settings, nullptr, service, metrics, logger);
   if (!server.ok()) return failed(server.status());
+  service.readiness().Start();
+  service.readiness().WaitForFirstCheck();
   const auto exposer = MetricsExposer::Start(settings.metrics_bind, settings.metrics_port, metrics);
   if (!exposer.ok()) return failed(exposer.status());
   logger->info("gRPC on {} port {}, metrics on {} port {}, for benchmarks", settings.bind,

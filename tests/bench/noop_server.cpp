@@ -22,6 +22,7 @@ class NoopStore final : public TokenBucketStore {
       }
     }
   }
+  std::string Describe() const override { return "none"; }
   absl::Status Check(Deadline /*deadline*/) override { return absl::OkStatus(); }
 };
 

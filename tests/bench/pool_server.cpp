@@ -50,6 +50,7 @@ class BlockingPoolStore final : public TokenBucketStore {
     }
   }
 
+  std::string Describe() const override { return "blocking pool"; }
   absl::Status Check(Deadline deadline) override {
     RedisReply reply;
     return Ask(FormatCommand({"PING"}), deadline, reply);

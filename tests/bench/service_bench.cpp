@@ -59,7 +59,8 @@ struct Served {
   Limiter limiter;
   Metrics metrics{1'000, "bench"};
   CallLog log;
-  RateLimiterService service{limiter, metrics, log, 400, false};
+  DecisionService decisions{limiter, store, metrics, nullptr, {.max_in_flight = 400}};
+  RateLimiterService service{decisions, metrics, log, false};
 };
 
 limiter::AllowRequestRequest RequestOf(std::int64_t user) {

@@ -87,8 +87,8 @@ def test_a_store_that_fails(mode, fault):
         finally:
             end(redis)
         expect_heals(daemon)
-        assert daemon.log_text().count("the store failed ") in (1, 2)  # Once in 10 s.
-        assert f"got FAIL_MODE={mode}: " in daemon.log_text()
+        assert daemon.log_text().count("store failed; ") in (1, 2)  # Once in 10 s.
+        assert f"decided by FAIL_MODE={mode}: " in daemon.log_text()
 
 
 def expect_error(daemon):

@@ -229,7 +229,7 @@ def test_a_warning_has_the_ids_of_its_call():
                                               ("traceparent", TRACEPARENT)], user_id="user")
             assert given["x-request-id"] == f"call-{number}"
         (line,) = await_lines("store", 1, daemon)
-        assert line["level"] == "warning" and "the store failed a call" in line["message"]
+        assert line["level"] == "warning" and "store failed" in line["message"]
         assert (line["request_id"], line["trace_id"], line["span_id"]) == ("call-0", TRACE, SPAN)
         assert dropped(daemon)["store"] == 4
         degraded = daemon.samples("rate_limiter_degraded_total")

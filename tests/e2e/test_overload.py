@@ -18,7 +18,7 @@ TIMEOUT = 8.0
 def check_shed(error):
     """That a call was refused for there was no place, and what it says of another try."""
     assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert f"{PLACES} calls are in flight already (MAX_IN_FLIGHT)" in error.details()
+    assert f"overloaded: {PLACES} calls in flight (MAX_IN_FLIGHT)" in error.details()
     trailers = dict(error.trailing_metadata())
     status = harness.proto("rpc/status").Status.FromString(trailers["grpc-status-details-bin"])
     assert (status.code, status.message) == (error.code().value[0], error.details())

@@ -1,10 +1,7 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
-#include <string>
-#include <string_view>
 
 #include <absl/status/statusor.h>
 
@@ -12,28 +9,20 @@
 #include "ratelimiter/config/server_tls.h"
 #include "ratelimiter/config/settings.h"
 #include "ratelimiter/limiter/limiter.h"
+#include "ratelimiter/limiter/token_bucket_store.h"
 #include "ratelimiter/metrics/metrics.h"
+#include "ratelimiter/service/decision_service.h"
 
 namespace ratelimiter {
 
-// What the admin server shows and changes. The functions are called from many
-// threads at once, and must be callable for as long as the server lives.
+// What the admin server shows and changes. All must outlive the server.
 struct AdminBackend {
+  DecisionService& service;
   Limiter& limiter;
+  const TokenBucketStore& store;
   Metrics& metrics;
-  // Decides and counts a request as the API does that this one stands beside.
-  std::function<absl::StatusOr<Answer>(const Request& request, Deadline deadline)> allow;
-  // Whether the daemon takes calls, and why it does not, or does without its store.
-  struct Readiness {
-    bool ready = false;
-    std::string reason{};
-  };
-  std::function<Readiness()> readiness;
-  // What the store calls a bucket.
-  std::function<std::string(std::string_view limit, std::string_view bucket_key)> key;
-  // Reads the limits file, and how that went up to now. Both empty: there is none.
-  std::function<ReloadState()> reload{};
-  std::function<ReloadState()> reload_state{};
+  // nullptr: without a limits file.
+  LimitsReloader* reloader = nullptr;
 };
 
 // The admin API in JSON over HTTP, which docs/use/admin-api.yaml describes, the page that

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include <absl/status/status.h>
@@ -12,6 +13,8 @@
 #include "ratelimiter/limiter/bucket_spec.h"
 
 namespace ratelimiter {
+
+class Metrics;
 
 // What a transaction asks of one bucket. The strings are the caller's.
 struct Charge {
@@ -98,6 +101,15 @@ class TokenBucketStore {
 
   // Whether the store can decide now; waits and fails as Decide does.
   virtual absl::Status Check(Deadline deadline) = 0;
+
+  // For people: what the store is and where, such as "memory". One line, without secrets.
+  virtual std::string Describe() const = 0;
+
+  // For people: the store's own name for a bucket (see Charge), to look it up there.
+  virtual std::string Key(std::string_view limit, std::string_view bucket_key) const;
+
+  // Publishes the store's metrics, which are read for as long as `metrics` is scraped. Once.
+  virtual void PublishIn(Metrics& /*metrics*/) const {}
 };
 
 }  // namespace ratelimiter

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include <absl/status/status.h>
@@ -31,6 +32,8 @@ class MemoryTokenBucket final : public TokenBucketStore {
 
   void Decide(std::span<Transaction> transactions, Deadline deadline) override;
   absl::Status Check(Deadline deadline) override;
+  std::string Describe() const override { return "memory"; }
+  void PublishIn(Metrics& metrics) const override;
 
   // Buckets held now, and charges that found no room since the start.
   std::size_t buckets() const { return buckets_.load(std::memory_order_relaxed); }

@@ -11,7 +11,9 @@
 #include <utility>
 #include <vector>
 
+#include <absl/status/statusor.h>
 #include <prometheus/collectable.h>
+#include <prometheus/exposer.h>
 
 #include "ratelimiter/base/user_label.h"
 #include "ratelimiter/metrics/call_metrics.h"
@@ -105,6 +107,26 @@ class Metrics {
   std::array<std::atomic<std::uint64_t>, 4> degraded_{};  // By DegradedMode.
   std::atomic<bool> ready_{false};
   const std::vector<std::shared_ptr<prometheus::Collectable>> collectables_;
+};
+
+// Serves /metrics over HTTP from its own threads until it is destroyed.
+class MetricsExposer {
+ public:
+  // `bind`: an IPv4 or IPv6 address; "::" is all interfaces, IPv4 and IPv6.
+  // `port`: 0 picks a free one. `metrics` must outlive it. UNAVAILABLE if it cannot
+  // listen there.
+  static absl::StatusOr<MetricsExposer> Start(const std::string& bind, std::uint16_t port,
+                                              const Metrics& metrics);
+
+  std::uint16_t port() const;
+
+ private:
+  MetricsExposer(std::unique_ptr<prometheus::Exposer> exposer,
+                 std::vector<std::shared_ptr<prometheus::Collectable>> collectables);
+
+  // Before the exposer, which holds them weakly.
+  std::vector<std::shared_ptr<prometheus::Collectable>> collectables_;
+  std::unique_ptr<prometheus::Exposer> exposer_;
 };
 
 }  // namespace ratelimiter

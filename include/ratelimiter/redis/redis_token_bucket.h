@@ -65,6 +65,10 @@ class RedisTokenBucket final : public TokenBucketStore {
   // round trips however many there are.
   void Decide(std::span<Transaction> transactions, Deadline deadline) override;
   absl::Status Check(Deadline deadline) override;
+  std::string Describe() const override;
+  // <prefix>:<layout version>:<limit>:<bucket key>, the key in Redis.
+  std::string Key(std::string_view limit, std::string_view bucket_key) const override;
+  void PublishIn(Metrics& metrics) const override;
 
   // How many Redis servers are not asked now because they fail, of which there are
   // several in a Cluster alone, and how often that began.
@@ -74,9 +78,6 @@ class RedisTokenBucket final : public TokenBucketStore {
   std::size_t waiting_calls() const;
   // Whether Redis, as far as it is connected to, may evict buckets.
   bool may_evict() const;
-
-  // The key of a bucket: <prefix>:<layout version>:<limit>:<subject>.
-  std::string Key(std::string_view limit, std::string_view bucket_key) const;
 
  private:
   // Decides transactions of one round trip.

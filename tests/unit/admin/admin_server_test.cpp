@@ -1,7 +1,11 @@
 #include "ratelimiter/admin/admin_server.h"
 
-#include <atomic>
+#include <unistd.h>
+
+#include <array>
 #include <chrono>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -15,7 +19,9 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "ratelimiter/config/limits_file.h"
 #include "ratelimiter/memory/memory_token_bucket.h"
+#include "ratelimiter/service/degradation_report.h"
 #include "support/manual_clock.h"
 #include "support/status.h"
 #include "support/tcp.h"
@@ -66,10 +72,20 @@ class FailingStore final : public TokenBucketStore {
   void Decide(std::span<Transaction> transactions, Deadline /*deadline*/) override {
     for (Transaction& transaction : transactions) transaction.status = status_;
   }
+  std::string Describe() const override { return "failing"; }
   absl::Status Check(Deadline /*deadline*/) override { return status_; }
 
  private:
   const absl::Status status_;
+};
+
+class ThrowingStore final : public TokenBucketStore {
+ public:
+  void Decide(std::span<Transaction> /*transactions*/, Deadline /*deadline*/) override {
+    throw std::runtime_error("secret");
+  }
+  std::string Describe() const override { return "throwing"; }
+  absl::Status Check(Deadline /*deadline*/) override { return absl::OkStatus(); }
 };
 
 std::shared_ptr<const LimitSet> TwoLimits() {
@@ -94,22 +110,19 @@ class AdminServerTest : public ::testing::Test {
     settings_.admin_bind = "127.0.0.1";
     settings_.admin_port = 0;
     settings_.admin_hosts = {"Admin.example", "10.0.0.7"};
+    SetHealth(absl::OkStatus(), false);
   }
 
   AdminBackend Backend() {
-    return {.limiter = limiter_,
-            .metrics = metrics_,
-            .allow = [this](const Request& request,
-                            Deadline deadline) { return limiter_.Allow(request, deadline); },
-            .readiness =
-                [this] {
-                  return AdminBackend::Readiness{.ready = ready_,
-                                                 .reason = well_ ? "" : "no answer"};
-                },
-            .key =
-                [](std::string_view limit, std::string_view bucket_key) {
-                  return fmt::format("key of {} and {}", limit, bucket_key);
-                }};
+    return {.service = *service_, .limiter = limiter_, .store = store_, .metrics = metrics_};
+  }
+
+  // Has the store pass or fail its check. `serves_without_store`: see Readiness.
+  void SetHealth(const absl::Status& store, bool serves_without_store) {
+    service_ = std::make_unique<DecisionService>(
+        limiter_, store_, metrics_, logger_,
+        DecisionService::Options{.max_in_flight = 5, .serves_without_store = serves_without_store});
+    service_->readiness().Feed(store, {});
   }
 
   void Start(AdminBackend backend) {
@@ -143,8 +156,8 @@ class AdminServerTest : public ::testing::Test {
   MemoryTokenBucket store_{100, clock_};
   Limiter limiter_{TwoLimits(), store_};
   Metrics metrics_{10, "1.2.3"};
-  std::atomic<bool> ready_ = true;
-  std::atomic<bool> well_ = true;
+  const std::shared_ptr<Logger> logger_ = MakeLogger(spdlog::level::off, LogFormat::kText);
+  std::unique_ptr<DecisionService> service_;
   std::unique_ptr<AdminServer> server_;
 };
 
@@ -160,24 +173,21 @@ void ExpectError(const HttpAnswer& answer, int status, std::string_view code,
 // --- Answers ---
 
 TEST_F(AdminServerTest, TheProbesAnswerAnyHostAndReadinessFollows) {
-  Start();
-  for (const char* headers : {"Host: localhost\r\n", "Host: evil.com\r\n", "",
-                              "Host: a\r\nHost: b\r\nOrigin: null\r\n"}) {
-    EXPECT_EQ(Get("/healthz", headers).text, R"({"status":"ok"})") << headers;
-    ready_ = true;
-    well_ = true;
-    HttpAnswer readiness = Get("/readyz", headers);
-    EXPECT_EQ(readiness.status, 200);
-    EXPECT_EQ(readiness.text, R"({"status":"ready"})");
-    well_ = false;
-    readiness = Get("/readyz", headers);
-    EXPECT_EQ(readiness.status, 200);
-    EXPECT_EQ(readiness.text, R"({"status":"degraded","reason":"no answer"})");
-    ready_ = false;
-    readiness = Get("/readyz", headers);
-    EXPECT_EQ(readiness.status, 503);
-    EXPECT_EQ(readiness.text, R"({"status":"not ready","reason":"no answer"})");
-    EXPECT_EQ(Get("/healthz", headers).status, 200);
+  const absl::Status failed = absl::UnavailableError("no answer");
+  for (const auto& [check, serves_without_store, status, text] :
+       {std::tuple{absl::OkStatus(), false, 200, R"({"status":"ready"})"},
+        std::tuple{failed, true, 200, R"({"status":"degraded","reason":"no answer"})"},
+        std::tuple{failed, false, 503, R"({"status":"not ready","reason":"no answer"})"}}) {
+    SetHealth(check, serves_without_store);
+    Start();
+    for (const char* headers : {"Host: localhost\r\n", "Host: evil.com\r\n", "",
+                                "Host: a\r\nHost: b\r\nOrigin: null\r\n"}) {
+      EXPECT_EQ(Get("/healthz", headers).text, R"({"status":"ok"})") << headers;
+      const HttpAnswer readiness = Get("/readyz", headers);
+      EXPECT_EQ(readiness.status, status) << headers;
+      EXPECT_EQ(readiness.text, text) << headers;
+    }
+    server_.reset();
   }
 }
 
@@ -238,14 +248,14 @@ TEST_F(AdminServerTest, StatsTellWhatMetricsCount) {
   metrics_.decisions().Count("of another time", LimitStatus::kAllowed);
   metrics_.CountShed();
   metrics_.CountDegraded(DegradedMode::kLocal);
-  metrics_.Publish(Metric::kInFlight, [] { return 3; });
   metrics_.PublishRedis();
   metrics_.Publish(Metric::kBreakerOpen, [] { return 1; });
   metrics_.Publish(Metric::kBreakerOpened, [] { return 2; });
   metrics_.redis().Observe({.latency = 60us, .calls = 1});
   metrics_.redis().CountError(RedisError::kTimeout);
   settings_.fail_mode = FailMode::kLocal;
-  well_ = false;
+  SetHealth(absl::UnavailableError("no answer"), true);
+  const auto permits = std::to_array({service_->Admit(), service_->Admit(), service_->Admit()});
   Start();
   Json stats = Get("/api/v1/stats").body;
   EXPECT_GT(stats["uptime_seconds"], 0.0);
@@ -338,13 +348,15 @@ TEST_F(AdminServerTest, ACheckTellsARefusal) {
 }
 
 TEST_F(AdminServerTest, ACheckTellsWhatDecidedInsteadOfTheStore) {
-  AdminBackend backend = Backend();
-  backend.allow = [this](const Request& request, Deadline deadline) {
-    absl::StatusOr<Answer> answer = limiter_.Allow(request, deadline);
-    answer->fail_mode = FailMode::kLocal;
-    return answer;
-  };
-  Start(std::move(backend));
+  FailingStore store(absl::UnavailableError("gone"));
+  DegradationReport report(metrics_, logger_);
+  Fallback fallback({.mode = FailMode::kLocal,
+                     .local_fraction = {},
+                     .make_local = [&] { return std::make_unique<MemoryTokenBucket>(10, clock_); }},
+                    clock_, report);
+  Limiter limiter(DefaultLimits({5, 1, 2s}), store, &fallback);
+  DecisionService service(limiter, store, metrics_, logger_, {});
+  Start({.service = service, .limiter = limiter, .store = store, .metrics = metrics_});
   const Json answer = Post("/api/v1/check", R"({"user_id":"ann"})").body;
   EXPECT_EQ(answer["fail_mode"], "local");
   EXPECT_EQ(answer["reason"], "Request allowed: the store is not available (FAIL_MODE=local)");
@@ -374,10 +386,10 @@ TEST_F(AdminServerTest, AnExplanationTellsKeysAndNumbersAndTakesNothing) {
           .text,
       R"({"limits":[{"name":"user","shadow":false,"applies":true,"why":"any path",)"
       R"("unlimited":false,"capacity":5,"refill":{"tokens":1,"interval":"2s"},)"
-      R"("key":"key of user and {%all}:ann","cost":3},{"name":"tenant","shadow":true,)"
+      R"("key":"user:{%all}:ann","cost":3},{"name":"tenant","shadow":true,)"
       R"("applies":true,"why":"path \"/api/*\", plan is \"free\"","unlimited":false,)"
       R"("capacity":10,"refill":{"tokens":3,"interval":"1m"},)"
-      R"("key":"key of tenant and {%all}:t","cost":6}]})");
+      R"("key":"tenant:{%all}:t","cost":6}]})");
   const Json limits = Post("/api/v1/explain", R"({"user_id":"root"})").body["limits"];
   EXPECT_EQ(limits[0]["unlimited"], true);
   EXPECT_FALSE(limits[0].contains("key"));
@@ -417,31 +429,34 @@ TEST_F(AdminServerTest, ARefundGivesBackTheCostUpToTheCapacity) {
 }
 
 TEST_F(AdminServerTest, ReloadsAreDoneAndShown) {
-  settings_.limits_file = "/etc/limits.yaml";
-  ReloadState state = {.loaded_at = std::chrono::system_clock::time_point(1767323045s),
-                       .succeeded = 3,
-                       .failed = 1,
-                       .errors = {}};
+  const std::filesystem::path directory =
+      std::filesystem::temp_directory_path() / fmt::format("admin_server_test.{}", getpid());
+  std::filesystem::create_directory(directory);
+  settings_.limits_file = directory / "limits.yaml";
+  const auto write = [&](std::string_view text) { std::ofstream(settings_.limits_file) << text; };
+  write("limits:\n- {name: user, capacity: 5, refill: 1 per 2s}\n");
+  LimitsReloader reloader(
+      settings_.limits_file, ReadLimitsFile(settings_.limits_file),
+      [this](const auto& limits) { limiter_.SetLimits(limits); }, logger_);
   AdminBackend backend = Backend();
-  backend.reload_state = [&] { return state; };
-  backend.reload = [&] {
-    ++(state.errors.empty() ? state.succeeded : state.failed);
-    return state;
-  };
-  Start(std::move(backend));
+  backend.reloader = &reloader;
+  Start(backend);
 
-  EXPECT_EQ(Post("/api/v1/reload", "").text,
-            R"({"reloads":{"succeeded":4,"failed":1,"errors":[]}})");
+  EXPECT_EQ(Post("/api/v1/reload", "").body["reloads"]["errors"], Json::array());
   const Json limits = Get("/api/v1/limits").body;
-  EXPECT_EQ(limits["file"], "/etc/limits.yaml");
-  EXPECT_EQ(limits["loaded_at"], "2026-01-02T03:04:05Z");
-  EXPECT_EQ(limits["reloads"]["succeeded"], 4);
+  EXPECT_EQ(limits["file"], settings_.limits_file);
+  EXPECT_THAT(limits["loaded_at"].get<std::string>(),
+              ::testing::MatchesRegex("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z"));
+  EXPECT_GE(limits["reloads"]["succeeded"], 1);
 
-  state.errors = {"limits.yaml:3:1: bad\xFF"};
+  write("bad\xFF");
   const HttpAnswer failed = Post("/api/v1/reload", "{}");
   ExpectError(failed, 422, "INVALID_ARGUMENT", HasSubstr("the limits stay as they were"));
-  EXPECT_EQ(failed.body["reloads"],
-            (Json{{"succeeded", 4}, {"failed", 2}, {"errors", {"limits.yaml:3:1: bad\uFFFD"}}}));
+  EXPECT_GE(failed.body["reloads"]["failed"], 1);
+  EXPECT_THAT(failed.body["reloads"]["errors"][0].get<std::string>(),
+              HasSubstr(settings_.limits_file));
+  server_.reset();
+  std::filesystem::remove_all(directory);
 }
 
 TEST_F(AdminServerTest, WithoutALimitsFileThereIsNothingToReload) {
@@ -457,15 +472,8 @@ TEST_F(AdminServerTest, TheStoresErrorsHaveTheirStatuses) {
         std::tuple{absl::InternalError("why"), 500, "INTERNAL"}}) {
     FailingStore store(error);
     Limiter limiter(TwoLimits(), store);
-    AdminBackend backend = Backend();
-    backend.allow = [&](const Request& request, Deadline deadline) {
-      return limiter.Allow(request, deadline);
-    };
-    Start({.limiter = limiter,
-           .metrics = metrics_,
-           .allow = backend.allow,
-           .readiness = backend.readiness,
-           .key = backend.key});
+    DecisionService service(limiter, store, metrics_, logger_, {});
+    Start({.service = service, .limiter = limiter, .store = store, .metrics = metrics_});
     for (const char* path : {"/api/v1/check", "/api/v1/reset", "/api/v1/refund"}) {
       ExpectError(Post(path, R"({"user_id":"ann"})"), status, code, "why");
     }
@@ -475,10 +483,11 @@ TEST_F(AdminServerTest, TheStoresErrorsHaveTheirStatuses) {
 }
 
 TEST_F(AdminServerTest, AnExceptionIsAnInternalError) {
-  AdminBackend backend = Backend();
-  backend.reload = []() -> ReloadState { throw std::runtime_error("secret"); };
-  Start(std::move(backend));
-  ExpectError(Post("/api/v1/reload", ""), 500, "INTERNAL", "the request failed");
+  ThrowingStore store;
+  Limiter limiter(TwoLimits(), store);
+  DecisionService service(limiter, store, metrics_, logger_, {});
+  Start({.service = service, .limiter = limiter, .store = store, .metrics = metrics_});
+  ExpectError(Post("/api/v1/check", R"({"user_id":"ann"})"), 500, "INTERNAL", "the request failed");
   EXPECT_EQ(Get("/healthz").status, 200);
 }
 

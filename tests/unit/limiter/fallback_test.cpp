@@ -50,6 +50,7 @@ class FailingStore final : public TokenBucketStore {
       transaction.status = status;
     }
   }
+  std::string Describe() const override { return "failing"; }
   absl::Status Check(Deadline /*deadline*/) override { return status; }
 
   absl::Status status = absl::UnavailableError("gone");
@@ -305,6 +306,7 @@ class FlappingStore final : public TokenBucketStore {
   void Decide(std::span<Transaction> transactions, Deadline deadline) override {
     for (Transaction& transaction : transactions) transaction.status = Check(deadline);
   }
+  std::string Describe() const override { return "flapping"; }
   absl::Status Check(Deadline /*deadline*/) override {
     return asked_++ % 2 == 0 ? absl::OkStatus() : absl::UnavailableError("gone");
   }

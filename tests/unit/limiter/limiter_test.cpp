@@ -58,6 +58,7 @@ class FakeStore final : public TokenBucketStore {
       transaction.status = status;
     }
   }
+  std::string Describe() const override { return "fake"; }
   absl::Status Check(Deadline /*deadline*/) override { return absl::OkStatus(); }
 
   std::map<std::string, Decision, std::less<>> answers;

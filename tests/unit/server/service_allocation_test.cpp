@@ -70,7 +70,8 @@ void ExpectThatCallsAllocateOnlyTheirResponses(TokenBucketStore& store) {
   Limiter limiter(ThreeLimits(), store);
   Metrics metrics(10, "test");
   CallLog log(std::nullopt, MakeLogger(spdlog::level::info, LogFormat::kText));
-  RateLimiterService service(limiter, metrics, log, 1, false);
+  DecisionService decisions(limiter, store, metrics, nullptr, {.max_in_flight = 1});
+  RateLimiterService service(decisions, metrics, log, false);
   for (const std::string& user : {std::string(11, 'u'), std::string(kMaxUserIdBytes, 'u')}) {
     bool allowed = true;
     const auto allow = [&](bool details) {

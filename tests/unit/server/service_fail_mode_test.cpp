@@ -9,7 +9,6 @@
 #include <fmt/format.h>
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/status_code_enum.h>
-#include <grpcpp/test/server_context_test_spouse.h>
 #include <gtest/gtest.h>
 #include <prometheus/text_serializer.h>
 
@@ -19,11 +18,9 @@
 #include "ratelimiter/limiter/limiter.h"
 #include "ratelimiter/memory/memory_token_bucket.h"
 #include "ratelimiter/metrics/metrics.h"
-#include "ratelimiter/server/degradation_report.h"
 #include "ratelimiter/server/rate_limiter_service.h"
-#include "server/call_ids.h"
+#include "ratelimiter/service/degradation_report.h"
 #include "server/call_log.h"
-#include "support/log_file.h"
 #include "support/manual_clock.h"
 
 namespace ratelimiter {
@@ -36,6 +33,7 @@ class GoneStore final : public TokenBucketStore {
   void Decide(std::span<Transaction> transactions, Deadline deadline) override {
     for (Transaction& transaction : transactions) transaction.status = Check(deadline);
   }
+  std::string Describe() const override { return "gone"; }
   absl::Status Check(Deadline /*deadline*/) override { return absl::UnavailableError("gone"); }
 };
 
@@ -96,7 +94,8 @@ class Service {
   CallLog call_log_{std::nullopt, logger_};
   Fallback fallback_;
   Limiter limiter_{DefaultLimits({2, 1, 1h}), store_, &fallback_};
-  RateLimiterService service_{limiter_, metrics_, call_log_, 1, true};
+  DecisionService decisions_{limiter_, store_, metrics_, logger_, {.max_in_flight = 1}};
+  RateLimiterService service_{decisions_, metrics_, call_log_, true};
 };
 
 TEST(ServiceFailModeTest, ErrorIsUnavailable) {
@@ -183,36 +182,6 @@ TEST(ServiceFailModeTest, UsageIsAFact) {
   limiter::GetUsageResponse response;
   EXPECT_EQ(service.service().GetUsage(&context, &request, &response).error_code(),
             grpc::StatusCode::UNAVAILABLE);
-}
-
-TEST(DegradationReportTest, LogsWhenItBeginsAndWhenItEnds) {
-  Metrics metrics(0, "test");
-  const testing::LogFile log;
-  DegradationReport report(metrics, log.logger());
-  report.OnDecided(FailMode::kOpen, absl::UnavailableError("gone"), {});
-  report.OnDecided(FailMode::kLocal, absl::UnavailableError("still gone"), {});
-  report.OnRecovered(2);
-  EXPECT_EQ(log.untimed(),
-            "warning  the store failed a call, which got FAIL_MODE=open: gone\tkind=store\n"
-            "info  the store decides again: it has failed no call for 10 s, and 2 before that\n");
-  EXPECT_EQ(log.logger()->dropped(LogKind::kStore), 1U);
-}
-
-TEST(DegradationReportTest, LogsTheIdsOfTheCall) {
-  Metrics metrics(0, "test");
-  const testing::LogFile log;
-  DegradationReport report(metrics, log.logger());
-  grpc::ServerContext context;
-  grpc::testing::ServerContextTestSpouse metadata(&context);
-  metadata.AddClientMetadata("x-request-id", "abc-1");
-  metadata.AddClientMetadata("traceparent",
-                             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00");
-  const Origin origin{context};
-  report.OnDecided(FailMode::kOpen, absl::UnavailableError("gone"), {.origin = &origin});
-  EXPECT_EQ(log.untimed(),
-            "warning  the store failed a call, which got FAIL_MODE=open: gone\tkind=store "
-            "request_id=abc-1 trace_id=0af7651916cd43dd8448eb211c80319c "
-            "span_id=b7ad6b7169203331\n");
 }
 
 }  // namespace

@@ -11,10 +11,9 @@
 
 namespace ratelimiter {
 
-// Counts the calls that the store failed, and logs some, with the ids that their callers
-// gave them.
+// Counts the calls decided by FAIL_MODE, and logs some of them, with their callers' ids.
 //
-// Thread-safe. The metrics must outlive it.
+// Thread-safe. `metrics` must outlive it.
 class DegradationReport final : public FallbackObserver {
  public:
   DegradationReport(Metrics& metrics, std::shared_ptr<Logger> logger);

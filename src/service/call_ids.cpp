@@ -1,4 +1,4 @@
-#include "call_ids.h"
+#include "ratelimiter/service/call_ids.h"
 
 #include <algorithm>
 #include <cstddef>
@@ -14,13 +14,6 @@ bool IsLowerHex(std::string_view text) {
 
 bool IsAllZeros(std::string_view text) {
   return std::ranges::all_of(text, [](char c) { return c == '0'; });
-}
-
-std::optional<std::string_view> Only(const grpc::ServerContextBase& context, const char* key) {
-  const auto& metadata = context.client_metadata();
-  const auto [first, last] = metadata.equal_range(key);
-  if (first == last || std::next(first) != last) return std::nullopt;
-  return std::string_view(first->second.data(), first->second.size());
 }
 
 }  // namespace
@@ -58,16 +51,6 @@ bool IsRequestId(std::string_view text) {
     return IsDigit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
            kMarks.find(c) != std::string_view::npos;
   });
-}
-
-std::optional<std::string_view> RequestIdOf(const grpc::ServerContextBase& context) {
-  const auto sent = Only(context, "x-request-id");
-  return sent.has_value() && IsRequestId(*sent) ? sent : std::nullopt;
-}
-
-std::optional<TraceParent> TraceParentOf(const grpc::ServerContextBase& context) {
-  const auto sent = Only(context, "traceparent");
-  return sent.has_value() ? ParseTraceParent(*sent) : std::nullopt;
 }
 
 void AppendTrace(const std::optional<TraceParent>& trace, LogFields& fields) {

@@ -1,18 +1,14 @@
-#include "server/call_ids.h"
+#include "ratelimiter/service/call_ids.h"
 
 #include <string>
 #include <string_view>
 
-#include <grpcpp/server_context.h>
-#include <grpcpp/test/server_context_test_spouse.h>
 #include <gtest/gtest.h>
 
 namespace ratelimiter {
 namespace {
 
 using std::string_view_literals::operator""sv;
-
-using grpc::testing::ServerContextTestSpouse;
 
 constexpr std::string_view kTrace = "0af7651916cd43dd8448eb211c80319c";
 constexpr std::string_view kSpan = "b7ad6b7169203331";
@@ -89,27 +85,6 @@ TEST(RequestIdTest, IsTakenOfTheseCharacters) {
                                     "a;b"sv, "a,b"sv, "é"sv, "\xFF"sv, "%0a"sv, "\\"sv, "{}"sv}) {
     EXPECT_FALSE(IsRequestId(id)) << id;
   }
-}
-
-TEST(CallIdsTest, AreThoseOfTheMetadata) {
-  grpc::ServerContext context;
-  EXPECT_FALSE(RequestIdOf(context).has_value());
-  EXPECT_FALSE(TraceParentOf(context).has_value());
-  ServerContextTestSpouse spouse(&context);
-  spouse.AddClientMetadata("x-request-id", "abc");
-  spouse.AddClientMetadata("traceparent", "00" + kIds + "00");
-  EXPECT_EQ(RequestIdOf(context), "abc");
-  EXPECT_EQ(TraceParentOf(context)->span_id, kSpan);
-}
-
-TEST(CallIdsTest, AreNoneWhereThereAreTwo) {
-  grpc::ServerContext context;
-  ServerContextTestSpouse spouse(&context);
-  for (const char* id : {"abc", "def"}) spouse.AddClientMetadata("x-request-id", id);
-  for (const char* flags : {"00", "01"})
-    spouse.AddClientMetadata("traceparent", "00" + kIds + flags);
-  EXPECT_FALSE(RequestIdOf(context).has_value());
-  EXPECT_FALSE(TraceParentOf(context).has_value());
 }
 
 }  // namespace

@@ -1,11 +1,11 @@
-#include "ratelimiter/server/degradation_report.h"
+#include "ratelimiter/service/degradation_report.h"
 
 #include <string>
 #include <utility>
 
 #include <fmt/format.h>
 
-#include "call_ids.h"
+#include "ratelimiter/service/call_ids.h"
 
 namespace ratelimiter {
 namespace {
@@ -34,18 +34,18 @@ void DegradationReport::OnDecided(FailMode mode, const absl::Status& why, const 
   if (!logger_->Admits(LogKind::kStore, spdlog::level::warn)) return;
   LogFields fields;
   if (request.origin != nullptr) {
-    const grpc::ServerContextBase& context = request.origin->context;
-    if (const auto id = RequestIdOf(context); id.has_value()) fields.push_back({"request_id", *id});
-    AppendTrace(TraceParentOf(context), fields);
+    const CallIds ids = request.origin->ids();
+    if (ids.request_id.has_value()) fields.push_back({"request_id", *ids.request_id});
+    AppendTrace(ids.trace, fields);
   }
   logger_->Write(LogKind::kStore, spdlog::level::warn,
-                 fmt::format("the store failed a call, which got FAIL_MODE={}: {}", NameOf(mode),
+                 fmt::format("store failed; call decided by FAIL_MODE={}: {}", NameOf(mode),
                              std::string(why.message())),
                  fields);
 }
 
 void DegradationReport::OnRecovered(std::uint64_t calls) {
-  logger_->info("the store decides again: it has failed no call for {} s, and {} before that",
+  logger_->info("store recovered: no failures for {} s ({} calls failed during the outage)",
                 Fallback::kQuiet.count(), calls);
 }
 

@@ -1,4 +1,4 @@
-#include "readiness_filter.h"
+#include "ratelimiter/service/readiness_filter.h"
 
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-#include "server/readiness_filter.h"
+#include "ratelimiter/service/readiness_filter.h"
 
 #include <chrono>
 #include <concepts>
