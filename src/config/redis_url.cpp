@@ -7,8 +7,16 @@
 #include <cctype>
 #include <charconv>
 
+#include <fmt/format.h>
+
+#include "ratelimiter/base/text.h"
+
 namespace ratelimiter {
 namespace {
+
+static_assert(kMaxSocketPathBytes == sizeof(sockaddr_un::sun_path) - 1);
+
+constexpr std::string_view kHidden = "…";
 
 // The whole of `text` as a decimal number that fits T.
 template <typename T>
@@ -80,7 +88,8 @@ bool ParseDatabase(std::string_view text, RedisUrl& url) {
   return number.has_value();
 }
 
-// Takes what is before the last '@' off: a password may hold one unescaped.
+// Takes the user and password off `text`. They end at the last '@': a password may hold one
+// unescaped.
 bool TakeUserInfo(std::string_view& text, RedisUrl& url) {
   const std::size_t at = text.rfind('@');
   if (at == std::string_view::npos) return true;
@@ -108,10 +117,9 @@ bool ParseTlsServer(std::string_view text, RedisUrl& url) {
 
 // /path[?db=database]
 bool ParseSocket(std::string_view text, RedisUrl& url) {
-  constexpr std::size_t kMaxPathBytes = sizeof(sockaddr_un::sun_path) - 1;
   constexpr std::string_view kDatabase = "?db=";
   if (!text.starts_with('/')) {
-    // The path may hold an '@', too.
+    // The path may hold an '@' too.
     const std::size_t at = text.rfind("@/");
     if (at == std::string_view::npos || !ParseUserInfo(text.substr(0, at), url)) return false;
     text.remove_prefix(at + 1);
@@ -122,7 +130,7 @@ bool ParseSocket(std::string_view text, RedisUrl& url) {
     text = text.substr(0, query);
   }
   const auto path = PercentDecode(text);
-  if (!path.has_value() || path->size() < 2 || path->size() > kMaxPathBytes) return false;
+  if (!path.has_value() || path->size() < 2 || path->size() > kMaxSocketPathBytes) return false;
   if (path->find('\0') != std::string::npos) return false;
   url.socket = *path;
   return true;
@@ -151,7 +159,7 @@ bool ParseSentinels(std::string_view text, RedisUrl& url) {
   text.remove_prefix(slash + 1);
   const std::size_t end = std::min(text.find('/'), text.size());
   url.master = text.substr(0, end);
-  // What a sentinel takes for a name.
+  // The characters that Sentinel accepts in a name.
   const bool named = !url.master.empty() && std::ranges::all_of(url.master, [](unsigned char c) {
     return std::isalnum(c) != 0 || c == '.' || c == '-' || c == '_';
   });
@@ -192,16 +200,49 @@ std::optional<RedisUrl> ParseRedisUrl(std::string_view text) {
 
 std::string_view WhyNotSupported(std::string_view text) {
   if (text.starts_with("rediss-sentinel://") || text.starts_with("rediss-cluster://")) {
-    return "sentinels and Clusters are spoken to without TLS";
+    return "TLS is not supported with sentinels and Clusters";
   }
   if (text.starts_with("redis-cluster://")) {
     const std::size_t slash = text.rfind('/');
     const auto database = ParseNumber<std::uint32_t>(text.substr(slash + 1));
     if (database.value_or(0) != 0 && ParseRedisUrl(text.substr(0, slash)).has_value()) {
-      return "a Redis Cluster has database 0 alone";
+      return "a Redis Cluster has only database 0";
     }
   }
   return {};
+}
+
+std::string WithoutPassword(std::string_view url) {
+  constexpr auto kNone = std::string_view::npos;
+  constexpr std::string_view kScheme = "://";
+  const std::size_t begin = url.find(kScheme);
+  if (begin == kNone) return std::string(url);
+
+  // The same '@' as ParseRedisUrl finds: the path of a socket may hold one too.
+  const std::string_view rest = url.substr(begin + kScheme.size());
+  const bool is_socket = url.starts_with("unix://");
+  const std::size_t at =
+      is_socket && rest.starts_with('/') ? kNone : rest.rfind(is_socket ? "@/" : "@");
+  const std::size_t colon = rest.find(':');
+  if (at == kNone || colon > at) return std::string(url);
+  return fmt::format("{}{}{}", url.substr(0, url.size() - rest.size() + colon + 1), kHidden,
+                     rest.substr(at));
+}
+
+// A password may stand before '@'; where '@' is missing, after a ':' that no port follows;
+// or in a query, where other clients have it.
+std::string WithoutSecrets(std::string_view rejected) {
+  constexpr auto kNone = std::string_view::npos;
+  const std::size_t query = rejected.find('?');
+  if (query != kNone) return WithoutSecrets(rejected.substr(0, query)).append("?").append(kHidden);
+  const std::size_t at = rejected.rfind('@');
+  if (at != kNone) return std::string(kHidden) + Printable(rejected.substr(at));
+  const std::size_t scheme = rejected.find("://");
+  const std::size_t colon = rejected.find(':', scheme == kNone ? 0 : scheme + 3);
+  if (colon == kNone || rejected.find_first_not_of("0123456789/", colon + 1) == kNone) {
+    return Printable(rejected);
+  }
+  return Printable(rejected.substr(0, colon + 1)).append(kHidden);
 }
 
 }  // namespace ratelimiter

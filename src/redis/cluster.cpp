@@ -99,10 +99,10 @@ absl::StatusOr<std::string> FormatMigrate(const RedisServer& server, const HostP
   const std::string port = std::to_string(to.port);
   const std::string patience = std::to_string(timeout.count());
   std::vector<std::string_view> words = {"MIGRATE", to.host, port, "", "0", patience, "REPLACE"};
-  if (!password->empty() && server.user.empty()) {
-    words.insert(words.end(), {"AUTH", *password});
-  } else if (!password->empty()) {
+  if (!server.user.empty()) {
     words.insert(words.end(), {"AUTH2", server.user, *password});
+  } else if (!password->empty()) {
+    words.insert(words.end(), {"AUTH", *password});
   }
   words.emplace_back("KEYS");
   words.insert(words.end(), keys.begin(), keys.end());

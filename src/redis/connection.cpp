@@ -125,9 +125,11 @@ absl::Status IntroductionRefused(const RedisReply& reply, std::string_view comma
 }
 
 std::string Introduction(const RedisServer& server, std::string_view password) {
-  std::string commands = password.empty() ? FormatCommand({"HELLO", "2", "SETNAME", "ratelimiterd"})
-                                          : FormatCommand({"HELLO", "2", "AUTH", UserOf(server),
-                                                           password, "SETNAME", "ratelimiterd"});
+  // A user may need no password (ACL nopass).
+  const bool authenticates = !password.empty() || !server.user.empty();
+  std::string commands = !authenticates ? FormatCommand({"HELLO", "2", "SETNAME", "ratelimiterd"})
+                                        : FormatCommand({"HELLO", "2", "AUTH", UserOf(server),
+                                                         password, "SETNAME", "ratelimiterd"});
   if (server.database != 0) {
     commands += FormatCommand({"SELECT", std::to_string(server.database)});
   }

@@ -258,7 +258,7 @@ def settings_in_help(program=DAEMON) -> dict:
     # CLI11 writes --flag=default, and its later versions --flag [default]; an empty one it
     # leaves out.
     rows = re.findall(r"(--[a-z-]+)(?:=| \[)?(\S*?)\]? \(Env:(\w+)\) (.+?)\. "
-                      r"Accepted: (.+?)(?= --[a-z]| Flags go before)", text)
+                      r"Accepted: (.+?)(?= --[a-z]| A flag overrides)", text)
     return {name: Setting(flag, default, accepted, meaning)
             for flag, default, name, meaning, accepted in rows}
 

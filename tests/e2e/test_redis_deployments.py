@@ -80,7 +80,7 @@ def test_a_path_too_long_is_refused_at_start():
 def test_a_database_of_a_cluster_is_refused_at_start():
     done = harness.run_to_end(REDIS_URL="redis-cluster://a,b/1")
     assert (done.returncode, done.stdout) == (78, "")
-    assert "a Redis Cluster has database 0 alone" in done.stderr
+    assert "a Redis Cluster has only database 0" in done.stderr
 
 
 # --- TLS ---
@@ -207,7 +207,7 @@ def test_what_cannot_be_used_for_tls_is_told_at_start(certificates, tmp_path):
             ({"REDIS_TLS_CERT": files["REDIS_TLS_KEY"]}, "REDIS_TLS_CERT: "),
             ({"REDIS_TLS_KEY": certificates / "localhost.key"}, "key values mismatch; accepted: "),
             ({"REDIS_TLS_KEY": ""}, "REDIS_TLS_CERT, REDIS_TLS_KEY: one is set without the other"),
-            ({"REDIS_URL": "redis://localhost"}, "REDIS_TLS_CA: is set beside a REDIS_URL without")):
+            ({"REDIS_URL": "redis://localhost"}, "REDIS_TLS_CA: is set, but REDIS_URL is without")):
         done = harness.run_to_end(**{"REDIS_URL": "rediss://localhost"} | files | settings)
         assert (done.returncode, done.stdout) == (78, "")
         assert says in done.stderr and "accepted: " in done.stderr
@@ -328,6 +328,23 @@ def test_a_user_whose_password_is_in_a_file(tmp_path):
             wait_until_serving(daemon)
             assert daemon.allow("user")["allowed"]
             assert "user=me" in redis.cli("CLIENT", "LIST")
+
+
+def test_a_user_without_a_password():
+    with harness.redis_server() as redis:
+        redis.cli("ACL", "SETUSER", "me", "on", "nopass", *rights())
+        with harness.daemon(REDIS_URL=f"redis://me@127.0.0.1:{redis.port}") as daemon:
+            wait_until_serving(daemon)
+            assert daemon.allow("user")["allowed"]
+            assert "user=me" in redis.cli("CLIENT", "LIST")
+
+
+def test_a_password_file_with_a_byte_order_mark_is_told_at_start(tmp_path):
+    file = tmp_path / "password"
+    file.write_bytes(b"\xef\xbb\xbf" + OLD.encode())
+    done = harness.run_to_end(REDIS_PASSWORD_FILE=file)
+    assert done.returncode == 78 and OLD not in done.stderr
+    assert "it begins with a byte order mark of UTF-8" in done.stderr
 
 
 def test_a_password_file_that_is_not_there_is_told_at_start(tmp_path):

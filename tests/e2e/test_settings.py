@@ -13,7 +13,7 @@ PAGE = harness.ROOT / "docs" / "use" / "settings.md"
 
 # Values that no setting of that name takes. What it does accept is --help's to tell.
 BAD = {
-    "PORT": ["65536", "-1", "http", "50051x", " 1", "0x10"],
+    "PORT": ["65536", "-1", "http", "50051x", "+1", "0x10"],
     "BIND": ["everywhere", "localhost", "256.0.0.1", "[::1]"],
     "TLS_CERT": [],
     "TLS_KEY": [],
@@ -89,8 +89,8 @@ def test_version():
 
 
 @pytest.mark.parametrize("argument, says", [
-    ("--no-such", "there is no flag --no-such;"), ("--no-such=1", "there is no flag --no-such;"),
-    ("word", "behind no flag"), ("--port", "--port")])
+    ("--no-such", "unknown flag --no-such;"), ("--no-such=1", "unknown flag --no-such;"),
+    ("word", "unexpected positional argument"), ("--port", "--port")])
 def test_a_wrong_flag_is_a_usage_error(argument, says):
     done = harness.run_to_end(argument)
     assert done.returncode == 2
@@ -278,7 +278,7 @@ URL = f"redis://user:{SECRET}@host"
 
 
 @pytest.mark.parametrize("url", [
-    f"redis://user:{SECRET}@host:port", f"redis://user:{SECRET}@", f"redis://{SECRET}@host",
+    f"redis://user:{SECRET}@host:port", f"redis://user:{SECRET}@", f"redis://{SECRET}@host:port",
     f"redis://user:{SECRET}", f"http://user:{SECRET}@host", f"redis://user:a@{SECRET}@host:port",
     f"redis://user:{SECRET}%@host", f"redis://user:{SECRET}/@host:port",
     f"unix://user:{SECRET}@path", f"unix://user:{SECRET}", f"redis-sentinel://user:{SECRET}@host",

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -10,39 +11,48 @@
 
 namespace ratelimiter {
 
-// Where Redis is, in one of four ways, and who we are there.
+// The longest path of a Unix socket, as the system bounds it.
+inline constexpr std::size_t kMaxSocketPathBytes = 107;
+
+// The location of Redis, in one of four forms, and the user to authenticate as.
 struct RedisUrl {
   std::string host{};
   std::uint16_t port = 6379;
   bool tls = false;
-  // Of a Unix socket, instead of host and port.
+  // Path of a Unix socket, instead of host and port.
   std::string socket{};
-  // Instead of these: who knows where the master of this name is.
+  // Sentinels that know the master of this name, instead of a host.
   std::vector<HostPort> sentinels{};
   std::string master{};
-  // Instead of these: nodes of a Redis Cluster, which know its others.
+  // Nodes of a Redis Cluster, which know the others, instead of a host.
   std::vector<HostPort> cluster{};
-  // Empty: none was given.
+  // Empty: the default user.
   std::string user{};
+  // Empty: none was given.
   std::string password{};
   std::uint32_t database = 0;
 
   friend bool operator==(const RedisUrl&, const RedisUrl&) = default;
 };
 
-// Reads
-//   redis://[user:password@]host[:port][/database]
+// Parses
+//   redis://[user[:password]@]host[:port][/database]
 //   rediss://…, the same over TLS
-//   unix://[user:password@]/path[?db=database]
-//   redis-sentinel://[user:password@]host[:port],…/master[/database]
-//   redis-cluster://[user:password@]host[:port],…
-// User, password and path may hold any byte as %XX; an IPv6 address stands in
-// brackets; ":password@" is the default user's, "user@" one's whose password comes
-// from elsewhere. nullopt: anything else.
+//   unix://[user[:password]@]/path[?db=database]
+//   redis-sentinel://[user[:password]@]host[:port],…/master[/database]
+//   redis-cluster://[user[:password]@]host[:port],…
+// User, password and path may hold any byte as %XX; an IPv6 address stands in brackets.
+// ":password@" is the default user's. "user@" is a user without a password (ACL nopass), or
+// whose password comes from elsewhere. nullopt: anything else.
 std::optional<RedisUrl> ParseRedisUrl(std::string_view text);
 
-// What is to be said of a form of address that others know and ParseRedisUrl does not;
-// empty: nothing.
+// Why a form of URL that other clients know is not supported; empty if it is no such form.
 std::string_view WhyNotSupported(std::string_view text);
+
+// The URL with "…" in place of its password. `url` must be valid.
+std::string WithoutPassword(std::string_view url);
+
+// As much of a rejected URL as cannot be a password, printable.
+std::string WithoutSecrets(std::string_view rejected);
 
 }  // namespace ratelimiter

@@ -174,10 +174,10 @@ TEST(RedisUrlTest, RefusesAPathThatNoSocketCanHave) {
 
 TEST(RedisUrlTest, WhatOthersKnowIsSaidNotToBeSupported) {
   for (const char* text : {"redis-cluster://a,b/1", "redis-cluster://me:a/b@a:7000/15"}) {
-    EXPECT_EQ(WhyNotSupported(text), "a Redis Cluster has database 0 alone") << text;
+    EXPECT_EQ(WhyNotSupported(text), "a Redis Cluster has only database 0") << text;
   }
   for (const char* text : {"rediss-cluster://a,b", "rediss-sentinel://a,b/master"}) {
-    EXPECT_EQ(WhyNotSupported(text), "sentinels and Clusters are spoken to without TLS") << text;
+    EXPECT_EQ(WhyNotSupported(text), "TLS is not supported with sentinels and Clusters") << text;
   }
   for (const char* text : {"", "cache", "redis://cache", "http://cache", "redis-cluster://a,b",
                            "redis-cluster://a:b/0", "redis-cluster://a/b"}) {
