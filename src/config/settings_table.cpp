@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "ratelimiter/limiter/fail_mode.h"
+#include "ratelimiter/base/fail_mode.h"
 
 namespace ratelimiter {
 namespace {

@@ -7,12 +7,10 @@
 
 #include "ratelimiter/base/duration.h"
 #include "ratelimiter/base/mix.h"
+#include "ratelimiter/base/uint128.h"
 
 namespace ratelimiter {
 namespace {
-
-// GNU's 128-bit integer, which -Wpedantic wants marked.
-__extension__ using uint128 = unsigned __int128;
 
 std::uint64_t Least1(uint128 number) {
   return static_cast<std::uint64_t>(std::max<uint128>(number, 1));
@@ -23,8 +21,8 @@ bool ProductReaches(std::uint64_t bound, std::uint64_t a, std::uint64_t b) {
   return a != 0 && b >= bound / a + (bound % a != 0 ? 1 : 0);
 }
 
-// capacity × interval / refill_tokens ≥ kExactBound, rounded down: the time to
-// full in microseconds. The same split as the decision's keeps it in 64 bits.
+// Whether the time to full, capacity × interval / refill_tokens rounded down to the microsecond,
+// is kExactBound or more. The same split as in the decision keeps it in 64 bits.
 bool TimeToFullReachesBound(const BucketSpec& spec) {
   const auto interval = static_cast<std::uint64_t>(spec.refill_interval.count());
   const std::uint64_t whole = interval / spec.refill_tokens;
@@ -69,8 +67,7 @@ absl::Status Validate(const BucketSpec& spec) {
 BucketSpec Scale(const BucketSpec& spec, Fraction fraction) {
   constexpr auto kLongest = static_cast<std::uint64_t>(kMaxRefillInterval.count());
   const auto interval = static_cast<std::uint64_t>(spec.refill_interval.count());
-  // As slow as the share is small, by a longer interval; or by fewer tokens in the
-  // longest that there is.
+  // Lower the rate by a longer interval, or by fewer tokens in the longest interval.
   uint128 longer =
       (uint128{interval} * Fraction::kAll + fraction.millionths - 1) / fraction.millionths;
   std::uint64_t tokens = spec.refill_tokens;
@@ -79,7 +76,7 @@ BucketSpec Scale(const BucketSpec& spec, Fraction fraction) {
                     (uint128{interval} * Fraction::kAll));
     longer = kLongest;
   }
-  // What was rounded must not take it beyond the longest time to full.
+  // Rounding must not exceed the longest time to full.
   const uint128 most = (uint128{kExactBound} * tokens - 1) / longer;
   const uint128 capacity = uint128{spec.capacity} * fraction.millionths / Fraction::kAll;
   return {.capacity = Least1(std::min(capacity, most)),

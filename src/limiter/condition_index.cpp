@@ -9,10 +9,10 @@
 namespace ratelimiter {
 namespace {
 
-// As the hash tables of Debian's Abseil look strings up.
+// The key type of heterogeneous lookup where absl has a string_view of its own, as in Debian 12.
 absl::string_view Key(std::string_view text) { return {text.data(), text.size()}; }
 
-// Values in a row, written so that no two rows read the same.
+// Values concatenated with their lengths, so that different values give different rows.
 class Row {
  public:
   void Append(std::string_view value) {
@@ -24,7 +24,7 @@ class Row {
   std::string_view view() const { return {bytes_.data(), bytes_.size()}; }
 
  private:
-  fmt::memory_buffer bytes_;  // Allocates only for rows that are long.
+  fmt::memory_buffer bytes_;  // Allocates for long rows only.
 };
 
 std::string RowOf(const Conditions& conditions) {

@@ -14,48 +14,45 @@
 
 namespace ratelimiter {
 
-// What a request must hold for something to apply to it. The strings belong to
-// whoever made it.
+// Conditions on a request's values. The strings must outlive this object.
 struct Conditions {
   struct Attribute {
     std::string_view key;
-    // None: any value will do.
+    // None: any value.
     std::optional<std::string_view> value;
   };
   std::optional<std::string_view> user{};
   std::optional<std::string_view> path{};
-  // By key, each once.
+  // Sorted by key, unique.
   std::vector<Attribute> attributes{};
 };
 
-// Finds, among numbered conditions, those that a request meets, in a time that
-// does not grow with their number: it hashes the values that the request has
-// where they ask for one.
+// Finds the numbered conditions that a request meets, by hashing the request's values, in a time
+// that does not grow with the number of conditions.
 //
-// Conditions that ask for the same things, whatever the values, are a group; a
-// group is looked at only if the request has the one of its attributes that
-// fewest conditions ask for.
+// Conditions on the same fields, whatever the values, form a group, with one hash table. A group is
+// probed only if the request has the group's rarest attribute, that of the fewest conditions.
 //
-// Thread-safe, for it is immutable once all are added.
+// Immutable and therefore thread-safe.
 class ConditionIndex {
  public:
   using Number = std::uint32_t;
   using Numbers = absl::InlinedVector<Number, 8>;
 
-  // conditions[i] gets numbers[i].
+  // conditions[i] has the number numbers[i].
   ConditionIndex(const std::vector<Conditions>& conditions, const std::vector<Number>& numbers);
 
-  // Appends the numbers of all that the request meets, in no order.
+  // Appends the numbers of all conditions that the request meets, in no particular order.
   void Find(const Request& request, Numbers& found) const;
 
-  // No request meets more than this.
+  // An upper bound on what Find appends.
   std::size_t most_found() const { return most_found_; }
 
  private:
   struct Group {
     bool user = false;
     bool path = false;
-    // Attributes that must have a certain value, and those that must be there.
+    // Attributes that must have a given value, and attributes that must be present.
     std::vector<std::string> valued{};
     std::vector<std::string> present{};
     absl::flat_hash_map<std::string, std::vector<Number>> by_values{};

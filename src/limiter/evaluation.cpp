@@ -12,12 +12,12 @@ namespace {
 
 bool Refuses(const LimitState& state) { return !state.limit->shadow && !state.decision.allowed; }
 
-// For one that refuses: whether waiting does not help.
+// Whether waiting does not help. REQUIRES: the state refuses.
 bool IsForGood(const LimitState& state) {
   return state.decision.retry_after == std::chrono::microseconds(0);
 }
 
-// The place of the state that `precedes` the others; of equals the first.
+// The index of the state that `precedes` the others, the first of equals. Ignores shadows.
 std::optional<std::size_t> First(const Answer& answer, const auto& precedes) {
   std::optional<std::size_t> first;
   for (std::size_t i = 0; i < answer.states.size(); ++i) {
@@ -73,9 +73,9 @@ absl::Status Evaluation::PlanAllow() {
       ++states_end_;
       blocked_ = blocked_ || Refuses(batch_.states.back());
     } else if (cost <= spec.capacity) {
-      Ask(match, cost);
+      AddCharge(match, cost);
     } else if (limit->shadow) {
-      Ask(match, 0);  // It shows how it stands; Finish has it refuse.
+      AddCharge(match, 0);  // A peek at its state; Finish refuses it.
     } else {
       charges_end_ = charges_begin_;
       return absl::InvalidArgumentError(fmt::format(
@@ -84,11 +84,11 @@ absl::Status Evaluation::PlanAllow() {
           request_.cost, limit->name, spec.capacity / limit->cost));
     }
   }
-  if (blocked_ && !request_.details) AskNothing();
+  if (blocked_ && !request_.details) DropCharges();
   return absl::OkStatus();
 }
 
-void Evaluation::Ask(const MatchedLimit& matched, std::uint64_t cost) {
+void Evaluation::AddCharge(const MatchedLimit& matched, std::uint64_t cost) {
   const auto& [limit, spec] = matched;
   const std::size_t key_begin = batch_.bucket_keys.size();
   AppendBucketKey(*limit, batch_.limits->hash_by(), request_, batch_.bucket_keys);
@@ -117,14 +117,14 @@ Action Evaluation::action() const {
   return request_.charges() && !blocked_ ? Action::kTake : Action::kPeek;
 }
 
-// What the store says of shadows, or beside a limit that refuses anyway, does not
-// change the decision. (Of a call that is invalid nothing is asked.)
+// The store cannot change the decision if another limit refuses anyway, or if it is asked about
+// shadows only.
 bool Evaluation::DecidedWithoutStore() const {
-  return asks() && (blocked_ || std::ranges::all_of(charges(), &Charge::shadow));
+  return has_charges() && (blocked_ || std::ranges::all_of(charges(), &Charge::shadow));
 }
 
 std::optional<FailMode> Evaluation::StrictestMode(FailMode mode) const {
-  if (!asks() || DecidedWithoutStore()) return std::nullopt;
+  if (!has_charges() || DecidedWithoutStore()) return std::nullopt;
   FailMode strictest = FailMode::kOpen;
   for (std::size_t i = charges_begin_; i < charges_end_; ++i) {
     const Limit& limit = *batch_.states[batch_.sources[i].state].limit;
@@ -140,7 +140,7 @@ void Evaluation::ScaleTo(Fraction fraction) {
     state.spec = Scale(state.spec, fraction);
     charge.spec = state.spec;
     if (charge.cost <= state.spec.capacity) continue;
-    charge.cost = 0;  // It shows how it stands; Finish has it refuse.
+    charge.cost = 0;  // A peek at its state; Finish refuses it.
     blocked_ = blocked_ || !charge.shadow;
   }
 }
@@ -154,12 +154,12 @@ Answer Evaluation::FinishWithoutStore(FailMode mode) const {
 absl::StatusOr<Answer> Evaluation::Finish(const absl::Status& status) {
   if (!status.ok()) {
     if (!DecidedWithoutStore()) return status;
-    AskNothing();
+    DropCharges();
   }
   for (std::size_t i = charges_begin_; i < charges_end_; ++i) {
     LimitState& state = batch_.states[batch_.sources[i].state];
     state.decision = batch_.decisions[i];
-    // The charge was a look then.
+    // The charge was a peek then.
     if (request_.cost * state.limit->cost > state.spec.capacity) state.decision.allowed = false;
   }
   absl::StatusOr<Answer> result(absl::in_place);
@@ -173,8 +173,8 @@ absl::StatusOr<Answer> Evaluation::Finish(const absl::Status& status) {
   return result;
 }
 
-// Leaves what needs no store.
-void Evaluation::AskNothing() {
+// Keeps only the states that were decided without the store.
+void Evaluation::DropCharges() {
   const auto refusing =
       std::remove_if(states().begin(), states().end(),
                      [](const LimitState& state) { return state.spec.capacity != 0; });

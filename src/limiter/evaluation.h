@@ -17,14 +17,14 @@
 
 namespace ratelimiter {
 
-// The place of the state with the fewest calls left at `cost`, shadows aside; of
-// equals the first.
+// The index of the state with the fewest calls left at `cost`, the first of equals. Ignores
+// shadows.
 std::optional<std::size_t> Tightest(const Answer& answer, std::uint64_t cost);
 
-// What inquiries hold that go to the store together, each in ranges of its own. In
-// rows, for the memory that a large batch walks through is what it costs.
+// Storage shared by evaluations that go to the store together. Each uses a range of every vector:
+// the cost of a large batch is the memory it walks through.
 struct EvaluationBatch {
-  // Of a charge: the place of its state, and its subject's among the subjects.
+  // A charge's index into `states` and its range of `bucket_keys`.
   struct Source {
     std::size_t state = 0;
     std::size_t key_begin = 0;
@@ -34,56 +34,62 @@ struct EvaluationBatch {
   const std::shared_ptr<const LimitSet> limits;
   absl::InlinedVector<LimitState, 4> states{};
   absl::InlinedVector<Charge, 4> charges{};
-  // By charge.
+  // Both by charge.
   absl::InlinedVector<Decision, 4> decisions{};
   absl::InlinedVector<Source, 4> sources{};
   BucketKeys bucket_keys{};
 };
 
-// One request on its way to the store and back: the limits it is subject to,
-// what is asked of their buckets, and what the answers mean together.
+// The evaluation of one request: finds the limits that apply, builds the transaction for the store,
+// and combines the decisions into an answer.
+//
+//   Evaluation evaluation(batch, request);
+//   evaluation.PlanAllow();               // or AddCharge for each bucket
+//   if (evaluation.has_charges()) ...     // decide evaluation.transaction(evaluation.action())
+//   evaluation.Finish(status);
+//
+// Not thread-safe.
 class Evaluation {
  public:
-  // What they are given must outlive them. Of a batch, each must have asked before
-  // the next one is made.
+  // The arguments must outlive this object. All charges of an evaluation must have been added
+  // before the next one of the same batch is constructed.
   Evaluation(EvaluationBatch& batch, const Request& request);
 
   const Request& request() const { return request_; }
 
-  // Asks whether the request is allowed, of all limits that it is subject to.
-  // INVALID_ARGUMENT if it could never be.
+  // Adds a charge for every limit that applies. INVALID_ARGUMENT if the request could never pass.
   absl::Status PlanAllow();
 
-  // Asks a limit's bucket to take a charge of `cost`, or to give it back.
-  void Ask(const MatchedLimit& matched, std::uint64_t cost);
+  // Adds a charge of `cost` tokens on the limit's bucket.
+  void AddCharge(const MatchedLimit& matched, std::uint64_t cost);
 
-  // What is to be decided, if anything is. Only when all of the batch have asked,
-  // for it points into the rows.
-  bool asks() const { return charges_end_ > charges_begin_; }
+  // Whether the store has to decide anything.
+  bool has_charges() const { return charges_end_ > charges_begin_; }
+  // The transaction for the store. Points into the batch: call it once every evaluation of the
+  // batch has its charges.
   Transaction transaction(Action action) const;
-  // The action that decides the request.
+  // The action that decides the request: kTake, or kPeek if no tokens are to be taken.
   Action action() const;
 
-  // Where the store failed: the strictest mode of the limits that were asked and are
-  // no shadows; `mode` is that of limits without their own. None: the decision is
-  // known all the same.
+  // The strictest fail mode of the charged limits, without shadows. `mode` is that of limits
+  // without one of their own. None: the decision does not depend on the store.
   std::optional<FailMode> StrictestMode(FailMode mode) const;
 
-  // Asks anew, of buckets that have a share of each limit.
+  // Replaces each charge by one on a bucket that enforces `fraction` of the limit.
   void ScaleTo(Fraction fraction);
 
-  // What came of it, if the transaction ended with `status`. Only once, last.
+  // The answer, if the transaction ended with `status`. Call it once, as the last method.
   absl::StatusOr<Answer> Finish(const absl::Status& status);
-  // The same where no bucket was asked: kOpen allows; kClosed refuses all but a look.
+  // The answer without the store: kOpen allows, kClosed denies everything but a peek.
   Answer FinishWithoutStore(FailMode mode) const;
 
  private:
-  // Its own of the batch's.
+  // This evaluation's ranges of the batch.
   std::span<LimitState> states() const;
   std::span<Charge> charges() const;
 
   bool DecidedWithoutStore() const;
-  void AskNothing();
+  void DropCharges();
 
   EvaluationBatch& batch_;
   const Request& request_;
@@ -91,7 +97,7 @@ class Evaluation {
   const std::size_t charges_begin_;
   std::size_t states_end_;
   std::size_t charges_end_;
-  // A limit refuses whatever its bucket holds, so that nothing is taken.
+  // A limit refuses whatever its bucket holds: nothing is taken.
   bool blocked_ = false;
 };
 

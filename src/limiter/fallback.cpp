@@ -13,14 +13,13 @@
 namespace ratelimiter {
 namespace {
 
-// Whether it is the store's failure: a deadline that passed is the caller's own, and
-// a store that has no room says so itself.
+// A deadline that has passed is the caller's own, and RESOURCE_EXHAUSTED is the store's decision.
 bool IsStoreFailure(const absl::Status& status) {
   return status.code() == absl::StatusCode::kUnavailable ||
          status.code() == absl::StatusCode::kInternal;
 }
 
-// The store's failure, and why the local buckets did not help.
+// The store's failure, and that of the local buckets.
 absl::Status BothFailed(const absl::Status& store, const absl::Status& local) {
   return {store.code(), fmt::format("{}; FAIL_MODE=local: {}", std::string(store.message()),
                                     std::string(local.message()))};
@@ -53,7 +52,7 @@ absl::StatusOr<Answer> Fallback::DecideInstead(FailMode mode, Evaluation& evalua
       evaluation.ScaleTo(options_.local_fraction);
       Transaction transaction = evaluation.transaction(evaluation.action());
       Local()->Decide({&transaction, 1}, Deadline::max());
-      // They have no room: nobody knows then.
+      // No room for another local bucket.
       if (!transaction.status.ok()) return BothFailed(status, transaction.status);
       absl::StatusOr<Answer> answer = evaluation.Finish(transaction.status);
       answer->fail_mode = mode;
@@ -66,16 +65,16 @@ absl::StatusOr<Answer> Fallback::DecideInstead(FailMode mode, Evaluation& evalua
 }
 
 std::shared_ptr<TokenBucketStore> Fallback::Local() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (local_ == nullptr) local_ = options_.make_local();
   return local_;
 }
 
 void Fallback::NoteFailure() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   failed_at_.store(clock_.Now(), std::memory_order_relaxed);
   failing_.store(true, std::memory_order_relaxed);
-  ++calls_;
+  ++failed_calls_;
 }
 
 void Fallback::NoteAnswer() {
@@ -85,23 +84,23 @@ void Fallback::NoteAnswer() {
   if (!is_quiet()) return;
   std::uint64_t calls = 0;
   {
-    const std::lock_guard lock(mutex_);
-    if (calls_ == 0 || !is_quiet()) return;  // Another call was quicker.
+    const MutexLock lock(mutex_);
+    if (failed_calls_ == 0 || !is_quiet()) return;  // Another call was first.
     failing_.store(false, std::memory_order_relaxed);
-    calls = std::exchange(calls_, 0);
+    calls = std::exchange(failed_calls_, 0);
     DropLocal();
   }
   observer_.OnRecovered(calls);
 }
 
-// On a thread of its own, for a million buckets take 0.2 s, and no call is to wait
-// for that. The one before, if any, ended long ago.
+// On a thread of its own: a million buckets take 0.2 s to destroy, and no call should wait for
+// that. The previous thread, if any, has ended long ago.
 void Fallback::DropLocal() {
   if (local_ == nullptr) return;
   try {
     dropping_ = std::jthread([dropped = std::move(local_)]() mutable { dropped.reset(); });
   } catch (const std::system_error&) {
-    local_ = nullptr;  // The system has no thread to give.
+    local_ = nullptr;  // No thread is available.
   }
 }
 

@@ -26,7 +26,8 @@ void AppendEscaped(std::string_view text, char reserved, std::string_view escape
   }
 }
 
-// Whether two sets of conditions can hold at once: no attribute with two values.
+// Whether two sets of conditions can hold at once: none names the same attribute with another
+// value.
 bool Agree(const auto& one, const auto& other) {
   return std::ranges::all_of(one, [&](const auto& condition) {
     const auto found = other.find(condition.first);

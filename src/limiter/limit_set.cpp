@@ -20,7 +20,7 @@ Conditions ConditionsOf(const Limit& limit) {
   Conditions conditions;
   for (const std::string& key : limit.RequiredAttributes()) {
     const auto condition = limit.attributes.find(key);
-    // Keys and values of the limit's own: they live as long as it.
+    // Views of the limit's own strings, which live as long as the limit.
     if (condition != limit.attributes.end()) {
       conditions.attributes.push_back({condition->first, condition->second});
     } else {
@@ -62,7 +62,7 @@ struct LimitSet::Index {
 
   explicit Index(const std::vector<Limit>& limits);
 
-  // The prefixes that `path` begins with.
+  // Calls `action` for each prefix pattern that `path` matches.
   void ForEachPrefix(std::string_view path, const auto& action) const {
     for (const std::size_t length : prefix_lengths) {
       if (length > path.size()) return;
@@ -78,7 +78,7 @@ struct LimitSet::Index {
   ByPath exact_paths;
   ByPath prefixes;
   std::set<std::size_t> prefix_lengths;
-  // By the limit's number; only where there are any.
+  // By limit number; empty for a limit without overrides.
   std::vector<std::optional<ConditionIndex>> overrides;
   std::size_t most_per_call = 0;
 };
@@ -102,7 +102,7 @@ LimitSet::Index::Index(const std::vector<Limit>& limits) {
   most_per_call = CountMostPerCall();
 }
 
-// A bound: conditions on attributes that exclude each other may lower it.
+// An upper bound: it ignores that conditions on attributes may exclude each other.
 std::size_t LimitSet::Index::CountMostPerCall() const {
   const std::size_t any = any_path.most_found();
   std::size_t most = any;

@@ -13,9 +13,9 @@ namespace ratelimiter {
 namespace {
 
 
-absl::Status Carry(Evaluation& evaluation, Action action, TokenBucketStore& store,
-                   Deadline deadline) {
-  if (!evaluation.asks()) return absl::OkStatus();
+absl::Status Decide(Evaluation& evaluation, Action action, TokenBucketStore& store,
+                    Deadline deadline) {
+  if (!evaluation.has_charges()) return absl::OkStatus();
   Transaction transaction = evaluation.transaction(action);
   store.Decide({&transaction, 1}, deadline);
   return transaction.status;
@@ -35,7 +35,7 @@ std::string Quoted(std::string_view text) {
   return fmt::format("\"{}\"", Printable(text, kMaxShownBytes));
 }
 
-// The first condition that a request does not meet, or that it meets all.
+// The first condition that the request does not meet, or all conditions if it meets them.
 std::string Why(const Limit& limit, const Request& request) {
   if (!limit.path.Matches(request.path)) {
     return fmt::format("path is {}; the limit applies to {}", Quoted(request.path),
@@ -58,7 +58,6 @@ std::string Why(const Limit& limit, const Request& request) {
   return why;
 }
 
-// What the limits say, or nothing where nobody asked them.
 std::string ReasonByLimits(const Request& request, const Answer& answer) {
   if (answer.allowed) return "Request allowed";
   const LimitState* const deciding = answer.deciding_state();
@@ -91,7 +90,7 @@ absl::StatusOr<Answer> Limiter::Allow(const Request& request, Deadline deadline)
   EvaluationBatch batch{.limits = limits()};
   Evaluation evaluation(batch, request);
   if (absl::Status valid = evaluation.PlanAllow(); !valid.ok()) return valid;
-  return Finish(evaluation, Carry(evaluation, evaluation.action(), store_, deadline));
+  return Finish(evaluation, Decide(evaluation, evaluation.action(), store_, deadline));
 }
 
 void Limiter::AllowAll(std::span<const Request> requests, Deadline deadline,
@@ -105,41 +104,40 @@ void Limiter::AllowAll(std::span<const Request> requests, Deadline deadline,
     statuses.push_back(evaluations.emplace_back(batch, request).PlanAllow());
   }
   std::vector<Transaction> transactions;
-  std::vector<std::size_t> asking;  // By transaction: the place of its request.
+  std::vector<std::size_t> evaluation_of;  // By transaction.
   transactions.reserve(requests.size());
-  asking.reserve(requests.size());
+  evaluation_of.reserve(requests.size());
   for (std::size_t i = 0; i < evaluations.size(); ++i) {
-    if (!statuses[i].ok() || !evaluations[i].asks()) continue;
-    asking.push_back(i);
+    if (!statuses[i].ok() || !evaluations[i].has_charges()) continue;
+    evaluation_of.push_back(i);
     transactions.push_back(evaluations[i].transaction(evaluations[i].action()));
   }
   store_.Decide(transactions, deadline);
   for (std::size_t i = 0; i < transactions.size(); ++i) {
-    statuses[asking[i]] = std::move(transactions[i].status);
+    statuses[evaluation_of[i]] = std::move(transactions[i].status);
   }
   for (std::size_t i = 0; i < evaluations.size(); ++i) tell(i, Finish(evaluations[i], statuses[i]));
 }
 
 absl::StatusOr<Answer> Limiter::Finish(Evaluation& evaluation, const absl::Status& status) {
-  if (fallback_ == nullptr || !evaluation.asks()) return evaluation.Finish(status);
+  if (fallback_ == nullptr || !evaluation.has_charges()) return evaluation.Finish(status);
   return fallback_->Finish(evaluation, status);
 }
 
 absl::StatusOr<Answer> Limiter::GetUsage(const Request& request, std::string_view limit,
                                          Deadline deadline) {
-  // As a call of cost 1 would find them.
-  Request look = request;
-  look.cost = 1;
-  look.dry_run = true;
-  look.details = true;
+  Request peek = request;
+  peek.cost = 1;
+  peek.dry_run = true;
+  peek.details = true;
   EvaluationBatch batch{.limits = limits()};
-  Evaluation evaluation(batch, look);
+  Evaluation evaluation(batch, peek);
   if (absl::Status valid = evaluation.PlanAllow(); !valid.ok()) return valid;
-  if (absl::Status asked = Carry(evaluation, Action::kPeek, store_, deadline); !asked.ok()) {
+  if (absl::Status asked = Decide(evaluation, Action::kPeek, store_, deadline); !asked.ok()) {
     return asked;
   }
   absl::StatusOr<Answer> answer = evaluation.Finish(absl::OkStatus());
-  answer->deciding = Tightest(*answer, look.cost);
+  answer->deciding = Tightest(*answer, peek.cost);
   if (limit.empty()) return answer;
 
   const auto& states = answer->states;
@@ -152,21 +150,21 @@ absl::StatusOr<Answer> Limiter::GetUsage(const Request& request, std::string_vie
 
 absl::StatusOr<Answer> Limiter::Refund(const Request& request, std::string_view limit,
                                        Deadline deadline) {
-  return Give(request, limit, deadline, [&](const MatchedLimit& match) {
+  return ReturnTokens(request, limit, deadline, [&](const MatchedLimit& match) {
     return std::min(request.cost * match.limit->cost, match.spec.capacity);
   });
 }
 
 absl::StatusOr<Answer> Limiter::Reset(const Request& request, std::string_view limit,
                                       Deadline deadline) {
-  return Give(request, limit, deadline, [&](const MatchedLimit& match) {
+  return ReturnTokens(request, limit, deadline, [&](const MatchedLimit& match) {
     return match.limit->by.user || !limit.empty() ? match.spec.capacity : 0;
   });
 }
 
-absl::StatusOr<Answer> Limiter::Give(const Request& request, std::string_view limit,
-                                     Deadline deadline,
-                                     absl::FunctionRef<std::uint64_t(const MatchedLimit&)> tokens) {
+absl::StatusOr<Answer> Limiter::ReturnTokens(
+    const Request& request, std::string_view limit, Deadline deadline,
+    absl::FunctionRef<std::uint64_t(const MatchedLimit&)> tokens) {
   EvaluationBatch batch{.limits = limits()};
   Evaluation evaluation(batch, request);
   const MatchedLimits matched = batch.limits->Match(request);
@@ -174,10 +172,10 @@ absl::StatusOr<Answer> Limiter::Give(const Request& request, std::string_view li
   for (const MatchedLimit& match : matched) {
     if (!limit.empty() && match.limit->name != limit) continue;
     found = true;
-    if (const std::uint64_t given = tokens(match); given > 0) evaluation.Ask(match, given);
+    if (const std::uint64_t given = tokens(match); given > 0) evaluation.AddCharge(match, given);
   }
   if (!found) return NotSubjectTo(limit, matched);
-  if (absl::Status given = Carry(evaluation, Action::kRefund, store_, deadline); !given.ok()) {
+  if (absl::Status given = Decide(evaluation, Action::kRefund, store_, deadline); !given.ok()) {
     return given;
   }
   return evaluation.Finish(absl::OkStatus());

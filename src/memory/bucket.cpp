@@ -15,7 +15,7 @@ std::uint64_t Interval(const BucketSpec& spec) {
 
 std::chrono::microseconds WaitFor(const BucketSpec& spec, const Bucket& bucket,
                                   std::uint64_t tokens) {
-  // A token is Interval parts, and refill_tokens parts come every microsecond.
+  // A token consists of Interval(spec) parts, of which refill_tokens come every microsecond.
   const uint128 parts = uint128{tokens} * Interval(spec);
   if (parts <= bucket.part) return std::chrono::microseconds(0);
   const uint128 wait = (parts - bucket.part + spec.refill_tokens - 1) / spec.refill_tokens;
@@ -25,9 +25,9 @@ std::chrono::microseconds WaitFor(const BucketSpec& spec, const Bucket& bucket,
 Bucket Refilled(const BucketSpec& spec, const Bucket& bucket, std::chrono::microseconds now) {
   Bucket result = bucket;
   result.time = now;
-  result.numbers = Fingerprint(spec);
+  result.spec = Fingerprint(spec);
   result.tokens = std::min(bucket.tokens, spec.capacity);
-  if (bucket.numbers != result.numbers) result.part = 0;
+  if (bucket.spec != result.spec) result.part = 0;
 
   const auto elapsed = std::max(now - bucket.time, std::chrono::microseconds(0));
   const uint128 parts =
@@ -44,7 +44,7 @@ Bucket Refilled(const BucketSpec& spec, const Bucket& bucket, std::chrono::micro
 }
 
 Bucket FullBucket(const BucketSpec& spec, std::chrono::microseconds now) {
-  return {.tokens = spec.capacity, .time = now, .full_at = now, .numbers = Fingerprint(spec)};
+  return {.tokens = spec.capacity, .time = now, .full_at = now, .spec = Fingerprint(spec)};
 }
 
 }  // namespace ratelimiter

@@ -7,30 +7,29 @@
 
 namespace ratelimiter {
 
-// One token bucket's state, and its refill as plain integer arithmetic: the same
-// as token_bucket.lua's, where 128 bits let the products be formed that doubles
-// cannot hold.
+// The state of one token bucket. The functions below are the same arithmetic as token_bucket.lua,
+// with 128-bit products where Lua's doubles need a split.
 struct Bucket {
-  // Whole tokens when the bucket was last written, and when that was.
+  // Whole tokens at `time`, the last write.
   std::uint64_t tokens = 0;
   std::chrono::microseconds time{0};
-  // How much of the next token had come by then, in parts of which the refill
-  // interval in microseconds make a token. Under other numbers it is worth nothing.
+  // The fraction of the next token at `time`. The refill interval in microseconds is the number of
+  // parts in a token, so that the fraction is void under another spec.
   std::uint64_t part = 0;
-  // When it is full if nobody takes from it, under each spec that it was charged under, by
-  // what it held then. From then on it may be forgotten.
+  // When the bucket is full under every spec that it was charged under, if nobody takes from it.
+  // From then on it may be forgotten.
   std::chrono::microseconds full_at{0};
-  // The fingerprint of the numbers that it was last written under.
-  std::uint32_t numbers = 0;
+  // Fingerprint of the spec of the last write.
+  std::uint32_t spec = 0;
 };
 
-// The full bucket of `quota` at `now`: what a missing one is.
+// A full bucket, which is what a missing one counts as.
 Bucket FullBucket(const BucketSpec& spec, std::chrono::microseconds now);
 
-// The bucket as it is at `now`, by `quota`; full_at is as it was.
+// The bucket refilled to `now` under `spec`; full_at is unchanged.
 Bucket Refilled(const BucketSpec& spec, const Bucket& bucket, std::chrono::microseconds now);
 
-// Microseconds after the bucket's time until `tokens` further tokens have come.
+// Time from the bucket's time until it has gained `tokens` more, rounded up.
 std::chrono::microseconds WaitFor(const BucketSpec& spec, const Bucket& bucket,
                                   std::uint64_t tokens);
 

@@ -18,7 +18,7 @@ std::optional<BucketTable::Slot> BucketTable::Find(std::string_view limit,
 void BucketTable::Update(Slot slot, const Bucket& bucket) {
   Entry& entry = entries_[slot];
   entry.bucket = bucket;
-  if (bucket.full_at < entry.look_at) LookEarlier(entry, bucket.full_at);
+  if (bucket.full_at < entry.check_at) CheckEarlier(entry, bucket.full_at);
 }
 
 void BucketTable::Insert(std::string_view limit, std::string_view bucket_key,
@@ -37,16 +37,16 @@ void BucketTable::Insert(std::string_view limit, std::string_view bucket_key,
   entry.bucket = bucket;
   entry.heap_index = static_cast<Slot>(heap_.size());
   heap_.push_back(slot);
-  LookEarlier(entry, bucket.full_at);
+  CheckEarlier(entry, bucket.full_at);
   slots_.insert(slot);
 }
 
-bool BucketTable::ForgetFull(std::chrono::microseconds now, std::size_t looks) {
+bool BucketTable::ForgetFull(std::chrono::microseconds now, std::size_t max_checks) {
   while (true) {
-    if (looks-- == 0 || heap_.empty() || LookAt(0) > now) return false;
+    if (max_checks-- == 0 || heap_.empty() || CheckAt(0) > now) return false;
     Entry& entry = entries_[heap_.front()];
     if (entry.bucket.full_at <= now) break;
-    LookLater(entry, entry.bucket.full_at);
+    CheckLater(entry, entry.bucket.full_at);
   }
   const Slot forgotten = heap_.front();
   slots_.erase(forgotten);
@@ -67,17 +67,17 @@ std::uint32_t BucketTable::LimitNumber(std::string_view limit) {
   return limits_.emplace(limit, static_cast<std::uint32_t>(limits_.size())).first->second;
 }
 
-std::chrono::microseconds BucketTable::LookAt(std::size_t heap_index) const {
-  return entries_[heap_[heap_index]].look_at;
+std::chrono::microseconds BucketTable::CheckAt(std::size_t heap_index) const {
+  return entries_[heap_[heap_index]].check_at;
 }
 
-void BucketTable::LookLater(Entry& entry, std::chrono::microseconds at) {
-  entry.look_at = at;
+void BucketTable::CheckLater(Entry& entry, std::chrono::microseconds at) {
+  entry.check_at = at;
   SiftDown(entry.heap_index);
 }
 
-void BucketTable::LookEarlier(Entry& entry, std::chrono::microseconds at) {
-  entry.look_at = at;
+void BucketTable::CheckEarlier(Entry& entry, std::chrono::microseconds at) {
+  entry.check_at = at;
   SiftUp(entry.heap_index);
 }
 
@@ -88,10 +88,10 @@ void BucketTable::SetHeapSlot(std::size_t heap_index, Slot slot) {
 
 void BucketTable::SiftUp(std::size_t heap_index) {
   const Slot slot = heap_[heap_index];
-  const auto look_at = entries_[slot].look_at;
+  const auto check_at = entries_[slot].check_at;
   while (heap_index > 0) {
     const std::size_t parent = (heap_index - 1) / 2;
-    if (LookAt(parent) <= look_at) break;
+    if (CheckAt(parent) <= check_at) break;
     SetHeapSlot(heap_index, heap_[parent]);
     heap_index = parent;
   }
@@ -100,12 +100,12 @@ void BucketTable::SiftUp(std::size_t heap_index) {
 
 void BucketTable::SiftDown(std::size_t heap_index) {
   const Slot slot = heap_[heap_index];
-  const auto look_at = entries_[slot].look_at;
+  const auto check_at = entries_[slot].check_at;
   while (true) {
     std::size_t child = 2 * heap_index + 1;
     if (child >= heap_.size()) break;
-    if (child + 1 < heap_.size() && LookAt(child + 1) < LookAt(child)) ++child;
-    if (LookAt(child) >= look_at) break;
+    if (child + 1 < heap_.size() && CheckAt(child + 1) < CheckAt(child)) ++child;
+    if (CheckAt(child) >= check_at) break;
     SetHeapSlot(heap_index, heap_[child]);
     heap_index = child;
   }

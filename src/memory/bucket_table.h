@@ -19,15 +19,14 @@
 
 namespace ratelimiter {
 
-// A table of buckets by limit and subject that also finds those that are full, so
-// that they can be forgotten.
+// A table of buckets by limit and bucket key that also finds full buckets, so that they can be
+// forgotten.
 //
-// Entries lie in a slab; a hash set and a binary heap refer to them by slot number.
-// The heap has on top the one that is to be looked at first, which is when it was
-// thought to be full: one that has paid since is full later, and goes back by the
-// time it is then. So a bucket moves in the heap once in the time it takes to fill,
-// not at each change. Lookup and change O(1), no allocation for a bucket that is
-// there.
+// Entries lie in a slab; a hash set and a binary heap refer to them by slot number. The heap orders
+// them by check_at, a lower bound of the time when the bucket is full. A charge makes its bucket
+// full later but leaves check_at; when that time comes, the entry moves to its new place. So a
+// bucket moves in the heap once per time to full, not once per charge. Lookup and update are O(1)
+// and do not allocate for an existing bucket.
 //
 // Not thread-safe.
 class BucketTable {
@@ -45,19 +44,19 @@ class BucketTable {
   // Replaces the bucket in `slot`.
   void Update(Slot slot, const Bucket& bucket);
 
-  // Precondition: Find(limit, subject) finds nothing.
+  // REQUIRES: Find(limit, bucket_key) returns none.
   void Insert(std::string_view limit, std::string_view bucket_key, const Bucket& bucket);
 
-  // Forgets a bucket that is full at `now`. Returns whether it did. Looks at no more
-  // than `looks` that may be.
-  bool ForgetFull(std::chrono::microseconds now, std::size_t looks);
+  // Forgets one bucket that is full at `now`, among up to `max_checks` candidates. Returns whether
+  // it found one.
+  bool ForgetFull(std::chrono::microseconds now, std::size_t max_checks);
 
  private:
   struct Entry {
     std::string bucket_key;
     std::uint32_t limit = 0;
     Slot heap_index = 0;
-    std::chrono::microseconds look_at{0};  // At most the bucket's full_at.
+    std::chrono::microseconds check_at{0};  // Never after the bucket's full_at.
     Bucket bucket;
   };
   struct Key {
@@ -69,7 +68,7 @@ class BucketTable {
       return H::combine(std::move(hash), key.limit, key.bucket_key);
     }
   };
-  // Both take a slot for the key that its entry holds.
+  // Lets the hash set compare slots, by the key in their entry, with keys.
   struct KeyOf {
     using is_transparent = void;
     const std::deque<Entry>* entries;
@@ -88,10 +87,10 @@ class BucketTable {
   };
 
   std::uint32_t LimitNumber(std::string_view limit);
-  std::chrono::microseconds LookAt(std::size_t heap_index) const;
-  // Moves an entry in the heap to where it is due then.
-  void LookLater(Entry& entry, std::chrono::microseconds at);
-  void LookEarlier(Entry& entry, std::chrono::microseconds at);
+  std::chrono::microseconds CheckAt(std::size_t heap_index) const;
+  // Changes check_at and restores the heap.
+  void CheckLater(Entry& entry, std::chrono::microseconds at);
+  void CheckEarlier(Entry& entry, std::chrono::microseconds at);
   void SetHeapSlot(std::size_t heap_index, Slot slot);
   void SiftUp(std::size_t heap_index);
   void SiftDown(std::size_t heap_index);
@@ -99,7 +98,7 @@ class BucketTable {
   std::deque<Entry> entries_;
   std::vector<Slot> free_;
   std::vector<Slot> heap_;
-  // Limits' names as numbers, so that an entry does not repeat the name.
+  // Numbers that stand for the limits' names in entries.
   std::map<std::string, std::uint32_t, std::less<>> limits_;
   absl::flat_hash_set<Slot, Hash, Equal> slots_;
 };

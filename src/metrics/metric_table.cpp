@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "ratelimiter/base/fail_mode.h"
 #include "ratelimiter/base/log.h"
 #include "ratelimiter/metrics/call_metrics.h"
 #include "ratelimiter/metrics/redis_metrics.h"
@@ -16,7 +17,6 @@ using Values = std::span<const std::string_view>;
 constexpr auto kRequestStatuses = std::to_array<std::string_view>({"allowed", "denied", "error"});
 constexpr auto kLimitStatuses =
     std::to_array<std::string_view>({"allowed", "denied", "shadow_denied", "error"});
-constexpr auto kModes = std::to_array<std::string_view>({"error", "open", "closed", "local"});
 constexpr auto kResults = std::to_array<std::string_view>({"success", "failure"});
 constexpr auto kCallTypes = std::to_array<std::string_view>({"unary"});
 constexpr auto kServices = std::to_array<std::string_view>({"limiter.RateLimiter"});
@@ -56,7 +56,7 @@ constexpr auto kTable = std::to_array<MetricDefinition>({
      .name = "rate_limiter_degraded_total",
      .type = Type::Counter,
      .help = "Calls that the store failed, by what decided them (error, open, closed, local)",
-     .labels = {{{.name = "mode", .values = kModes}}}},
+     .labels = {{{.name = "mode", .values = kFailModes}}}},
     {.metric = Metric::kShed,
      .name = "rate_limiter_shed_total",
      .type = Type::Counter,

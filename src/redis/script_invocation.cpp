@@ -25,11 +25,11 @@ std::string_view NameOf(Action action) {
     case Action::kTake:
       return "take";
     case Action::kRefund:
-      return "give";
+      return "refund";
     case Action::kPeek:
       break;
   }
-  return "look";
+  return "peek";
 }
 
 void AppendKeys(const Transaction& transaction, std::string_view key_prefix, CommandText& out) {
@@ -41,7 +41,7 @@ void AppendKeys(const Transaction& transaction, std::string_view key_prefix, Com
 
 void AppendLimits(const ScriptCall& call, CommandText& out) {
   CommandWriter limits(out);
-  limits.Add({call.touch_keys ? "keep" : NameOf(call.transaction->action)});
+  limits.Add({call.touch_keys ? "touch" : NameOf(call.transaction->action)});
   for (const Charge& charge : call.transaction->charges) {
     limits.Add(charge.spec.capacity);
     limits.Add(charge.spec.refill_tokens);

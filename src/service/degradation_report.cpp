@@ -8,29 +8,12 @@
 #include "ratelimiter/service/call_ids.h"
 
 namespace ratelimiter {
-namespace {
-
-DegradedMode Counted(FailMode mode) {
-  switch (mode) {
-    case FailMode::kOpen:
-      return DegradedMode::kOpen;
-    case FailMode::kClosed:
-      return DegradedMode::kClosed;
-    case FailMode::kLocal:
-      return DegradedMode::kLocal;
-    case FailMode::kError:
-      break;
-  }
-  return DegradedMode::kError;
-}
-
-}  // namespace
 
 DegradationReport::DegradationReport(Metrics& metrics, std::shared_ptr<Logger> logger)
     : metrics_(metrics), logger_(std::move(logger)) {}
 
 void DegradationReport::OnDecided(FailMode mode, const absl::Status& why, const Request& request) {
-  metrics_.CountDegraded(Counted(mode));
+  metrics_.CountDegraded(mode);
   if (!logger_->Admits(LogKind::kStore, spdlog::level::warn)) return;
   LogFields fields;
   if (request.origin != nullptr) {

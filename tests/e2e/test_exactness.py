@@ -86,7 +86,7 @@ def transactions_of(evalsha) -> list:
     count = int(evalsha[2])
     keys, arguments = evalsha[3:3 + count], evalsha[3 + count:]
     width = (len(arguments) - 1 - count) // 5  # As token_bucket.lua states it.
-    assert arguments[0] == "look" or set(arguments[-count:]) == {"1"}, "each costs one token"
+    assert arguments[0] == "peek" or set(arguments[-count:]) == {"1"}, "each costs one token"
     return [keys[first:first + width] for first in range(0, count, width)]
 
 

@@ -15,7 +15,7 @@
 #include "ratelimiter/config/redis_url.h"
 #include "ratelimiter/config/server_tls.h"
 #include "ratelimiter/limiter/bucket_spec.h"
-#include "ratelimiter/limiter/fail_mode.h"
+#include "ratelimiter/base/fail_mode.h"
 
 namespace ratelimiter {
 

@@ -5,15 +5,15 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <thread>
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
 #include "ratelimiter/base/clock.h"
+#include "ratelimiter/base/fail_mode.h"
+#include "ratelimiter/base/mutex.h"
 #include "ratelimiter/limiter/bucket_spec.h"
-#include "ratelimiter/limiter/fail_mode.h"
 #include "ratelimiter/limiter/request.h"
 #include "ratelimiter/limiter/token_bucket_store.h"
 
@@ -22,68 +22,66 @@ namespace ratelimiter {
 struct Answer;
 class Evaluation;
 
-// Is told of the calls that the store failed. Implementations are thread-safe.
+// Observes calls that the store failed. Implementations are thread-safe.
 class FallbackObserver {
  public:
   virtual ~FallbackObserver() = default;
 
-  // A request was decided so, for the store failed it for `why`. Of each one, so it must
-  // be quick.
+  // Called for each request that `mode` decided because the store failed it with `why`. Must be
+  // quick.
   virtual void OnDecided(FailMode mode, const absl::Status& why, const Request& request) = 0;
-  // The store decides again, after it had failed `calls` in all.
+  // The store has recovered, after `calls` failed calls.
   virtual void OnRecovered(std::uint64_t calls) = 0;
 };
 
-// Decides the calls that the store failed, by the fail mode of their limits.
+// Decides calls that the store failed, by the fail mode of their limits.
 //
-// The buckets of FailMode::kLocal are made when they are first needed. They are
-// dropped when the store decides again and has failed no call for kQuiet: sooner, a
-// store that fails every second call would have each of them find full buckets.
+// The buckets of FailMode::kLocal are created on first use and dropped once the store has failed
+// no call for kQuiet. If they were dropped sooner, a store that fails every second call would give
+// each failed call full buckets.
 //
-// Thread-safe. What it is given must outlive it.
+// Thread-safe. The constructor's arguments must outlive this object.
 class Fallback {
  public:
   static constexpr std::chrono::seconds kQuiet{10};
 
   struct Options {
-    // Of limits that do not name their own.
+    // For limits without a fail mode of their own.
     FailMode mode = FailMode::kError;
-    // What the local buckets have of each limit.
+    // The fraction of each limit that the local buckets enforce.
     Fraction local_fraction{};
-    // Makes them, empty of any bucket.
+    // Creates the store of the local buckets, without any bucket.
     std::function<std::unique_ptr<TokenBucketStore>()> make_local;
   };
 
   Fallback(Options options, const Clock& clock, FallbackObserver& observer);
 
-  // What came of an inquiry that the store was asked, and that ended with `status`.
-  // Where the store decides and did so before, this takes no lock.
+  // The answer to `evaluation`, whose transaction ended with `status`. Takes no lock while the
+  // store is healthy.
   absl::StatusOr<Answer> Finish(Evaluation& evaluation, const absl::Status& status);
 
  private:
   absl::StatusOr<Answer> DecideInstead(FailMode mode, Evaluation& evaluation,
                                        const absl::Status& status);
-  std::shared_ptr<TokenBucketStore> Local();
-  void NoteFailure();
-  void NoteAnswer();
-  // Precondition: mutex_ is held.
-  void DropLocal();
+  std::shared_ptr<TokenBucketStore> Local() EXCLUDES(mutex_);
+  void NoteFailure() EXCLUDES(mutex_);
+  void NoteAnswer() EXCLUDES(mutex_);
+  void DropLocal() REQUIRES(mutex_);
 
   // Constant after construction.
   const Options options_;
   const Clock& clock_;
   FallbackObserver& observer_;
 
-  // Whether the store has failed a call since it was well, and when it did last.
+  // Whether the store has failed a call since it last recovered, and the time of the last failure.
   std::atomic<bool> failing_{false};
   std::atomic<std::chrono::microseconds> failed_at_{};
 
-  std::mutex mutex_;
-  // Guarded by mutex_. Calls that the store failed.
-  std::uint64_t calls_ = 0;
-  std::shared_ptr<TokenBucketStore> local_;
-  // Destroys what was dropped.
-  std::jthread dropping_;
+  Mutex mutex_;
+  std::uint64_t failed_calls_ GUARDED_BY(mutex_) = 0;
+  std::shared_ptr<TokenBucketStore> local_ GUARDED_BY(mutex_);
+  // Destroys a dropped store. Declared last: joined before the other members are destroyed.
+  std::jthread dropping_ GUARDED_BY(mutex_);
 };
 
 }  // namespace ratelimiter

@@ -9,14 +9,14 @@
 
 #include <absl/container/inlined_vector.h>
 
+#include "ratelimiter/base/fail_mode.h"
 #include "ratelimiter/limiter/bucket_spec.h"
-#include "ratelimiter/limiter/fail_mode.h"
 #include "ratelimiter/limiter/request.h"
 
 namespace ratelimiter {
 
-// The paths that a limit applies to: "*" any, "/api/*" all that begin with
-// "/api/", anything else that path alone.
+// The paths that a limit applies to: "*" matches every path, "/api/*" every path that begins with
+// "/api/", any other pattern that path alone.
 class PathPattern {
  public:
   explicit PathPattern(std::string text = "*") : text_(std::move(text)) {}
@@ -24,7 +24,7 @@ class PathPattern {
   const std::string& text() const { return text_; }
   bool any() const { return text_ == "*"; }
   bool is_prefix() const { return text_.ends_with("/*"); }
-  // What a path must begin with (for a prefix) or be.
+  // The prefix or the whole path to match.
   std::string_view literal() const {
     return std::string_view(text_).substr(0, text_.size() - (is_prefix() ? 1 : 0));
   }
@@ -37,81 +37,78 @@ class PathPattern {
   std::string text_;
 };
 
-// What a limit counts by: requests that agree in all of it share a bucket. All
-// false and empty: every request shares one.
+// The key of a limit's buckets: requests with equal values share a bucket. If all are false and
+// empty, every request shares one.
 struct CountBy {
   bool user = true;
   bool path = false;
-  // Names of attributes, sorted, each once. A request that lacks one is not
-  // subject to the limit.
+  // Attribute names, sorted and unique. The limit does not apply to a request that lacks one.
   std::vector<std::string> attributes{};
 };
 
-// Other numbers for the buckets of some users, paths or attribute values. It
-// names only what its limit counts by: so a bucket has one set of numbers.
+// Another spec for some users, paths or attribute values. It names only what its limit counts by,
+// so that a bucket has exactly one spec.
 struct Override {
   std::optional<std::string> user{};
   std::optional<std::string> path{};
   std::map<std::string, std::string, std::less<>> attributes{};
-  // None: unlimited. Capacity 0: always refused.
+  // None: unlimited. Capacity 0: always denied.
   std::optional<BucketSpec> spec{};
 
-  // Precondition: the limit that it belongs to applies to the request.
+  // REQUIRES: the override's limit applies to the request.
   bool Matches(const Request& request) const;
 };
 
-// One limit: which requests it applies to, what it counts them by, and how many
-// it lets pass.
+// One limit: the requests that it applies to, the key that it counts them by, and the rate that it
+// allows.
 struct Limit {
-  // Part of its buckets' keys: letters, digits, '_', '-' and '.'.
+  // Part of the buckets' keys: letters, digits, '_', '-' and '.'.
   std::string name;
   PathPattern path{};
-  // Attributes that a request must have, with these values.
+  // Attributes and values that a request must have.
   std::map<std::string, std::string, std::less<>> attributes{};
   CountBy by{};
-  // Capacity 0: always refused; then the refill has no meaning.
+  // Capacity 0: always denied; the refill has no meaning then.
   BucketSpec spec{};
   // A request of cost n pays n × cost tokens.
   std::uint64_t cost = 1;
-  // True: decided and counted, but never refuses, and never makes a call invalid.
+  // True: decided and counted, but never denies a call and never makes one invalid.
   bool shadow = false;
-  // What becomes of a call whose store failed. None: the setting FAIL_MODE says it.
+  // None: the setting FAIL_MODE.
   std::optional<FailMode> fail_mode{};
-  // The first that matches a request holds.
+  // The first that matches a request applies.
   std::vector<Override> overrides{};
 
   bool AppliesTo(const Request& request) const;
 
-  // The names of the attributes that a request must have, sorted, each once.
+  // The attributes that a request must have, sorted and unique.
   std::vector<std::string> RequiredAttributes() const;
 };
 
-// Whether some request is subject to both.
+// Whether both can apply to the same request.
 bool CanBothApply(const Limit& one, const Limit& other);
 
-// What becomes the hash tag of the buckets' keys, and so which of them one node
-// of a Redis Cluster holds together.
+// The hash tag of the buckets' keys, which selects the node of a Redis Cluster.
 enum class HashBy : std::uint8_t {
-  kUser,    // The user: users are spread over all nodes.
-  kGlobal,  // Nothing: one node holds all.
+  kUser,    // The user: buckets are spread over all nodes by user.
+  kGlobal,  // A constant: one node holds all buckets.
 };
 
-// Names of buckets in a row. It allocates for more than three of the longest users.
+// Concatenated bucket keys. Sized so that three of the longest user ids need no allocation.
 using BucketKeys = absl::InlinedVector<char, 1024>;
 
-// Appends the name of the bucket that the request pays from, among its limit's:
-// "{tag}", and behind it, each after a ':', the values that the limit counts by
-// and that are not the tag, in the order user, path, attributes by name. The tag
-// is the user id, or "%all" where the limit does not count by the user or all
-// hash together.
+// Appends the key, unique within the limit, of the bucket that the request takes from: "{tag}",
+// followed by the other values that the limit counts by, each after a ':', in the order user, path,
+// attributes by name. The tag is the user id, or "%all" if the limit does not count by user or
+// `hash_by` is kGlobal.
 //
-// In the tag '%' and '}' are written %25 and %7D, in the values '%' and ':' are
-// written %25 and %3A: no value can end the tag or pass for another's bucket.
+// '%' and '}' are escaped as %25 and %7D in the tag, '%' and ':' as %25 and %3A in the values, so
+// that no value can end the tag or forge the key of another bucket.
 //
-// Precondition: the limit applies to the request.
+// REQUIRES: the limit applies to the request.
 void AppendBucketKey(const Limit& limit, HashBy hash_by, const Request& request, BucketKeys& out);
 
-// The same by itself.
+// The same as a string.
 std::string BucketKeyOf(const Limit& limit, HashBy hash_by, const Request& request);
 
 }  // namespace ratelimiter

@@ -13,48 +13,47 @@
 
 namespace ratelimiter {
 
-// Limits that a configuration may hold, and that one call may be subject to.
+// The number of limits that a configuration may hold, and that may apply to one call.
 inline constexpr std::size_t kMaxLimits = 100'000;
 inline constexpr std::size_t kMaxLimitsPerCall = 64;
 
-// A limit that a request is subject to, with the numbers of its bucket: the
-// limit's own, or those of an override.
+// A limit that applies to a request, and the spec of its bucket: the limit's own or an override's.
 struct MatchedLimit {
   const Limit* limit = nullptr;
   BucketSpec spec{};
 };
 
-// In the order of the file.
+// In file order.
 using MatchedLimits = absl::InlinedVector<MatchedLimit, 4>;
 
-// All limits of one configuration, compiled so that finding those that a request
-// is subject to takes as long among ten thousand as among ten.
+// All limits of one configuration, indexed so that finding the limits that apply to a request takes
+// as long among ten thousand as among ten.
 //
-// Immutable, and so thread-safe. What it hands out points into it.
+// Immutable and therefore thread-safe. Returned pointers and references are valid as long as the
+// set.
 class LimitSet {
  public:
-  // Names differ, and each limit is valid by itself.
+  // REQUIRES: names are unique, and each limit is valid.
   LimitSet(std::vector<Limit> limits, HashBy hash_by);
   ~LimitSet();
   LimitSet(const LimitSet&) = delete;
   LimitSet& operator=(const LimitSet&) = delete;
 
-  // In the order of the file.
+  // In file order.
   const std::vector<Limit>& limits() const { return limits_; }
   HashBy hash_by() const { return hash_by_; }
 
-  // The limit of this name; nullptr: there is none.
+  // The limit of this name, or nullptr.
   const Limit* Find(std::string_view name) const;
 
-  // Every limit that applies to the request, but those that an override makes
-  // unlimited for it.
+  // The limits that apply to the request, except those that an override makes unlimited for it.
   MatchedLimits Match(const Request& request) const;
 
-  // The override of `limit`, one of limits(), that holds for a request which the
-  // limit applies to. nullptr: none does, the limit's own numbers hold.
+  // The override of `limit`, an element of limits(), that applies to the request, or nullptr if the
+  // limit's own spec does. REQUIRES: the limit applies to the request.
   const Override* OverrideFor(const Limit& limit, const Request& request) const;
 
-  // No request is subject to more limits than this.
+  // An upper bound on the number of limits that apply to one request.
   std::size_t most_per_call() const;
 
  private:

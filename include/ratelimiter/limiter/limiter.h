@@ -14,9 +14,9 @@
 #include <absl/status/statusor.h>
 
 #include "ratelimiter/base/clock.h"
+#include "ratelimiter/base/fail_mode.h"
 #include "ratelimiter/base/snapshot.h"
 #include "ratelimiter/limiter/bucket_spec.h"
-#include "ratelimiter/limiter/fail_mode.h"
 #include "ratelimiter/limiter/fallback.h"
 #include "ratelimiter/limiter/limit_set.h"
 #include "ratelimiter/limiter/request.h"
@@ -24,33 +24,31 @@
 
 namespace ratelimiter {
 
-// What one limit says of a request.
+// One limit's decision on a request.
 struct LimitState {
   const Limit* limit = nullptr;
-  // The numbers of its bucket for this request.
+  // The spec of the bucket that the request takes from.
   BucketSpec spec{};
-  // Of a limit that always refuses (capacity 0), and of a shadow whose capacity
-  // the cost exceeds, a refusal has no retry_after: it would never pass.
+  // A refusal has no retry_after if waiting does not help: the capacity is 0, or the limit is a
+  // shadow and the cost exceeds its capacity.
   Decision decision{};
 };
 
-// What all limits say of a request together.
+// The decision on a request.
 struct Answer {
-  // No limit that is not a shadow refuses.
+  // Every limit that is not a shadow allows the request.
   bool allowed = true;
-  // Every limit that the request is subject to, in the order of the file. Where
-  // it is known without asking that one refuses, as those of capacity 0 always do,
-  // those that were asked (see Request::details).
+  // The limits that apply to the request, in file order. If the outcome is known without the
+  // store, only those that were evaluated (see Request::details).
   absl::InlinedVector<LimitState, 4> states{};
-  // The one that tells most, by its place in `states`. Refused: the limit with
-  // the longest wait. Allowed: the one with the fewest calls left at this cost.
-  // Ties go to the first of the file; shadows do not count. None: no limit that
-  // could refuse applies.
+  // Index into `states` of the deciding limit. Denied: the limit with the longest wait. Allowed:
+  // the limit with the fewest calls left at this cost. Ties go to the first in file order; shadows
+  // do not count. None: no limit other than shadows applies.
   std::optional<std::size_t> deciding{};
-  // What the states point into.
+  // Keeps the limits that the states point to alive.
   std::shared_ptr<const LimitSet> limits{};
-  // What decided in place of a store that failed. None: the store did. Of kLocal the
-  // states have the numbers of this instance's buckets; else there are none.
+  // The fail mode that decided because the store failed; none if the store decided. The states are
+  // those of this instance's buckets for kLocal, and empty for the other modes.
   std::optional<FailMode> fail_mode{};
 
   const LimitState* deciding_state() const {
@@ -58,75 +56,72 @@ struct Answer {
   }
 };
 
-// For people: "Request allowed", or which limit refused the request and what was
-// missing; and where the store did not decide, that it did not.
+// A message for people: "Request allowed", or the limit that denied the request and the tokens
+// left; and the fail mode, if the store did not decide.
 std::string ReasonOf(const Request& request, const Answer& answer);
 
-// Why a limit does or does not apply to a request, and what it would count.
+// Why a limit does or does not apply to a request, and the bucket it would use.
 struct Explanation {
   const Limit* limit = nullptr;
   bool applies = false;
-  // For people: which condition holds or does not.
+  // A message for people: the conditions that hold, or the first that does not.
   std::string why;
-  // Where it applies: the numbers, or none if an override makes it unlimited;
-  // and the bucket's subject.
+  // If it applies: the spec, none if an override makes it unlimited, and the bucket's key.
   std::optional<BucketSpec> spec{};
   std::string bucket_key;
 };
 
-// Chooses the limits that a request is subject to, and has the store decide them
-// together: all pay, or none does.
+// Finds the limits that apply to a request and has the store decide them together: all buckets pay,
+// or none does.
 //
-// Thread-safe. What it is given must outlive it.
+// Thread-safe. The store and the fallback must outlive this object.
 class Limiter {
  public:
-  // `fallback`: decides whether requests are allowed where the store fails; nullptr:
-  // then they get the store's error. What else is asked of the store gets it always.
+  // `fallback` decides Allow and AllowAll when the store fails; if it is null, they return the
+  // store's error, as the other methods always do.
   Limiter(const std::shared_ptr<const LimitSet>& limits, TokenBucketStore& store,
           Fallback* fallback = nullptr);
 
-  // The limits in force. Calls that began before a SetLimits end by those they
-  // began with.
+  // The current limits. A call in progress during SetLimits keeps the limits that it began with.
   std::shared_ptr<const LimitSet> limits() const { return limits_.Get(); }
   void SetLimits(const std::shared_ptr<const LimitSet>& limits) { limits_.Set(limits); }
 
-  // INVALID_ARGUMENT if the cost is above the capacity of a limit that is not a
-  // shadow: it could never pass. Other errors: TokenBucketStore::Decide's, as far as
-  // the limits' fail modes leave them.
+  // Whether the request is allowed. INVALID_ARGUMENT: the cost is above the capacity of a limit
+  // that is not a shadow, so that it could never pass. Other errors: those of
+  // TokenBucketStore::Decide, if the fail mode is kError.
   absl::StatusOr<Answer> Allow(const Request& request, Deadline deadline);
 
-  // The same for each request as if alone, in order, in few round trips: `tell` is
-  // called with each one's place and answer when all are decided.
+  // Decides each request as Allow does, in order and as if alone, in few round trips. When all are
+  // decided, calls `tell` with each request's index and answer.
   void AllowAll(std::span<const Request> requests, Deadline deadline,
                 absl::FunctionRef<void(std::size_t, const absl::StatusOr<Answer>&)> tell);
 
-  // How the limits stand for a request, whatever its cost; changes nothing. With
-  // a limit named, that one is the deciding one. NOT_FOUND: the request is not
-  // subject to a limit of that name.
+  // The state of the limits that apply to a request, whatever its cost. Changes nothing. If `limit`
+  // is not empty, that limit is the deciding one. NOT_FOUND: no limit of that name applies.
   absl::StatusOr<Answer> GetUsage(const Request& request, std::string_view limit,
                                   Deadline deadline);
 
-  // Puts back what `request` (of its cost) paid to each limit that it is subject
-  // to, or to the one named alone, up to the capacity. NOT_FOUND: the request is
-  // not subject to a limit of that name.
+  // Returns the tokens that `request`, at its cost, took from the limits that apply to it, or from
+  // `limit` alone if it is not empty, up to the capacity. NOT_FOUND: no limit of that name applies.
   absl::StatusOr<Answer> Refund(const Request& request, std::string_view limit, Deadline deadline);
 
-  // Makes full each bucket of the request's user that the request would pay
-  // from, or the one of the limit named, whatever it counts by. Errors as GetUsage.
+  // Fills the buckets that the request would take from and that are its user's own (the limit
+  // counts by user), or the bucket of `limit` if it is not empty, whatever that limit counts by.
+  // Errors as GetUsage.
   absl::StatusOr<Answer> Reset(const Request& request, std::string_view limit, Deadline deadline);
 
-  // What each limit has to do with a request, in the order of the file. They
-  // point into `limits`.
+  // Why each limit does or does not apply to a request, in file order. The result points into
+  // `limits`.
   static std::vector<Explanation> Explain(const LimitSet& limits, const Request& request);
 
  private:
-  // What came of a request to allow, if what was asked of the store, if anything was,
-  // ended with `status`.
+  // The answer to an evaluation whose transaction, if any, ended with `status`.
   absl::StatusOr<Answer> Finish(Evaluation& evaluation, const absl::Status& status);
 
-  // Puts back into the buckets of the request what `tokens` says for each.
-  absl::StatusOr<Answer> Give(const Request& request, std::string_view limit, Deadline deadline,
-                              absl::FunctionRef<std::uint64_t(const MatchedLimit&)> tokens);
+  // Returns `tokens` of each matched limit to its bucket.
+  absl::StatusOr<Answer> ReturnTokens(const Request& request, std::string_view limit,
+                                      Deadline deadline,
+                                      absl::FunctionRef<std::uint64_t(const MatchedLimit&)> tokens);
 
   Snapshot<LimitSet> limits_;
   TokenBucketStore& store_;

@@ -11,37 +11,36 @@
 
 namespace ratelimiter {
 
-// What a request may hold, in bytes; attributes by number as well. A limit that
-// asks for more could never match.
+// Bounds on a request. A limit with a condition beyond them could never match.
 inline constexpr std::size_t kMaxUserIdBytes = 256;
 inline constexpr std::size_t kMaxPathBytes = 1024;
 inline constexpr std::size_t kMaxAttributes = 16;
 inline constexpr std::size_t kMaxAttributeKeyBytes = 64;
 inline constexpr std::size_t kMaxAttributeValueBytes = 256;
 
-// A property of a request that the caller names, such as plan or tenant.
+// A property of a request that the caller provides, such as plan or tenant.
 struct AttributeView {
   std::string_view key;
   std::string_view value;
 };
 
-// Where a request comes from: for whoever gave it to the limiter to know it again.
+// Opaque caller context, for observers. The caller defines it.
 struct Origin;
 
-// One request, as the limiter sees it. The strings are the caller's.
+// One request. The strings must outlive it.
 struct Request {
   std::string_view user_id{};
   std::string_view path{};
-  // Each key once.
+  // Keys are unique.
   std::span<const AttributeView> attributes{};
   std::uint64_t cost = 1;
   bool dry_run = false;
-  // Whether limits are looked at that cannot change the decision any more.
+  // Evaluate every limit even once the outcome is known.
   bool details = false;
-  // nullptr: that is no matter.
+  // May be null.
   const Origin* origin = nullptr;
 
-  // Whether the decision takes tokens and is counted.
+  // Whether the request takes tokens and is counted. A peek (cost 0 or a dry run) does neither.
   bool charges() const { return cost > 0 && !dry_run; }
 
   std::optional<std::string_view> Attribute(std::string_view key) const {
@@ -51,9 +50,9 @@ struct Request {
   }
 };
 
-// OK if the request holds what it may: then it has a user id, and no string is too
-// long. Otherwise INVALID_ARGUMENT, which says what came and what is accepted.
-// That the strings are UTF-8 is for whoever reads them to check.
+// OK if the request has a user id and is within the bounds above. Otherwise INVALID_ARGUMENT, which
+// names the field, its length and the accepted range. The caller must have checked that strings are
+// UTF-8.
 absl::Status Validate(const Request& request);
 
 }  // namespace ratelimiter

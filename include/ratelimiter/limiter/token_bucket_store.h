@@ -16,60 +16,63 @@ namespace ratelimiter {
 
 class Metrics;
 
-// What a transaction asks of one bucket. The strings are the caller's.
+// The part of a transaction that concerns one bucket. The strings must outlive the transaction.
 struct Charge {
-  // The bucket: a limit's name, and whose bucket among that limit's (as
-  // AppendBucketKey writes it: any bytes but a '}' only at the end of its tag).
+  // The bucket: the limit's name, and a key that is unique within the limit, in AppendBucketKey's
+  // form (any bytes, but '}' only at the end of the tag).
   std::string_view limit{};
   std::string_view bucket_key{};
-  // Valid by Validate.
+  // REQUIRES: valid.
   BucketSpec spec{};
-  // Tokens; 0 is a look. At most the quota's capacity.
+  // Tokens, up to the spec's capacity. 0 is a peek.
   std::uint64_t cost = 1;
-  // True: it does not refuse the transaction, and pays if the transaction is
-  // allowed and its tokens are there.
+  // True: never refuses the transaction, and pays if the transaction is allowed and the tokens are
+  // there.
   bool shadow = false;
 };
 
-// What a bucket answered. A refusal is a value, never an error.
+// A bucket's answer. A refusal is a value, never an error.
+//
+// Waits are rounded up to the microsecond and exact: they end then, and not a microsecond earlier,
+// unless other calls take or refund tokens. The waits of a peek are those that a charge would get
+// at the same moment. If the limit's spec has changed since the bucket was last charged, a peek's
+// waits are upper bounds.
 struct Decision {
   // Whether the bucket itself has the tokens.
   bool allowed = false;
-  // Whole tokens left after the transaction.
+  // Whole tokens after the transaction.
   std::uint64_t remaining = 0;
-  // Where not allowed: the exact wait until the same charge passes, rounded up
-  // to the microsecond. Else zero.
+  // The wait until the same charge passes; zero if it is allowed.
   std::chrono::microseconds retry_after{0};
-  // The wait until the bucket is full, rounded up likewise; zero if it is.
+  // The wait until the bucket is full.
   std::chrono::microseconds reset_after{0};
-  // False: the bucket was not asked, for another refuses (Transaction::complete).
+  // False: the bucket was not evaluated because another refuses (Transaction::complete).
   bool known = true;
 
   friend bool operator==(const Decision&, const Decision&) = default;
 };
 
 enum class Action : std::uint8_t {
-  kTake,    // Decide, and take the costs if all is allowed.
-  kPeek,    // Decide as it would be; change nothing.
+  kTake,    // Decide, and take the costs if allowed.
+  kPeek,    // Decide without taking; changes nothing.
   kRefund,  // Put the costs back, up to the capacity. Always allowed.
 };
 
-// Charges that are decided together: each bucket that is not a shadow must have
-// its tokens; then all pay, else none does.
+// Charges that are decided together. If every bucket that is not a shadow has its tokens, all pay;
+// otherwise none does.
 struct Transaction {
-  // Each of another bucket; 1 and more.
+  // At least one, each for a different bucket.
   std::span<const Charge> charges{};
   Action action = Action::kTake;
-  // Whether every bucket is to be asked, even where it is known without asking
-  // that another refuses.
+  // Evaluate every bucket, even if the store knows already that one refuses.
   bool complete = true;
 
-  // The answer: where the status is OK, a decision for each charge. The span is
-  // the caller's and as long as `charges`.
+  // The answer: if the status is OK, one decision per charge. The caller provides the span, with
+  // one element per charge.
   std::span<Decision> decisions{};
   absl::Status status{};
 
-  // Precondition: status is OK.
+  // REQUIRES: status is OK.
   bool allowed() const {
     for (std::size_t i = 0; i < charges.size(); ++i) {
       if (!decisions[i].allowed && !charges[i].shadow) return false;
@@ -78,28 +81,25 @@ struct Transaction {
   }
 };
 
-// Keeps the token buckets and decides against them: the seam between the
-// limiter and where its state lives. docs/internals/architecture.md states the token
-// bucket contract; one suite of tests holds every implementation to it.
+// Keeps token buckets and decides transactions against them: the seam between the limiter and its
+// state. docs/internals/architecture.md states the token bucket contract; tests/contract holds
+// every implementation to it.
 //
 // Implementations are thread-safe.
 class TokenBucketStore {
  public:
   virtual ~TokenBucketStore() = default;
 
-  // Decides transactions, each atomically and as if alone, one after the other.
-  // A bucket not seen before is full.
+  // Decides transactions in order, each atomically and as if alone. A new bucket is full.
   //
-  // Waits no longer than `deadline`, and never longer than the store's own
-  // bound. Errors, each transaction's own: UNAVAILABLE (the store did not
-  // answer), DEADLINE_EXCEEDED (`deadline` passed before the store was asked),
-  // RESOURCE_EXHAUSTED (no room for another bucket), INTERNAL (the store
-  // answered something that it must not). After an error that came while the
-  // store worked on it, a transaction may or may not have been carried out; it
-  // is never repeated here.
+  // Blocks until `deadline` or the store's own timeout, whichever is earlier. Errors, per
+  // transaction: UNAVAILABLE (the store did not answer), DEADLINE_EXCEEDED (`deadline` passed
+  // before the transaction was sent), RESOURCE_EXHAUSTED (no room for another bucket), INTERNAL
+  // (the store broke its protocol). After UNAVAILABLE or INTERNAL a transaction may or may not have
+  // been carried out; the store never repeats it.
   virtual void Decide(std::span<Transaction> transactions, Deadline deadline) = 0;
 
-  // Whether the store can decide now; waits and fails as Decide does.
+  // OK if the store can decide now. Blocks and fails as Decide does.
   virtual absl::Status Check(Deadline deadline) = 0;
 
   // For people: what the store is and where, such as "memory". One line, without secrets.

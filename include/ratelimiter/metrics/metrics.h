@@ -15,6 +15,7 @@
 #include <prometheus/collectable.h>
 #include <prometheus/exposer.h>
 
+#include "ratelimiter/base/fail_mode.h"
 #include "ratelimiter/base/user_label.h"
 #include "ratelimiter/metrics/call_metrics.h"
 #include "ratelimiter/metrics/heavy_hitters.h"
@@ -23,9 +24,6 @@
 #include "ratelimiter/metrics/status_counter.h"
 
 namespace ratelimiter {
-
-// What decided a call in place of a store that failed, by FAIL_MODE's names.
-enum class DegradedMode : std::uint8_t { kError, kOpen, kClosed, kLocal };
 
 // How users are shown.
 struct UserMetrics {
@@ -65,7 +63,7 @@ class Metrics {
   void CountShed() { shed_.fetch_add(1, std::memory_order_relaxed); }
 
   // A call that the store failed.
-  void CountDegraded(DegradedMode mode) {
+  void CountDegraded(FailMode mode) {
     degraded_[static_cast<std::size_t>(mode)].fetch_add(1, std::memory_order_relaxed);
   }
 
@@ -104,7 +102,7 @@ class Metrics {
   HeavyHitters heavy_denied_;
   RedisMetrics redis_;
   std::atomic<std::uint64_t> shed_{0};
-  std::array<std::atomic<std::uint64_t>, 4> degraded_{};  // By DegradedMode.
+  std::array<std::atomic<std::uint64_t>, kFailModes.size()> degraded_{};  // By FailMode.
   std::atomic<bool> ready_{false};
   const std::vector<std::shared_ptr<prometheus::Collectable>> collectables_;
 };

@@ -247,7 +247,7 @@ TEST_F(AdminServerTest, StatsTellWhatMetricsCount) {
   metrics_.decisions().Count("tenant", LimitStatus::kShadowDenied);
   metrics_.decisions().Count("of another time", LimitStatus::kAllowed);
   metrics_.CountShed();
-  metrics_.CountDegraded(DegradedMode::kLocal);
+  metrics_.CountDegraded(FailMode::kLocal);
   metrics_.PublishRedis();
   metrics_.Publish(Metric::kBreakerOpen, [] { return 1; });
   metrics_.Publish(Metric::kBreakerOpened, [] { return 2; });

@@ -64,8 +64,7 @@ TEST_F(MemoryTokenBucketTest, ANewUserIsRefusedRoomWhereAllBucketsAreInUse) {
   }
   EXPECT_THAT(Decide(store, kLimit, "d", {}, Deadline::max()),
               FailsWith(absl::StatusCode::kResourceExhausted,
-                        "all 3 buckets are in use, and forgetting one would give its user a full "
-                        "bucket again; raise MEMORY_MAX_BUCKETS"));
+                        "all 3 buckets are in use; raise MEMORY_MAX_BUCKETS"));
   EXPECT_EQ(store.rejected(), 1U);
   EXPECT_EQ(store.buckets(), 3U);
 }

@@ -64,7 +64,7 @@ TEST(MetricsAllocationTest, ACallAllocatesNothing) {
               ObservedCall call(metrics.calls(), CallMethod::kAllowRequest);
               metrics.decisions().Count("default", LimitStatus::kAllowed);
               metrics.CountShed();
-              metrics.CountDegraded(DegradedMode::kOpen);
+              metrics.CountDegraded(FailMode::kOpen);
               metrics.redis().Observe({.latency = std::chrono::milliseconds(1), .calls = 3});
               metrics.redis().CountError(RedisError::kTimeout);
               metrics.redis().CountDenyCacheHit();

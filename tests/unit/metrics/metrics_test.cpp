@@ -36,7 +36,7 @@ rate_limiter_untracked_requests_total{} counter: Requests that count under no us
 rate_limiter_tracked_users{} gauge: Users that have series of their own (METRICS_MAX_USERS)
 rate_limiter_heavy_user_requests{user,status=allowed|denied} gauge: Requests of those users who sent most lately (METRICS_TOP_USERS), about as many as in the last 10 minutes, by status (allowed, denied)
 rate_limiter_decisions_total{limit,status=allowed|denied|shadow_denied|error} counter: What each limit said of the requests that it applies to, by limit and status (allowed, denied, shadow_denied, error)
-rate_limiter_degraded_total{mode=error|open|closed|local} counter: Calls that the store failed, by what decided them (error, open, closed, local)
+rate_limiter_degraded_total{mode=open|local|closed|error} counter: Calls that the store failed, by what decided them (error, open, closed, local)
 rate_limiter_shed_total{} counter: Calls refused at once because MAX_IN_FLIGHT others were worked on
 rate_limiter_in_flight_calls{} gauge: Calls worked on now (MAX_IN_FLIGHT)
 rate_limiter_ready{} gauge: 1 while gRPC health says SERVING, else 0
@@ -213,7 +213,7 @@ TEST(MetricsTest, TellWhetherTheDaemonIsReady) {
 TEST(MetricsTest, CountWhatWasDegradedAndShed) {
   Metrics metrics(10, "1.2.3");
   metrics.CountShed();
-  metrics.CountDegraded(DegradedMode::kClosed);
+  metrics.CountDegraded(FailMode::kClosed);
   const auto families = Families(metrics);
   EXPECT_EQ(Only(families.at("rate_limiter_shed_total")).counter.value, 1);
   const auto& degraded = families.at("rate_limiter_degraded_total").metric;
@@ -339,10 +339,10 @@ TEST(MetricsTest, TellTheValueOfOneThatIsPublished) {
 
 TEST(MetricsTest, TellTheValuesByALabel) {
   Metrics metrics(10, "1.2.3");
-  metrics.CountDegraded(DegradedMode::kOpen);
+  metrics.CountDegraded(FailMode::kOpen);
   using Values = std::vector<std::pair<std::string, double>>;
   EXPECT_EQ(metrics.ByLabel(Metric::kDegraded),
-            (Values{{"error", 0}, {"open", 1}, {"closed", 0}, {"local", 0}}));
+            (Values{{"open", 1}, {"local", 0}, {"closed", 0}, {"error", 0}}));
   EXPECT_TRUE(metrics.ByLabel(Metric::kRedisErrors).empty());
 }
 

@@ -320,7 +320,7 @@ TEST_F(CommandBatchTest, WritesWhatTheScriptsHeaderStates) {
                                                "2",
                                                "0"});
   const std::string single = FormatCommand(
-      {"EVALSHA", "the-sha1", "1", "rl:1:C:{u}", "give", "5", "1", "2000000", one, "0", "5"});
+      {"EVALSHA", "the-sha1", "1", "rl:1:C:{u}", "refund", "5", "1", "2000000", one, "0", "5"});
   ASSERT_EQ(Coalesced(), "ac b");
   EXPECT_EQ(batch_.text(), coalesced + single);
   EXPECT_EQ(batch_.buckets(), 5U);
