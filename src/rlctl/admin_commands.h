@@ -6,11 +6,10 @@
 
 namespace ratelimiter {
 
-// The commands that ask the daemon's admin server: explain, reset, refund,
-// reload, and list of `limits`, the command that holds those about all limits.
+// Adds the commands that call the daemon's admin server: explain, reset, refund and reload to
+// `app`, and list to `limits`, the parent of the commands about all limits.
 //
-// The one that the command line chooses puts itself into `run`, which must
-// outlive the parsing.
+// Parsing sets `run` to the chosen command; it must outlive the parsing.
 void AddAdminCommands(CLI::App& app, CLI::App& limits, Run& run);
 
 }  // namespace ratelimiter

@@ -609,7 +609,7 @@ LIMIT  LEFT  CAPACITY
 free   9     9
 """
     assert printed("reset", "ann", **many) == (
-        "\nNo bucket was changed: none is this request's, or none is its user's own.\n")
+        "\nNo bucket was changed: no limit with a bucket of this user applies to the request.\n")
     assert "answers NOT_FOUND: no limit \"api\" applies" in refused(
         "reset", *words, "--limit", "api", **many)
 

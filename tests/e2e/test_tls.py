@@ -334,11 +334,11 @@ def test_rlctl_asks_the_admin_server_over_tls(certificates, tmp_path):
         for words, environment, says in (
                 (ca, {}, "hostname mismatch"),
                 (name, {}, "answers UNAUTHENTICATED: there is no token"),
-                ([], {"ADMIN_TLS": "on"}, "its certificate is not accepted"),
+                ([], {"ADMIN_TLS": "on"}, "its certificate is not trusted"),
                 ([], {}, "does not answer"),
                 ([*name, "--token-file", "/none"], {}, "cannot read /none"),
                 (["--tls-ca", "/none"], {}, "--tls-ca: /none"),
-                (["--tls-ca", certificates.path("other-ca.crt")], {}, "its certificate is not accepted")):
+                (["--tls-ca", certificates.path("other-ca.crt")], {}, "its certificate is not trusted")):
             done = rlctl("limits", "list", *words, **here, **environment)
             assert done.returncode == 1 and says in done.stderr, done.stderr
     # To whom it says that it does not speak TLS.
