@@ -252,7 +252,7 @@ def test_limits_are_shown_with_their_state(page, daemon):
     assert search[0] == "search20 tokens, 20 back every 10s · /api/*, plan=free"
     assert trial[0] == "trialshadow10 tokens, 1 back every 1s · /api/*"
     assert trial[2] == "–" and login[3] == "–"
-    assert "/limits.yaml, read " in page.text("limits-hint")
+    assert "/limits.yaml, loaded " in page.text("limits-hint")
 
 
 def test_the_heaviest_users_come_first(page, daemon):
@@ -275,11 +275,11 @@ def test_settings_are_shown_those_that_are_set_first(page, redis):
         return {head.split("\n")[0]: value.split("\n") for head, value in rows}
 
     values = shown()
-    assert values["REDIS_URL"] == [redis.url, "from the environment; by default redis://127.0.0.1:6379"]
+    assert values["REDIS_URL"] == [redis.url, "set in the environment; default: redis://127.0.0.1:6379"]
     assert "CAPACITY" not in values
     page.find("set-only").click()
     values = shown()
-    assert values["CAPACITY"] == ["5", "the default"]
+    assert values["CAPACITY"] == ["5", "default"]
     help_text = harness.run_to_end("--help").stdout
     assert list(values) == re.findall(r"\(Env:(\w+)\)", help_text)
 
@@ -317,20 +317,20 @@ def test_a_dry_run_takes_nothing_and_a_real_one_does(page, daemon):
     left = lambda: daemon.allow("tried", "/login", cost=0)["remaining"]
     page.submit("tried", path="/login", cost="4")
     page.wait(lambda: "Allowed" in page.answer(), "the answer")
-    assert "dry run: nothing was taken" in page.answer() and left() == 5
+    assert "dry run: no tokens taken" in page.answer() and left() == 5
     page.find("dry").click()
-    assert page.text("send") == "Send, and take its cost"
+    assert page.text("send") == "Send, and take tokens"
     page.send()
-    page.wait(lambda: "its cost was taken" in page.answer(), "the answer")
+    page.wait(lambda: "· tokens taken" in page.answer(), "the answer")
     assert left() in (1, 2)
     page.send()
-    page.wait(lambda: "Refused" in page.answer(), "the refusal")
-    assert 'Limit "login" exceeded: cost 4, ' in page.answer() and "nothing was taken" in page.answer()
+    page.wait(lambda: "Denied" in page.answer(), "the refusal")
+    assert 'Limit "login" exceeded: cost 4, ' in page.answer() and "no tokens taken" in page.answer()
     assert left() in (1, 2, 3)
     (row,) = page.driver.execute_script(
         "return [...document.querySelectorAll('#answer tbody tr')].map("
         "row => [...row.cells].map(cell => cell.textContent))")
-    assert row[:2] == ["login", "refused"] and row[3].endswith(" s")
+    assert row[:2] == ["login", "denied"] and row[3].endswith(" s")
 
 
 def test_what_is_wrong_with_a_request_is_told(page):
@@ -377,7 +377,7 @@ def test_what_was_taken_is_told_as_it_was(driver):
         server.kill()
         page.find("dry").click()
         page.submit("u", path="/x")
-        page.wait(lambda: "its cost was taken" in page.answer(), "the answer of this instance alone")
+        page.wait(lambda: "· tokens taken" in page.answer(), "the answer of this instance alone")
     driver.get("about:blank")
 
 
@@ -389,7 +389,7 @@ def test_a_second_click_is_not_a_second_request(page, daemon):
     page.find("send").click()
     page.find("send").click()
     daemon.process.send_signal(signal.SIGCONT)
-    page.wait(lambda: "its cost was taken" in page.answer(), "the answer")
+    page.wait(lambda: "· tokens taken" in page.answer(), "the answer")
     asked = page.requests()
     assert asked.count(f"{page.origin}/api/v1/check") == 1
     page.open()  # For the fixture, which looks at what is asked first.
@@ -423,11 +423,11 @@ def test_it_says_when_the_daemon_does_not_answer(driver):
         page = Page(driver, daemon).open()
         assert page.text("state") == "Ready" and page.find("memory").is_displayed()
         assert not page.find("notice").is_displayed()
-    page.wait(lambda: page.text("state") == "No answer", "that it is said")
-    assert page.find("notice").is_displayed() and "has not answered since" in page.text("notice")
+    page.wait(lambda: page.text("state") == "No response", "that it is said")
+    assert page.find("notice").is_displayed() and "has not responded since" in page.text("notice")
     assert page.find("alert").get_attribute("role") == "alert"
     assert page.text("alert") == page.text("notice")
-    assert driver.title == "No answer – Rate limiter"
+    assert driver.title == "No response – Rate limiter"
     with harness.daemon(STORE="memory", ADMIN_PORT=port):
         page.wait(lambda: page.text("state") == "Ready", "the daemon's return")
         assert not page.find("notice").is_displayed() and driver.title == "Rate limiter"
@@ -442,7 +442,7 @@ def test_it_says_when_redis_is_the_cause(driver):
         assert page.text("breaker") == "closed" and page.text("mode") == "open"
         server.kill()
         page.wait(lambda: page.text("state") == "Degraded", "that it is degraded")
-        assert "FAIL_MODE=open decides instead" in page.text("notice")
+        assert "FAIL_MODE=open decides" in page.text("notice")
         with harness.load(lambda: daemon.allow("u"), 1):
             page.wait(lambda: page.text("breaker").startswith("open"), "the breaker")
             page.wait(lambda: page.number("degraded") > 0, "what FAIL_MODE decides")
@@ -487,7 +487,7 @@ def test_it_asks_for_the_token_and_keeps_it(driver, guarded):
     assert not any(page.find(one).is_displayed() for one in hidden)
     assert requests_in(page, 2500) == []
     page.find("token").send_keys("wrong", Keys.ENTER)
-    page.wait(lambda: page.text("notice") == "The token is not accepted.", "that it is told")
+    page.wait(lambda: page.text("notice") == "Invalid token.", "that it is told")
     page.find("token").send_keys("t0ken", Keys.ENTER)
     page.wait(lambda: page.text("state") == "Ready", "the first answer")
     assert page.find("limits").is_displayed() and not page.find("sign-in").is_displayed()
@@ -500,7 +500,7 @@ def test_it_asks_for_the_token_and_keeps_it(driver, guarded):
     assert not page.find("sign-in").is_displayed() and not page.find("json").is_displayed()
     guarded.token_file.write_text("another\n")
     page.wait(lambda: page.find("sign-in").is_displayed(), "the form")
-    assert page.text("notice") == "The token is not accepted."
+    assert page.text("notice") == "Invalid token."
     assert driver.execute_script("return sessionStorage.length") == 0
     driver.get("about:blank")
 
@@ -542,7 +542,7 @@ def test_axe_finds_nothing(colours, width, driver, daemon):
                 daemon.allow("refused", "/login", cost=5)
                 daemon.allow("refused", "/login", cost=5)
                 page.submit("refused", path="/login", cost="5")
-                return "Refused" in page.wait(page.answer, "an answer")
+                return "Denied" in page.wait(page.answer, "an answer")
 
             page.wait(is_refused, "a refusal")
             page.wait(lambda: page.rows("top-denied"), "the users")

@@ -1,6 +1,6 @@
-// --- Asking ---
+// --- Requests to the admin API ---
 
-// Where the token is kept, unless the browser forbids it.
+// Keeps the token, unless the browser forbids storage.
 const tab = (() => { try { return window.sessionStorage; } catch { return null; } })();
 let token = tab?.getItem('token') ?? '';
 
@@ -9,9 +9,9 @@ function keepToken(value) {
   if (value) tab?.setItem('token', value); else tab?.removeItem('token');
 }
 
-// Shows the form that asks for the token in place of all else, or all else.
+// Shows either the form for the token or everything else.
 function lock(locked) {
-  // Links cannot show a token.
+  // Links cannot send a token.
   $('json').hidden = locked || token !== '';
   if ($('sign-in').hidden === !locked) return;
   $('sign-in').hidden = !locked;
@@ -64,16 +64,16 @@ async function poll() {
     showTop('denied', top.denied, top.window_seconds);
   } catch (error) {
     if (error.code === 'UNAUTHENTICATED') {
-      say('Locked', 'doubt', token ? 'The token is not accepted.' : '');
+      say('Locked', 'doubt', token ? 'Invalid token.' : '');
       keepToken('');
       lock(true);
       return;
     }
     silentSince ??= new Date();
     const since = silentSince.toLocaleTimeString();
-    say('No answer', 'bad', error.code ?
-        `The daemon has answered with an error since ${since}: ${error.message}` :
-        `The daemon has not answered since ${since}. What is shown here is older; it is asked again every second.`);
+    say('No response', 'bad', error.code ?
+        `The daemon has returned an error since ${since}: ${error.message}` :
+        `The daemon has not responded since ${since}. The figures are older; retrying every second.`);
   } finally {
     asking = false;
     if ($('sign-in').hidden) timer = setTimeout(poll, EVERY);
@@ -98,7 +98,7 @@ $('set-only').addEventListener('change', filterSettings);
 // --- The form ---
 
 function readAttributes() {
-  const attributes = Object.create(null);  // Where __proto__ is a name as others are.
+  const attributes = Object.create(null);  // No prototype: __proto__ is a name like any other.
   for (const line of $('attributes').value.split('\n').filter((text) => text.trim())) {
     const sign = line.indexOf('=');
     if (sign < 1) throw new Error(`Attributes: “${line}” is not key=value`);
@@ -109,9 +109,9 @@ function readAttributes() {
 
 function showAnswer(answer, dry) {
   const verdict = element('p', `verdict ${answer.allowed ? 'allowed' : 'denied'}`,
-                          answer.allowed ? '✓ Allowed' : '✕ Refused');
+                          answer.allowed ? '✓ Allowed' : '✕ Denied');
   const paid = !dry && answer.allowed && (!answer.fail_mode || answer.fail_mode === 'local');
-  const took = answer.limits.length === 0 ? '' : paid ? ' · its cost was taken' : ` · ${dry ? 'dry run: ' : ''}nothing was taken`;
+  const took = answer.limits.length === 0 ? '' : paid ? ' · tokens taken' : ` · ${dry ? 'dry run: ' : ''}no tokens taken`;
   const parts = [verdict, element('p', 'hint', visible(answer.reason), took)];
   if (answer.limits.length) {
     const head = element('tr', '', ...['Limit', 'Says', 'Left', 'Retry in', 'Full in'].map((text, i) => {
@@ -125,20 +125,20 @@ function showAnswer(answer, dry) {
       if (limit.shadow) name.append(element('span', 'badge', 'shadow'));
       const wait = (text) => (text === undefined ? '–' : time(parseFloat(text)));
       return element('tr', '', name,
-                     element('td', limit.allowed ? 'allowed' : 'denied', limit.allowed ? 'allowed' : 'refused'),
+                     element('td', limit.allowed ? 'allowed' : 'denied', limit.allowed ? 'allowed' : 'denied'),
                      element('td', 'num', `${whole.format(limit.remaining)} of ${whole.format(limit.limit)}`),
                      element('td', 'num', wait(limit.retry_after)),
                      element('td', 'num', wait(limit.reset_after)));
     });
     parts.push(element('table', '', element('thead', '', head), element('tbody', '', ...rows)));
   } else if (!answer.fail_mode) {
-    parts.push(element('p', 'empty', 'No limit applies to it.'));
+    parts.push(element('p', 'empty', 'No limit applies to this request.'));
   }
   $('answer').replaceChildren(...parts);
 }
 
 $('dry').addEventListener('change', () => {
-  $('send').textContent = $('dry').checked ? 'Try' : 'Send, and take its cost';
+  $('send').textContent = $('dry').checked ? 'Try' : 'Send, and take tokens';
   $('send').classList.toggle('real', !$('dry').checked);
 });
 
@@ -153,7 +153,7 @@ $('try').addEventListener('submit', async (event) => {
                                    cost: Number($('cost').value), attributes: readAttributes(),
                                    dry_run: dry}), dry);
   } catch (error) {
-    const title = error.code ?? (error.message.startsWith('Attributes') ? 'Not sent' : 'No answer');
+    const title = error.code ?? (error.message.startsWith('Attributes') ? 'Not sent' : 'No response');
     $('answer').replaceChildren(element('p', 'verdict error', title),
                                 element('p', 'hint', visible(error.message)));
   } finally {

@@ -1,5 +1,5 @@
 'use strict';
-// Everything that is shown is text (textContent), whoever chose it.
+// Everything shown is set as text (textContent): callers choose some of it.
 
 const EVERY = 1000, PATIENCE = 4000;  // ms
 const NOW = 10, MINUTE = 60, KEPT = 120;  // s
@@ -13,13 +13,13 @@ function element(tag, className, ...children) {
   return made;
 }
 
-// Writes only what is new: what stays is not told again, and can be selected.
+// Writes only changes: unchanged text is not announced again, and stays selected.
 function write(id, text) {
   if ($(id).textContent !== text) $(id).textContent = text;
 }
 
-// Of a text that anybody may have chosen: what cannot be seen, or changes how its
-// neighbours are seen, stands there by its number.
+// A text that a caller chose. Characters that are invisible, or that change how others are
+// shown, appear as their code points.
 function visible(text) {
   const isolated = element('bdi');
   for (const part of text.split(/([\p{C}\p{Zl}\p{Zp}])/u)) {
@@ -60,14 +60,14 @@ function age(seconds) {
 
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 
-// --- What was answered: the newest last ---
+// --- Past responses: the newest last ---
 
 let past = [];
 
 function remember(stats, top) {
   const t = stats.uptime_seconds;
   const last = past.at(-1);
-  // Another process, or a page that was not looked at for long.
+  // A restarted daemon, or a page that was hidden for long.
   if (last && (t < last.t || t - last.t > NOW)) past = [];
   const limits = new Map(stats.limits.map((limit) => [limit.name, limit]));
   const users = {};
@@ -78,13 +78,13 @@ function remember(stats, top) {
   while (past[0].t < t - KEPT) past.shift();
 }
 
-// The one to compare the newest with, to see the last `seconds`.
+// The response that is `seconds` older than the newest, or the nearest to that.
 function before(seconds) {
   const now = past.at(-1);
   return past.find((one) => one.t >= now.t - seconds - 0.5 && one !== now) ?? null;
 }
 
-// How to find what grew in the last `seconds`, a second. null: that is not known.
+// A function that gives a counter's rate per second over the last `seconds`; null: unknown.
 function growth(seconds) {
   const [from, to] = [before(seconds), past.at(-1)];
   return (count) => {
@@ -97,7 +97,7 @@ function growth(seconds) {
 
 const perSecond = (seconds, count) => growth(seconds)(count);
 
-// From what is known of each step between two answers.
+// A point for each pair of successive responses.
 function steps(of) {
   const points = [];
   for (let i = 1; i < past.length; ++i) {
@@ -121,7 +121,7 @@ function draw(id, points, most) {
   area.setAttribute('d', `${path}L120 32L${(120 - (end - points[0][0]) * 120 / KEPT).toFixed(2)} 32Z`);
 }
 
-// As Prometheus's histogram_quantile finds it. Above the last bound: that bound.
+// As Prometheus's histogram_quantile: above the last bound, that bound.
 function quantile(q, bounds, counts) {
   const total = sum(counts);
   if (total === 0) return null;
@@ -134,7 +134,7 @@ function quantile(q, bounds, counts) {
   return bounds.at(-1);
 }
 
-// --- What is shown of it ---
+// --- Sections of the page ---
 
 function showDecisions() {
   for (const status of ['allowed', 'denied', 'error']) {
@@ -142,7 +142,7 @@ function showDecisions() {
     write(status, rate(perSecond(5, count)));
     const points = steps((each) => each(count));
     const peak = Math.max(0, ...points.map(([, value]) => value));
-    write(`${status}-peak`, points.length ? `at most ${rate(peak)} in 2 min` : '');
+    write(`${status}-peak`, points.length ? `peak ${rate(peak)} in 2 min` : '');
     draw(`${status}-spark`, points, Math.max(peak, 1));
   }
   const denied = (one) => one.stats.requests.denied;
@@ -168,15 +168,15 @@ function showStore(stats) {
   for (const [id, q] of [['p50', 0.5], ['p95', 0.95], ['p99', 0.99]]) {
     write(id, time(quantile(q, latency.bounds, counts)));
   }
-  write('trips', rate(perSecond(NOW, (one) => sum(one.stats.redis.latency.counts))) + ' a second');
-  // In the last minute, by kind.
+  write('trips', rate(perSecond(NOW, (one) => sum(one.stats.redis.latency.counts))) + ' per second');
+  // Errors of the last minute, by kind.
   const errors = Object.entries(stats.redis.errors).map(
       ([kind, count]) => [kind, count - (from?.stats.redis.errors[kind] ?? count)]);
   const told = errors.filter(([, count]) => count > 0);
   write('redis-errors', told.map(([kind, count]) => `${whole.format(count)} ${kind}`).join(', ') || 'none');
   $('redis-errors').className = told.length ? 'error' : '';
   const often = openings === 1 ? 'opened once' : `opened ${whole.format(openings)} times`;
-  write('breaker', (open === 0 ? 'closed' : open === 1 ? 'open' : `open of ${open} masters`) +
+  write('breaker', (open === 0 ? 'closed' : open === 1 ? 'open' : `open for ${open} masters`) +
         (openings ? `, ${often}` : ''));
   $('breaker').className = open ? 'error' : '';
 }
@@ -186,24 +186,24 @@ const HEALTH = {ready: ['Ready', 'good'], degraded: ['Degraded', 'doubt'], 'not 
 function showInstance(stats) {
   const {status, reason} = stats.readiness;
   say(...HEALTH[status], reason === undefined ? '' : status === 'degraded' ?
-      `The store cannot decide, and FAIL_MODE=${stats.fail_mode} decides instead: ${reason}` :
+      `The store is unavailable; FAIL_MODE=${stats.fail_mode} decides: ${reason}` :
       `Not ready: ${reason}`);
   write('who', `${location.host} · version ${stats.version}`);
-  write('health', status === 'ready' ? 'decides' : 'does not decide');
+  write('health', status === 'ready' ? 'available' : 'unavailable');
   $('health').className = status === 'ready' ? '' : 'error';
   write('mode', stats.fail_mode);
   const degraded = (one) => sum(Object.values(one.stats.degraded));
   for (const [id, count] of [['degraded', degraded], ['shed', (one) => one.stats.shed]]) {
-    write(id, `${rate(perSecond(NOW, count))} a second, ${whole.format(count(past.at(-1)))} in all`);
+    write(id, `${rate(perSecond(NOW, count))} per second, ${whole.format(count(past.at(-1)))} in total`);
   }
   write('in-flight', whole.format(stats.in_flight));
   write('uptime', age(stats.uptime_seconds));
 }
 
-let limits = [];  // As /api/v1/limits has them.
+let limits = [];  // From /api/v1/limits.
 
 function about(limit) {
-  const quota = limit.capacity === 0 ? 'always refuses' :
+  const quota = limit.capacity === 0 ? 'always denies' :
     `${whole.format(limit.capacity)} tokens, ${whole.format(limit.refill.tokens)} back every ${limit.refill.interval}`;
   const where = [limit.path === '*' ? 'any path' : limit.path,
                  ...Object.entries(limit.attributes).map(([key, value]) => `${key}=${value}`)];
@@ -216,7 +216,7 @@ function showLimits() {
     const of = (status) => grown((one) => one.limits.get(limit.name)?.[status]);
     return {limit, allowed: of('allowed'), denied: of('denied'), shadow: of('shadow_denied')};
   });
-  // Of very many, those at work.
+  // Of many limits, the busiest.
   const busy = ({allowed, denied, shadow}) => allowed + denied + shadow;
   const shown = counted.length <= MOST_LIMITS ? counted :
     counted.sort((one, other) => busy(other) - busy(one)).slice(0, MOST_LIMITS);
@@ -247,7 +247,7 @@ function showLimits() {
   write('limits-more', `The busiest ${shown.length} of ${counted.length} limits.`);
 }
 
-// What a user sends a second. Counts fade: what was counted `window` seconds ago is worth 1/e.
+// A user's requests per second. Counts decay: a request of `window` seconds ago counts 1/e.
 function sends(status, user, window) {
   const [from, to] = [before(NOW), past.at(-1)];
   const counts = [from, to].map((one) => one?.users[status].get(user));
@@ -277,10 +277,10 @@ function showSettings(settings) {
     const {name, value, source, meaning} = setting;
     const head = element('th', '', element('strong', '', name), element('span', 'sub', meaning));
     head.scope = 'row';
-    const origin = source === 'default' ? 'the default' : source === 'flag' ?
-      'by its flag' : 'from the environment';
+    const origin = source === 'default' ? 'default' : source === 'flag' ?
+      'set by its flag' : 'set in the environment';
     const other = source === 'default' ? '' : setting.default === '' ?
-      '; none by default' : `; by default ${setting.default}`;
+      '; default: none' : `; default: ${setting.default}`;
     const cell = element('td', '', value === '' ? element('span', 'sub', 'none') : visible(value),
                          element('span', 'sub', origin + other));
     const row = element('tr', '', head, cell);
@@ -300,15 +300,15 @@ function filterSettings() {
 }
 
 function showFile({file, loaded_at, reloads}) {
-  let hint = 'Decisions a second over the last 10 seconds';
-  if (file) hint += ` · ${file}, read ${new Date(loaded_at).toLocaleString()}`;
+  let hint = 'Decisions per second over the last 10 seconds';
+  if (file) hint += ` · ${file}, loaded ${new Date(loaded_at).toLocaleString()}`;
   write('limits-hint', hint);
   if (reloads.errors.length) {
-    $('limits-hint').append(element('span', 'error', ` · the file has changed, and is not accepted: ${reloads.errors[0]}`));
+    $('limits-hint').append(element('span', 'error', ` · last reload rejected: ${reloads.errors[0]}`));
   }
 }
 
-// The state at the top, and what there is to say of it.
+// The state at the top, and the notice below it.
 let gist = '';
 function say(word, tone, notice) {
   write('state', word);
@@ -317,8 +317,8 @@ function say(word, tone, notice) {
   write('notice', notice);
   $('notice').className = `notice ${tone}`;
   $('notice').hidden = notice === '';
-  // Not read out again for the times in it, which go on: "3s" comes between "2999ms" and "3001ms".
+  // Screen readers hear a notice once, although the durations in it change: "3s" follows "2999ms".
   if (gist !== (gist = word + notice.replace(/\d+[a-z]*/g, ''))) write('alert', notice);
-  $('main').classList.toggle('stale', word === 'No answer');
+  $('main').classList.toggle('stale', word === 'No response');
 }
 
