@@ -185,7 +185,7 @@ std::optional<BucketSpec> SpecOf(const YamlField& where, const Numbers& given,
   if (!capacity.has_value()) return std::nullopt;
   if (*capacity == 0) {
     if (given.refill_field == nullptr) return BucketSpec{};
-    given.refill_field->Report("refill has no meaning where capacity is 0, which refuses always",
+    given.refill_field->Report("refill has no meaning where capacity is 0, which always refuses",
                                "no refill");
     return std::nullopt;
   }
@@ -208,7 +208,7 @@ std::optional<BucketSpec> SpecOf(const YamlField& where, const Numbers& given,
     given.capacity_field->Report(
         fmt::format("capacity is {}, below the limit's cost {}, so that no request could pass",
                     spec.capacity, limit.cost),
-        fmt::format("{} and more, or 0, which refuses always", limit.cost));
+        fmt::format("{} and more, or 0, which always refuses", limit.cost));
   }
   return spec;
 }

@@ -80,7 +80,7 @@ class Evaluation {
 
   // The answer, if the transaction ended with `status`. Call it once, as the last method.
   absl::StatusOr<Answer> Finish(const absl::Status& status);
-  // The answer without the store: kOpen allows, kClosed denies everything but a peek.
+  // The answer without the store: kOpen allows, kClosed denies every cost but 0.
   Answer FinishWithoutStore(FailMode mode) const;
 
  private:

@@ -12,7 +12,6 @@
 namespace ratelimiter {
 namespace {
 
-
 absl::Status Decide(Evaluation& evaluation, Action action, TokenBucketStore& store,
                     Deadline deadline) {
   if (!evaluation.has_charges()) return absl::OkStatus();
@@ -27,7 +26,7 @@ absl::Status NotSubjectTo(std::string_view limit, const auto& states) {
     names.append(names.empty() ? "" : ", ").append(state.limit->name);
   }
   return absl::NotFoundError(
-      fmt::format("no limit \"{}\" applies to this request; those that do: {}",
+      fmt::format("no limit \"{}\" applies to this request; applicable limits: {}",
                   Printable(limit, kMaxShownBytes), names.empty() ? "none" : names));
 }
 
@@ -64,7 +63,7 @@ std::string ReasonByLimits(const Request& request, const Answer& answer) {
   if (deciding == nullptr) return "Request refused";
   const LimitState& state = *deciding;
   if (state.spec.capacity == 0) {
-    return fmt::format("Limit \"{}\" refuses always: its capacity is 0", state.limit->name);
+    return fmt::format("Limit \"{}\" always refuses: its capacity is 0", state.limit->name);
   }
   return fmt::format("Limit \"{}\" exceeded: cost {}, {} of {} tokens left", state.limit->name,
                      request.cost * state.limit->cost, state.decision.remaining,
@@ -197,7 +196,8 @@ std::vector<Explanation> Limiter::Explain(const LimitSet& limits, const Request&
       explanation.spec = limit.spec;
     } else {
       explanation.spec = override->spec;
-      explanation.why += fmt::format("; override {} holds", override - limit.overrides.begin() + 1);
+      explanation.why +=
+          fmt::format("; override {} applies", override - limit.overrides.begin() + 1);
     }
   }
   return explanations;

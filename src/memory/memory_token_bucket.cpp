@@ -47,8 +47,7 @@ class MemoryTokenBucket::LockedShards {
     // In a fixed order, so that no two transactions wait for each other.
     absl::InlinedVector<Shard*, 4> in_order = by_charge_;
     std::ranges::sort(in_order, {}, &Shard::number);
-    const auto repeated = std::ranges::unique(in_order);
-    in_order.erase(repeated.begin(), repeated.end());
+    in_order.erase(std::unique(in_order.begin(), in_order.end()), in_order.end());
     for (Shard* shard : in_order) locks_.emplace_back(shard->mutex);
   }
 

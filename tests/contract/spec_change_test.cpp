@@ -1,5 +1,4 @@
-// The contract of a bucket whose spec changes, as a reload or a rollout changes it, held against
-// every store.
+// The contract of a bucket whose spec changes, as in a reload or a rollout, checked on every store.
 
 #include <algorithm>
 #include <string>
@@ -46,7 +45,7 @@ class SpecChangeContract : public StoreContract<Store> {
     return Peek(On(spec, 0, limit)).remaining;
   }
 
-  // Both waits of `decision`, made at `now`, end when they said and not a microsecond earlier.
+  // Both waits of `decision`, made at `now`, end on time and not a microsecond earlier.
   // Time goes on from their end.
   void ExpectExactWaits(const Charge& charge, const Decision& decision, microseconds now) {
     if (!decision.allowed) {

@@ -18,15 +18,14 @@
 
 namespace ratelimiter::testing {
 
-// Far enough ahead of real time that no key with an expiry by this time goes
-// during a test: the year 2041.
+// The year 2041: far enough ahead that Redis expires no key by the real clock during a test.
 inline constexpr std::chrono::microseconds kStart{std::int64_t{1} << 51U};
 
-// The last moment from which the slowest limit is full before 2^53
-// microseconds, up to which Lua counts exactly: the year 2112.
+// The year 2112: the last time from which the slowest limit is full before 2^53 microseconds, the
+// bound of Lua's exact integers.
 inline constexpr std::chrono::microseconds kEnd{std::int64_t{1} << 52U};
 
-// A store under test whose time the test sets.
+// A store under test, with a clock that the test sets.
 class StoreUnderTest {
  public:
   virtual ~StoreUnderTest() = default;
@@ -59,8 +58,8 @@ class RedisUnderTest final : public StoreUnderTest {
   TokenBucketStore& store() override { return store_; }
   void SetTime(std::chrono::microseconds now) override {
     server_.Run({"SET", "now", std::to_string(now.count())});
-    // This side's clock never steps back, and what it must find out, a step back
-    // among it, it may find out a while later.
+    // The client's clock never steps back. It moves past the deny cache's maximum age, which bounds
+    // how long a step back of Redis's clock may go unnoticed.
     clock_.Advance(now < now_ ? kDenyCacheMaxAge : now - now_);
     now_ = now;
   }
@@ -73,7 +72,7 @@ class RedisUnderTest final : public StoreUnderTest {
   }
   RedisServerProcess& server() { return server_; }
 
-  // The shipped script behind a prefix that answers TIME from the key `now`.
+  // The shipped script with a prefix that answers TIME from the key `now`.
   static Script WithTimeFromKey(RedisServerProcess& server);
 
  private:
@@ -91,7 +90,7 @@ class RedisUnderTest final : public StoreUnderTest {
                           WithTimeFromKey(server_)};
 };
 
-// Charges that were decided together, and what came of it.
+// The result of a transaction.
 struct Outcome {
   absl::Status status;
   std::vector<Decision> decisions;
@@ -109,7 +108,7 @@ inline Outcome Transact(TokenBucketStore& store, const std::vector<Charge>& char
   return outcome;
 }
 
-// The suite of a contract, run on each store. Time begins at kStart.
+// A contract suite that runs on each store. Time begins at kStart.
 template <typename Store>
 class StoreContract : public ::testing::Test {
  protected:

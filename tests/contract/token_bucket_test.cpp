@@ -1,4 +1,4 @@
-// The token bucket contract, held against every store.
+// The token bucket contract, checked on every store.
 
 #include <string>
 
@@ -21,7 +21,7 @@ class TokenBucketContract : public StoreContract<Store> {
                 const std::string& bucket_key = "user") {
     return AskStore(limit, {.cost = cost}, bucket_key);
   }
-  Decision Look(const NamedSpec& limit, std::uint64_t cost = 0,
+  Decision Peek(const NamedSpec& limit, std::uint64_t cost = 0,
                 const std::string& bucket_key = "user") {
     return AskStore(limit, {.cost = cost, .take = false}, bucket_key);
   }
@@ -35,7 +35,7 @@ class TokenBucketContract : public StoreContract<Store> {
 TYPED_TEST_SUITE(TokenBucketContract, Stores);
 
 TYPED_TEST(TokenBucketContract, ANewBucketIsFull) {
-  EXPECT_EQ(this->Look(kLimit),
+  EXPECT_EQ(this->Peek(kLimit),
             (Decision{.allowed = true, .remaining = 5, .retry_after = 0us, .reset_after = 0us}));
 }
 
@@ -56,12 +56,12 @@ TYPED_TEST(TokenBucketContract, ARefusalTakesNothing) {
   EXPECT_TRUE(this->Take(kLimit, 1).allowed);
 }
 
-TYPED_TEST(TokenBucketContract, LooksAndDryRunsChangeNothing) {
+TYPED_TEST(TokenBucketContract, PeeksAndDryRunsChangeNothing) {
   this->Take(kLimit, 3);
-  EXPECT_FALSE(this->Look(kLimit, 3).allowed);
-  EXPECT_TRUE(this->Look(kLimit, 2).allowed);
+  EXPECT_FALSE(this->Peek(kLimit, 3).allowed);
+  EXPECT_TRUE(this->Peek(kLimit, 2).allowed);
   EXPECT_EQ(this->Take(kLimit, 0).remaining, 2U);
-  EXPECT_EQ(this->Look(kLimit).remaining, 2U);
+  EXPECT_EQ(this->Peek(kLimit).remaining, 2U);
 }
 
 TYPED_TEST(TokenBucketContract, RetryAfterIsExactToTheMicrosecond) {
@@ -72,11 +72,11 @@ TYPED_TEST(TokenBucketContract, RetryAfterIsExactToTheMicrosecond) {
     this->Take(limit, limit.capacity);
     this->At(1us);
     for (const std::uint64_t cost : {std::uint64_t{1}, limit.capacity / 2, limit.capacity}) {
-      const microseconds wait = this->Look(limit, cost).retry_after;
+      const microseconds wait = this->Peek(limit, cost).retry_after;
       this->At(1us + wait - 1us);
-      EXPECT_FALSE(this->Look(limit, cost).allowed) << limit.name << " " << cost;
+      EXPECT_FALSE(this->Peek(limit, cost).allowed) << limit.name << " " << cost;
       this->At(1us + wait);
-      EXPECT_TRUE(this->Look(limit, cost).allowed) << limit.name << " " << cost;
+      EXPECT_TRUE(this->Peek(limit, cost).allowed) << limit.name << " " << cost;
       this->At(1us);
     }
   }
@@ -91,16 +91,16 @@ TYPED_TEST(TokenBucketContract, RefillsWithoutDrift) {
     if (now.count() % 11 == 0 && this->Take(limit).allowed) ++admitted;
   }
   this->At(30ms);
-  admitted += this->Look(limit).remaining;
+  admitted += this->Peek(limit).remaining;
   EXPECT_EQ(admitted, 70U);
 }
 
 TYPED_TEST(TokenBucketContract, RefillsUpToCapacity) {
   this->Take(kLimit, 5);
   this->At(10s - 1us);
-  EXPECT_EQ(this->Look(kLimit).remaining, 4U);
+  EXPECT_EQ(this->Peek(kLimit).remaining, 4U);
   this->At(24h * 365 * 50);
-  EXPECT_EQ(this->Look(kLimit).remaining, 5U);
+  EXPECT_EQ(this->Peek(kLimit).remaining, 5U);
 }
 
 TYPED_TEST(TokenBucketContract, TimeSteppingBackEarnsNothingAndLocksNobodyOut) {
@@ -112,38 +112,37 @@ TYPED_TEST(TokenBucketContract, TimeSteppingBackEarnsNothingAndLocksNobodyOut) {
   EXPECT_FALSE(this->Take(kLimit).allowed);
 }
 
-TYPED_TEST(TokenBucketContract, ALookDoesNotMoveABucketThatIsAheadOfTime) {
+TYPED_TEST(TokenBucketContract, APeekDoesNotSetBackABucketThatIsAheadOfTime) {
   this->Take(kLimit, 5);
   this->At(-1h);
-  EXPECT_FALSE(this->Look(kLimit, 1).allowed);
+  EXPECT_FALSE(this->Peek(kLimit, 1).allowed);
   this->At(2s);
   EXPECT_TRUE(this->Take(kLimit).allowed);
 }
 
-// The quotient of elapsed time and interval, in doubles, is a whole token above
-// the true one for the first, which lacks one part of it, and below for the
-// second, which has just got it.
+// In doubles, the quotient of elapsed time and interval is one token too high for the first limit,
+// which lacks one part of that token, and one too low for the second, which has just earned it.
 TYPED_TEST(TokenBucketContract, CountsTokensThatDoublesWouldMiscount) {
   const NamedSpec above = {"above", 369'783, 1'428'011, 499'674'844'831us};
   this->Take(above, above.capacity);
   this->At(129'390'644'152us);
-  EXPECT_EQ(this->Look(above).remaining, 369'782U);
+  EXPECT_EQ(this->Peek(above).remaining, 369'782U);
 
   const NamedSpec below = {"below", 3'965'590, 3'965'589, 879'796'454'264us};
   this->At(0us);
   this->Take(below, below.capacity);
   this->At(below.refill_interval);
-  EXPECT_EQ(this->Look(below).remaining, 3'965'589U);
+  EXPECT_EQ(this->Peek(below).remaining, 3'965'589U);
 }
 
-TYPED_TEST(TokenBucketContract, SubjectsAndLimitsHaveBucketsOfTheirOwn) {
+TYPED_TEST(TokenBucketContract, BucketKeysAndLimitsHaveBucketsOfTheirOwn) {
   const NamedSpec other = {"other", 5, 1, 2s};
   for (const std::string& bucket_key :
        std::initializer_list<std::string>{"a", "a}", "a%7D", "{a}", "a}:other", {"a\0b", 3}}) {
     EXPECT_EQ(this->Take(kLimit, 5, bucket_key).remaining, 0U) << bucket_key;
   }
-  EXPECT_EQ(this->Look(other, 0, "a").remaining, 5U);
-  EXPECT_EQ(this->Look(kLimit, 0, "b").remaining, 5U);
+  EXPECT_EQ(this->Peek(other, 0, "a").remaining, 5U);
+  EXPECT_EQ(this->Peek(kLimit, 0, "b").remaining, 5U);
 }
 
 TYPED_TEST(TokenBucketContract, IsExactAtTheEdgesOfItsRange) {
@@ -153,11 +152,11 @@ TYPED_TEST(TokenBucketContract, IsExactAtTheEdgesOfItsRange) {
     ASSERT_TRUE(Validate(limit.spec()).ok()) << limit.name;
     this->At(0us);
     EXPECT_TRUE(this->Take(limit, limit.capacity).allowed) << limit.name;
-    const microseconds full = this->Look(limit).reset_after;
+    const microseconds full = this->Peek(limit).reset_after;
     this->At(full - 1us);
-    EXPECT_LT(this->Look(limit).remaining, limit.capacity) << limit.name;
+    EXPECT_LT(this->Peek(limit).remaining, limit.capacity) << limit.name;
     this->At(full);
-    EXPECT_EQ(this->Look(limit).remaining, limit.capacity) << limit.name;
+    EXPECT_EQ(this->Peek(limit).remaining, limit.capacity) << limit.name;
   }
 }
 

@@ -1,4 +1,4 @@
-// The contract of several buckets decided together, held against every store.
+// The contract of several buckets decided together, checked on every store.
 
 #include <array>
 #include <atomic>
@@ -31,20 +31,20 @@ template <typename Store>
 class TransactionContract : public StoreContract<Store> {
  protected:
   Outcome Take(const std::vector<Charge>& charges) { return Transact(this->store(), charges); }
-  Outcome Give(const std::vector<Charge>& charges) {
+  Outcome Refund(const std::vector<Charge>& charges) {
     return Transact(this->store(), charges, Action::kRefund);
   }
-  Decision Look(Charge charge) {
+  Decision Peek(Charge charge) {
     return Transact(this->store(), {charge}, Action::kPeek).decisions[0];
   }
   std::uint64_t Left(std::string_view limit, const BucketSpec& spec) {
-    return Look(On(limit, spec, 0)).remaining;
+    return Peek(On(limit, spec, 0)).remaining;
   }
 };
 
 TYPED_TEST_SUITE(TransactionContract, Stores);
 
-TYPED_TEST(TransactionContract, AllPayWhereAllHaveTheTokens) {
+TYPED_TEST(TransactionContract, AllPayIfAllHaveTheTokens) {
   const Outcome outcome = this->Take({On("a", kSmall, 2), On("b", kLarge, 30)});
   EXPECT_TRUE(outcome.allowed);
   EXPECT_EQ(outcome.decisions[0],
@@ -53,7 +53,7 @@ TYPED_TEST(TransactionContract, AllPayWhereAllHaveTheTokens) {
             (Decision{.allowed = true, .remaining = 70, .retry_after = 0us, .reset_after = 30s}));
 }
 
-TYPED_TEST(TransactionContract, NonePaysWhereOneHasNot) {
+TYPED_TEST(TransactionContract, NonePaysIfOneLacksTokens) {
   this->Take({On("a", kSmall, 4)});
   const Outcome outcome = this->Take({On("b", kLarge, 30), On("a", kSmall, 2), On("c", kLarge)});
   EXPECT_FALSE(outcome.allowed);
@@ -120,11 +120,11 @@ TYPED_TEST(TransactionContract, ARefusedCallSetsBackBucketsThatAreAheadOfTime) {
   EXPECT_EQ(outcome.decisions[1].remaining, 3U);
 }
 
-TYPED_TEST(TransactionContract, WhatIsGivenBackFillsUpToTheCapacity) {
+TYPED_TEST(TransactionContract, ARefundFillsUpToTheCapacity) {
   this->Take({On("a", kSmall, 4), On("b", kLarge, 50)});
   this->At(1s);
   const Outcome outcome =
-      this->Give({On("a", kSmall, 2), On("b", kLarge, 100), On("c", kSmall, 1)});
+      this->Refund({On("a", kSmall, 2), On("b", kLarge, 100), On("c", kSmall, 1)});
   EXPECT_TRUE(outcome.allowed);
   EXPECT_EQ(outcome.decisions[0],
             (Decision{.allowed = true, .remaining = 3, .retry_after = 0us, .reset_after = 3s}));
@@ -132,10 +132,10 @@ TYPED_TEST(TransactionContract, WhatIsGivenBackFillsUpToTheCapacity) {
   EXPECT_EQ(outcome.decisions[2], (Decision{.allowed = true, .remaining = 5}));
   EXPECT_EQ(this->Left("a", kSmall), 3U);
   EXPECT_EQ(this->Left("b", kLarge), 100U);
-  EXPECT_EQ(this->Look(On("a", kSmall, 4)).retry_after, 1s);
+  EXPECT_EQ(this->Peek(On("a", kSmall, 4)).retry_after, 1s);
 }
 
-TYPED_TEST(TransactionContract, TransactionsOfOneCallAreDecidedInTheirOrder) {
+TYPED_TEST(TransactionContract, TransactionsOfOneCallAreDecidedInOrder) {
   const std::vector<Charge> three = {On("a", kSmall, 3)};
   const std::vector<Charge> one = {On("a", kSmall, 1)};
   std::array<Decision, 4> decisions{};
@@ -182,8 +182,8 @@ TYPED_TEST(TransactionContract, AThousandTransactionsAnswerAsAThousandCallsWould
   EXPECT_EQ(together, one_by_one);
 }
 
-// Threads that take overlapping sets of buckets at once: every token is taken
-// once, by a transaction that was allowed, or is still there.
+// Threads take from overlapping sets of buckets. Every token is taken once, by an allowed
+// transaction, or is still there.
 TYPED_TEST(TransactionContract, NoTokenIsLostOrTakenTwiceAtOnce) {
   constexpr std::size_t kThreads = 64;
   constexpr int kCalls = 50;

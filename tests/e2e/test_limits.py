@@ -115,7 +115,7 @@ def test_limits_by_an_attribute(daemon, user):
 def test_capacity_zero_refuses_always(daemon, user):
     banned = {"plan": "free", "tenant": "banned"}
     refused = daemon.allow(user, attributes=banned)
-    assert refused == {"allowed": False, "reason": 'Limit "tenant" refuses always: its capacity is 0',
+    assert refused == {"allowed": False, "reason": 'Limit "tenant" always refuses: its capacity is 0',
                        "remaining": 0, "limit": 0, "reset_after": "0s", "limit_name": "tenant"}
     refused = daemon.allow(user, attributes=banned, details=True)
     assert states(refused)["user"]["remaining"] == 10
@@ -153,7 +153,7 @@ def test_usage_is_of_the_tightest_limit_or_the_one_named(daemon, user):
     assert (named["requests_used"], named["requests_allowed"], named["limit_name"]) == (3, 10, "user")
     error = harness.error_of(daemon.call, "GetUsage", user_id=user, limit_name="login")
     assert error.code() == grpc.StatusCode.NOT_FOUND
-    assert error.details() == 'no limit "login" applies to this request; those that do: user'
+    assert error.details() == 'no limit "login" applies to this request; applicable limits: user'
 
 
 @pytest.mark.parametrize("attributes, told", [

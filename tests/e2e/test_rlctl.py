@@ -183,7 +183,7 @@ trial   refused (shadow)  0     1         30d       30d
 
 def test_check_of_a_limit_that_refuses_always(limited):
     assert printed("check", "alice", "/closed", code=3, **limited) == """
-Request refused. Limit "closed" refuses always: its capacity is 0
+Request refused. Limit "closed" always refuses: its capacity is 0
 
 LIMIT   SAYS     LEFT  CAPACITY  RETRY IN  FULL IN
 closed  refused  0     0         never     0s

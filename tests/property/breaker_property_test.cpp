@@ -1,4 +1,4 @@
-// The breaker against a model that keeps every round trip and looks at them all.
+// The breaker against a model that keeps and evaluates every round trip.
 
 #include <algorithm>
 #include <chrono>
@@ -60,7 +60,7 @@ class Model {
            std::all_of(trips_.end() - 3, trips_.end(), [](const RoundTrip& t) { return t.failed; });
   }
 
-  // The window is the current second and the nine before it.
+  // The window is the current second and the previous nine.
   bool HalfFailed(microseconds now) const {
     const auto begin = std::chrono::floor<std::chrono::seconds>(now) - 9s;
     const auto in = [&](const RoundTrip& trip) { return trip.at >= begin; };
@@ -93,7 +93,8 @@ void CompareWithTheModel() {
   ManualClock clock(microseconds(*rc::gen::inRange<std::int64_t>(0, 20'000'000)));
   Breaker breaker(clock, *rc::gen::arbitrary<std::uint32_t>());
   Model model;
-  // A part of the walk each, so that runs of failures and long rests come up.
+  // The walk has parts with loss rates of their own, so that runs of failures and long pauses
+  // occur.
   const int parts = *rc::gen::inRange(1, 12);
   for (int part = 0; part < parts; ++part) {
     const int loss = *rc::gen::element(0, 10, 45, 50, 60, 100);
@@ -123,7 +124,7 @@ void CompareWithTheModel() {
   }
 }
 
-TEST(BreakerPropertyTest, DoesAsTheModelDoes) { EXPECT_TRUE(rc::check(CompareWithTheModel)); }
+TEST(BreakerPropertyTest, BehavesAsTheModel) { EXPECT_TRUE(rc::check(CompareWithTheModel)); }
 
 }  // namespace
 }  // namespace ratelimiter::testing

@@ -1,6 +1,5 @@
-// Transactions that one call decides, of which Redis runs several at once, against
-// the same ones decided one by one: nobody can tell the difference, neither from
-// the answers nor from what Redis holds afterwards.
+// Transactions decided together, where one run of the script answers several, against the same
+// transactions decided one by one: the answers and the state in Redis are equal.
 
 #include <algorithm>
 #include <array>
@@ -25,7 +24,7 @@ namespace {
 
 using std::chrono::microseconds;
 
-// What is asked, of buckets that many share.
+// One transaction, on shared buckets.
 struct Asked {
   std::vector<Charge> charges;
   Action action = Action::kTake;
@@ -36,7 +35,7 @@ struct Answered {
   std::vector<std::vector<Decision>> decisions;
 };
 
-// What a bucket's key holds, and when it goes.
+// A bucket's fields and expiry.
 struct Kept {
   std::map<std::string, std::string> fields;
   std::int64_t expires = 0;
@@ -48,7 +47,7 @@ class Coalescing {
     under_test_.Clear();
     under_test_.SetTime(kStart);
     gave_ = false;
-    for (auto& numbers : specs_) {
+    for (auto& specs : specs_) {
       // Few tokens, so that some are refused, or any at all.
       const auto any = [] {
         return *rc::gen::oneOf(AnyBucketSpec(),
@@ -56,9 +55,9 @@ class Coalescing {
                                                 BucketSpec{9, 7, std::chrono::milliseconds(3)},
                                                 BucketSpec{4, 1, std::chrono::hours(1)}));
       };
-      numbers = {any(), any()};
+      specs = {any(), any()};
     }
-    // Connects, for what that runs is not to be counted.
+    // Connects now, so that the scripts of the connection check are not counted.
     RC_ASSERT(coalescing_.Check(Deadline::max()).ok());
     microseconds now = kStart;
     const int calls = *rc::gen::inRange(1, 4);
@@ -74,7 +73,7 @@ class Coalescing {
       RC_ASSERT(remembered.statuses == one_by_one.statuses);
       RC_ASSERT(remembered.decisions == one_by_one.decisions);
       CompareWhatIsKept();
-      // Little by little, so that what is remembered holds for some calls.
+      // In small steps, so that some calls hit the deny cache.
       const auto random = *rc::gen::arbitrary<std::uint64_t>();
       const microseconds passed = Below(random >> 3U, microseconds(60'000));
       now += random % 8 == 0 ? -passed : passed;
@@ -89,26 +88,26 @@ class Coalescing {
  private:
   static constexpr std::array<const char*, 3> kUsers = {"{u}", "{v}", "{w}"};
 
-  // Of the limits by user and of the one that all share.
+  // Limits by user, and one that all users share.
   enum LimitNumber : std::size_t { kByUser, kShared, kOther, kLimits };
   static constexpr std::array<const char*, kLimits> kNames = {"user", "shared", "other"};
 
   std::vector<Asked> AnyTransactions() {
-    // A reload comes in the middle, and more than one.
-    std::size_t numbers = *rc::gen::inRange<std::size_t>(0, 2);
+    // Switches between the specs in the middle, as a reload does.
+    std::size_t current = *rc::gen::inRange<std::size_t>(0, 2);
     std::vector<Asked> all(*rc::gen::inRange<std::size_t>(2, 25));
     for (Asked& asked : all) {
-      if (*rc::gen::inRange(0, 15) == 0) numbers = 1 - numbers;
+      if (*rc::gen::inRange(0, 15) == 0) current = 1 - current;
       asked.action = *rc::gen::weightedElement<Action>(
           {{30, Action::kTake}, {2, Action::kPeek}, {2, Action::kRefund}});
       gave_ = gave_ || asked.action == Action::kRefund;
       const char* user = kUsers[*rc::gen::weightedElement<std::size_t>({{8, 0}, {4, 1}, {1, 2}})];
-      // Mostly the same limits, so that calls agree.
+      // Mostly the same limits, so that calls coalesce.
       const auto which = *rc::gen::weightedElement<unsigned>(
           {{12, 0b001U}, {6, 0b011U}, {2, 0b010U}, {1, 0b101U}, {1, 0b111U}});
       for (std::size_t limit = 0; limit < kLimits; ++limit) {
         if ((which >> limit) % 2 == 0) continue;
-        const BucketSpec& spec = specs_[limit][numbers];
+        const BucketSpec& spec = specs_[limit][current];
         const std::uint64_t most = std::min<std::uint64_t>(spec.capacity, 4);
         const auto any = *rc::gen::weightedElement<std::uint64_t>({{8, most}, {1, spec.capacity}});
         asked.charges.push_back({.limit = kNames[limit],
@@ -164,8 +163,8 @@ class Coalescing {
         for (const RedisTokenBucket& store : {std::cref(coalescing_), std::cref(known())}) {
           const Kept together = KeptUnder(store.Key(kNames[limit], bucket_key));
           RC_ASSERT(together.fields == one_by_one.fields);
-          // What is given under other numbers may bring the time when the bucket is
-          // full forward twice; one by one, the key stays until the later of them.
+          // Refunds under another spec bring the full time forward. One by one, the key keeps the
+          // expiry of the first refund.
           RC_ASSERT(together.expires == one_by_one.expires ||
                     (gave_ && together.expires < one_by_one.expires));
         }
@@ -175,7 +174,7 @@ class Coalescing {
 
   RedisTokenBucket& known() { return dynamic_cast<RedisTokenBucket&>(under_test_.store()); }
 
-  // Scripts that Redis has run.
+  // The number of scripts that Redis has run.
   std::uint64_t Runs() {
     const std::string info(server_.Run({"INFO", "commandstats"}).text());
     const std::string label = "cmdstat_evalsha:calls=";
@@ -196,7 +195,7 @@ class Coalescing {
             .deny_cache_max_age = microseconds(0)};
   }
 
-  RedisUnderTest under_test_;  // Whose store remembers refusals; those below do not.
+  RedisUnderTest under_test_;  // With a deny cache; the stores below have none.
   RedisServerProcess& server_ = under_test_.server();
   const Script script_ = RedisUnderTest::WithTimeFromKey(server_);
   Metrics metrics_{0, "test"};
@@ -204,18 +203,17 @@ class Coalescing {
   RedisTokenBucket plain_{Options("plain"), metrics_, clock_, script_};
   RedisTokenBucket coalescing_{Options("folding"), metrics_, clock_, script_};
 
-  // By limit: two sets of numbers, of which a reload makes the one the other.
+  // By limit: the specs before and after a reload.
   std::array<std::array<BucketSpec, 2>, kLimits> specs_{};
   bool gave_ = false;  // In this case.
   std::uint64_t cases_ = 0;
   std::uint64_t coalesced_cases_ = 0;
 };
 
-TEST(CoalescingProperty, DecidedTogetherIsAsDecidedOneByOne) {
+TEST(CoalescingProperty, TogetherIsTheSameAsOneByOne) {
   Coalescing coalescing;
   EXPECT_TRUE(rc::check([&] { coalescing.Check(); }));
-  // In many of them a quarter of the transactions or more was answered by another's
-  // run of the script.
+  // In many cases a quarter of the transactions or more shared a run of the script.
   EXPECT_GT(10 * coalescing.coalesced_cases(), coalescing.cases());
 }
 

@@ -13,8 +13,8 @@
 
 namespace ratelimiter::testing {
 
-// A number up to `most` whose length in bits is uniform, so that small, middling
-// and huge ones all come.
+// A number up to `most` with a uniform length in bits, so that small, medium and huge ones all
+// occur.
 inline rc::Gen<std::uint64_t> UpTo(std::uint64_t most) {
   return rc::gen::exec([most] {
     const int bits = *rc::gen::inRange(1, 64);
@@ -23,7 +23,7 @@ inline rc::Gen<std::uint64_t> UpTo(std::uint64_t most) {
   });
 }
 
-// Any quota that can be enforced exactly.
+// Any valid spec.
 inline rc::Gen<BucketSpec> AnyBucketSpec() {
   using std::chrono::microseconds;
   const auto interval =
@@ -44,7 +44,7 @@ inline rc::Gen<BucketSpec> AnyBucketSpec() {
       [](const BucketSpec& spec) { return Validate(spec).ok(); });
 }
 
-// What happens next: where time goes, and what is asked then.
+// One step of a random walk: how time moves, and the cost of the next call.
 struct Step {
   enum class Pace { kLittle, kAsTold, kOneShort, kAny, kBack } pace;
   std::uint64_t random;
@@ -72,8 +72,8 @@ inline std::chrono::microseconds Below(std::uint64_t random, std::chrono::micros
       static_cast<std::int64_t>(random % (static_cast<std::uint64_t>(bound.count()) + 1)));
 }
 
-// Where the clock goes next: little by little, to just where a refusal said the
-// call would pass, one microsecond before that, far ahead, or back.
+// The next time: a little later, when the last refusal's wait ends, one microsecond earlier, far
+// ahead, or back.
 inline std::chrono::microseconds Next(std::chrono::microseconds now, const Step& step,
                                       const Decision& last) {
   using std::chrono::microseconds;
@@ -93,7 +93,7 @@ inline std::chrono::microseconds Next(std::chrono::microseconds now, const Step&
   std::abort();
 }
 
-// A cost at most `capacity`: near what is left, where a decision turns, or any.
+// A cost up to `capacity`: near the remaining tokens, where the decision changes, or any.
 inline std::uint64_t CostOf(const Step& step, std::uint64_t remaining, std::uint64_t capacity) {
   const std::uint64_t near = remaining + step.cost_random % 3;
   return (step.random % 2 == 0 ? near : step.cost_random) % (capacity + 1);

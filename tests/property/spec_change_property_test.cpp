@@ -1,5 +1,5 @@
-// Buckets whose specs change: every wait that is told holds to the microsecond, and instances
-// with different specs together keep the bound that is promised for them.
+// Buckets whose specs change: waits are exact to the microsecond, and instances with different
+// specs together keep the bound of the contract.
 
 #include <algorithm>
 #include <array>

@@ -1,5 +1,5 @@
-// The token bucket contract against a model in rational arithmetic, over random
-// limits from all that are accepted, random costs and random times.
+// The token bucket contract against a model in rational arithmetic, with random valid limits, costs
+// and times.
 
 #include <algorithm>
 #include <utility>
@@ -17,9 +17,8 @@ namespace {
 
 using std::chrono::microseconds;
 
-// Whether what is admitted stays within capacity + floor(t * rate) over every
-// interval that ends now: the worst of them is a leaky bucket's level, which
-// every admission raises and time lowers.
+// Checks that admissions stay within capacity + floor(t * rate) over every interval that ends now.
+// The worst interval is the level of a leaky bucket, which admissions raise and time lowers.
 class AdmissionBound {
  public:
   AdmissionBound(NamedSpec limit, microseconds now) : limit_(std::move(limit)), time_(now) {}
@@ -64,7 +63,7 @@ class TokenBucketProperty {
       const auto decision = Decide(under_test_.store(), limit, "user", charge, Deadline::max());
       RC_ASSERT(decision.ok());
       last = model.Decide(charge, now);
-      RC_LOG() << "at " << (now - kStart).count() << " cost " << cost << (step.take ? "" : " look")
+      RC_LOG() << "at " << (now - kStart).count() << " cost " << cost << (step.take ? "" : " peek")
                << ": allowed " << last.allowed << " remaining " << last.remaining << '\n';
       RC_ASSERT(decision->allowed == last.allowed);
       RC_ASSERT(decision->remaining == last.remaining);
@@ -84,7 +83,7 @@ class TokenBucketProperty {
   StoreUnderTest& under_test_;
 };
 
-// On Redis also: no key goes before its bucket is full.
+// Also checks that no key expires before its bucket is full.
 class RedisProperty final : public TokenBucketProperty {
  public:
   explicit RedisProperty(RedisUnderTest& under_test)

@@ -19,8 +19,8 @@ using std::chrono::microseconds;
 
 constexpr std::size_t kBuckets = 3;
 
-// Random quotas, of which some are shadows, and a random walk: each step decides
-// a transaction on some of the buckets.
+// A random walk over buckets with random specs, some of them shadows. Each step decides a
+// transaction on some of the buckets.
 void CheckTogether(StoreUnderTest& under_test) {
   const std::array<std::string, kBuckets> names = {"a", "b", "c"};
   std::vector<BucketSpec> specs;
@@ -39,7 +39,7 @@ void CheckTogether(StoreUnderTest& under_test) {
 
   microseconds now = kStart;
   for (const Step& step : steps) {
-    // Which other buckets a store forgets on the way shows when time steps back.
+    // After a step back the result depends on the full buckets that the store has forgotten.
     if (under_test.forgets_full() && step.pace == Step::Pace::kBack) continue;
     const std::size_t told = step.random % kBuckets;
     now = std::min(Next(now, step, last[told]), kEnd);
@@ -75,9 +75,8 @@ void CheckTogether(StoreUnderTest& under_test) {
       RC_ASSERT(outcome.decisions[i] == last[places[i]]);
       if (!charges[i].shadow) longest = std::max(longest, outcome.decisions[i].retry_after);
     }
-    // What is told of a whole call that is refused: it passes after the longest
-    // wait, and not a microsecond earlier. (A look leaves a bucket that is ahead
-    // of time as it is, and so has no promise to make.)
+    // A refused call passes after the longest wait, and not a microsecond earlier. (Not after a
+    // peek: it does not set back a bucket that is ahead of time.)
     if (allowed || !step.take || now + longest > kEnd) continue;
     const auto passes_at = [&](microseconds time) {
       under_test.SetTime(time);
@@ -85,7 +84,6 @@ void CheckTogether(StoreUnderTest& under_test) {
     };
     RC_ASSERT(!passes_at(now + longest - microseconds(1)));
     RC_ASSERT(passes_at(now + longest));
-    // Time goes on from there.
     now += longest;
   }
 }

@@ -12,7 +12,7 @@
 
 namespace ratelimiter::testing {
 
-// A limit by user, as far as a store knows it.
+// A limit that counts by user, as a store sees it.
 struct NamedSpec {
   std::string name;
   std::uint64_t capacity = 0;
@@ -22,13 +22,13 @@ struct NamedSpec {
   BucketSpec spec() const { return {capacity, refill_tokens, refill_interval}; }
 };
 
-// What is asked of one bucket.
+// A charge on one bucket.
 struct Ask {
   std::uint64_t cost = 1;
   bool take = true;
 };
 
-// The subject of a user's bucket.
+// The key of a user's bucket.
 inline std::string BucketKeyOf(std::string_view user) {
   return ratelimiter::BucketKeyOf(Limit{.name = "l"}, HashBy::kUser, {.user_id = user});
 }

@@ -10,13 +10,12 @@
 
 namespace ratelimiter::testing {
 
-// The token bucket as the textbook has it: one rational number, the level,
-// which rises continuously. It is kept as a count of parts, `interval` of them a
-// token, in 128 bits; nothing is rounded but a wait, at the very end. It shares
-// no line with what it judges.
+// The textbook token bucket: a rational level that rises continuously. The level is a 128-bit count
+// of parts, `interval` of which make a token; only waits are rounded, at the end. Shares no code
+// with the stores under test.
 class RationalModel {
  public:
-  // `forgets`: a bucket that a call finds full is full whatever time does then.
+  // `forgets`: a bucket that a call finds full stays full even if time steps back.
   RationalModel(NamedSpec limit, std::chrono::microseconds now, bool forgets)
       : limit_(std::move(limit)), forgets_(forgets), level_(Full()), time_(now) {}
 

@@ -40,7 +40,7 @@ struct Request {
   // May be null.
   const Origin* origin = nullptr;
 
-  // Whether the request takes tokens and is counted. A peek (cost 0 or a dry run) does neither.
+  // Whether the request takes tokens and is counted: not at a cost of 0, nor in a dry run.
   bool charges() const { return cost > 0 && !dry_run; }
 
   std::optional<std::string_view> Attribute(std::string_view key) const {

@@ -341,7 +341,7 @@ TEST_F(AdminServerTest, ACheckTellsARefusal) {
       R"("retry_after":"5.500s","reset_after":"9.500s"},{"name":"tenant","shadow":true,)"
       R"("allowed":true,"remaining":10,"limit":10,"reset_after":"0s"}]})");
   EXPECT_EQ(Post("/api/v1/check", R"({"user_id":"eve"})").body["reason"],
-            R"(Limit "user" refuses always: its capacity is 0)");
+            R"(Limit "user" always refuses: its capacity is 0)");
   EXPECT_FALSE(Post("/api/v1/check", R"({"user_id":"eve"})").body.contains("retry_after"));
   EXPECT_EQ(Post("/api/v1/check", R"({"user_id":"root"})").text,
             R"({"allowed":true,"reason":"Request allowed","limits":[]})");
@@ -543,7 +543,7 @@ TEST_F(AdminServerTest, ALimitThatDoesNotApplyIsNotFound) {
   Start();
   for (const char* path : {"/api/v1/reset", "/api/v1/refund"}) {
     ExpectError(Post(path, R"({"user_id":"u","limit":"tenant"})"), 404, "NOT_FOUND",
-                HasSubstr("those that do: user"));
+                HasSubstr("applicable limits: user"));
   }
 }
 

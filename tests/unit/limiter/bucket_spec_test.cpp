@@ -23,14 +23,14 @@ using enum absl::StatusCode;
 constexpr std::uint64_t kMost = std::numeric_limits<std::uint64_t>::max();
 constexpr std::uint64_t kRoot = std::uint64_t{1} << 26U;  // kRoot × kRoot is the bound.
 
-TEST(BucketSpecTest, AcceptsWhatPeopleAskFor) {
+TEST(BucketSpecTest, AcceptsUsualLimits) {
   EXPECT_THAT(Validate({5, 1, 2s}), Succeeds());
   EXPECT_THAT(Validate({1'000'000, 1'000'000, 24h}), Succeeds());
   EXPECT_THAT(Validate({7, 7, 3ms}), Succeeds());
   EXPECT_THAT(Validate({1, 1, 30 * 24h}), Succeeds());
 }
 
-TEST(BucketSpecTest, NamesTheNumberThatIsNotAccepted) {
+TEST(BucketSpecTest, NamesTheParameterThatIsInvalid) {
   EXPECT_THAT(Validate({0, 1, 2s}),
               FailsWith(kInvalidArgument, "capacity is 0; accepted: 1 and more"));
   EXPECT_THAT(Validate({1, 0, 2s}),
@@ -71,17 +71,17 @@ TEST(BucketSpecTest, NoProductWrapsAround) {
   EXPECT_FALSE(Validate({kExactBound - 1, 1, 30 * 24h}).ok());
 }
 
-TEST(BucketSpecTest, AShareIsOfBothCapacityAndRefill) {
+TEST(BucketSpecTest, ScalesCapacityAndRate) {
   constexpr Fraction kQuarter = {.millionths = 250'000};
   EXPECT_EQ(Scale({100, 100, 1min}, kQuarter), (BucketSpec{25, 100, 4min}));
   EXPECT_EQ(Scale({10, 1, 1s}, {.millionths = 333'333}), (BucketSpec{3, 1, 3'000'004us}));
-  // A capacity of at least 1, and a refill as slow as there is.
+  // At least a capacity of 1, and the slowest refill.
   EXPECT_EQ(Scale({3, 1, 2s}, kQuarter), (BucketSpec{1, 1, 8s}));
   EXPECT_EQ(Scale({100, 100, 30 * 24h}, kQuarter), (BucketSpec{25, 25, 30 * 24h}));
   EXPECT_EQ(Scale({3, 3, 30 * 24h}, kQuarter), (BucketSpec{1, 1, 30 * 24h}));
 }
 
-RC_GTEST_PROP(BucketSpecTest, AShareIsValidAndNeverMoreThanItsPart, ()) {
+RC_GTEST_PROP(BucketSpecTest, AScaledSpecIsValidAndNeverAboveTheFraction, ()) {
   __extension__ using Wide = unsigned __int128;
   const BucketSpec spec = *testing::AnyBucketSpec();
   const Fraction fraction = {static_cast<std::uint32_t>(*testing::UpTo(Fraction::kAll))};
@@ -91,14 +91,14 @@ RC_GTEST_PROP(BucketSpecTest, AShareIsValidAndNeverMoreThanItsPart, ()) {
   if (fraction.millionths == Fraction::kAll) RC_ASSERT(part == spec);
   RC_ASSERT(part.capacity == 1 ||
             Wide{part.capacity} * Fraction::kAll <= Wide{spec.capacity} * fraction.millionths);
-  // tokens' / interval' <= share * tokens / interval.
+  // rate' <= fraction * rate.
   const auto micros = [](const BucketSpec& of) {
     return static_cast<std::uint64_t>(of.refill_interval.count());
   };
   const bool slowest = part.refill_tokens == 1 && part.refill_interval == kMaxRefillInterval;
   RC_ASSERT(slowest || Wide{part.refill_tokens} * micros(spec) * Fraction::kAll <=
                            Wide{spec.refill_tokens} * micros(part) * fraction.millionths);
-  // Rounding takes less than a microsecond of the interval, or a token in the longest.
+  // Rounding costs less than a microsecond of the interval, or a token of the longest one.
   if (part.refill_interval < kMaxRefillInterval) {
     RC_ASSERT(Wide{part.refill_tokens} * micros(spec) * Fraction::kAll >
               Wide{spec.refill_tokens} * (micros(part) - 1) * fraction.millionths);

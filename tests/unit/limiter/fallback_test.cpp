@@ -40,7 +40,7 @@ using enum absl::StatusCode;
 
 constexpr BucketSpec kSpec = {4, 1, 2s};
 
-// Ends every transaction with `status`: allowed, or with decisions half made.
+// Ends every transaction with `status`. Decisions are incomplete if it is an error.
 class FailingStore final : public TokenBucketStore {
  public:
   void Decide(std::span<Transaction> transactions, Deadline /*deadline*/) override {
@@ -73,7 +73,7 @@ class Recorder final : public FallbackObserver {
 
 class FallbackTest : public ::testing::Test {
  protected:
-  // The limiter under test, with these limits and this FAIL_MODE.
+  // Creates the limiter under test.
   Limiter& With(FailMode mode, std::vector<Limit> limits = {{.name = "default", .spec = kSpec}},
                 Fraction fraction = {}) {
     fallback_.emplace(Fallback::Options{.mode = mode,
@@ -89,7 +89,7 @@ class FallbackTest : public ::testing::Test {
                             store_, &*fallback_);
   }
 
-  // What `limit_`'s calls of cost 1 get, by the number of those that are allowed.
+  // Makes calls of cost 1; returns how many were allowed.
   int AllowedOf(int calls) {
     int allowed = 0;
     for (int i = 0; i < calls; ++i) {
@@ -108,13 +108,13 @@ class FallbackTest : public ::testing::Test {
   std::optional<Limiter> limiter_;
 };
 
-TEST_F(FallbackTest, ErrorIsTheStoresOwn) {
+TEST_F(FallbackTest, ErrorReturnsTheStoresError) {
   EXPECT_THAT(With(FailMode::kError).Allow({.user_id = "u"}, Deadline::max()),
               FailsWith(kUnavailable, "gone"));
   EXPECT_THAT(recorder_.decided, ElementsAre(FailMode::kError));
 }
 
-TEST_F(FallbackTest, OpenAllowsWithoutNumbers) {
+TEST_F(FallbackTest, OpenAllowsWithoutStates) {
   const auto answer =
       With(FailMode::kOpen).Allow({.user_id = "u", .cost = 4, .details = true}, Deadline::max());
   ASSERT_TRUE(answer.ok());
@@ -125,7 +125,7 @@ TEST_F(FallbackTest, OpenAllowsWithoutNumbers) {
   EXPECT_THAT(recorder_.decided, ElementsAre(FailMode::kOpen));
 }
 
-TEST_F(FallbackTest, ClosedRefusesWithoutNumbersAllButALook) {
+TEST_F(FallbackTest, ClosedRefusesEverythingButACostOfZero) {
   Limiter& limiter = With(FailMode::kClosed);
   for (const bool dry_run : {false, true}) {
     const auto answer = limiter.Allow({.user_id = "u", .dry_run = dry_run}, Deadline::max());
@@ -134,12 +134,12 @@ TEST_F(FallbackTest, ClosedRefusesWithoutNumbersAllButALook) {
     EXPECT_EQ(answer->fail_mode, FailMode::kClosed);
     EXPECT_THAT(answer->states, IsEmpty());
   }
-  const auto look = limiter.Allow({.user_id = "u", .cost = 0}, Deadline::max());
-  EXPECT_TRUE(look->allowed);
-  EXPECT_EQ(look->fail_mode, FailMode::kClosed);
+  const auto peek = limiter.Allow({.user_id = "u", .cost = 0}, Deadline::max());
+  EXPECT_TRUE(peek->allowed);
+  EXPECT_EQ(peek->fail_mode, FailMode::kClosed);
 }
 
-TEST_F(FallbackTest, LocalDecidesByABucketWithAShareOfTheLimit) {
+TEST_F(FallbackTest, LocalEnforcesAFractionOfTheLimit) {
   Limiter& limiter =
       With(FailMode::kLocal, {{.name = "default", .spec = kSpec}}, {.millionths = 500'000});
   const auto first = limiter.Allow({.user_id = "u"}, Deadline::max());
@@ -160,7 +160,7 @@ TEST_F(FallbackTest, LocalDecidesByABucketWithAShareOfTheLimit) {
   EXPECT_EQ(locals_made_, 1);
 }
 
-TEST_F(FallbackTest, LocalLooksAndDryRunsTakeNothing) {
+TEST_F(FallbackTest, LocalPeeksAndDryRunsTakeNothing) {
   Limiter& limiter = With(FailMode::kLocal);
   for (const Request& request :
        {Request{.user_id = "u", .cost = 0}, Request{.user_id = "u", .cost = 4, .dry_run = true}}) {
@@ -169,7 +169,7 @@ TEST_F(FallbackTest, LocalLooksAndDryRunsTakeNothing) {
   EXPECT_EQ(AllowedOf(5), 4);
 }
 
-TEST_F(FallbackTest, LocalRefusesACostAboveItsShareForGoodAndTakesNothing) {
+TEST_F(FallbackTest, LocalRefusesACostAboveItsCapacityForGood) {
   Limiter& limiter = With(
       FailMode::kLocal,
       {{.name = "wide", .spec = {100, 1, 1s}}, {.name = "narrow", .spec = {4, 1, 1s}, .cost = 2}},
@@ -181,12 +181,12 @@ TEST_F(FallbackTest, LocalRefusesACostAboveItsShareForGoodAndTakesNothing) {
   EXPECT_EQ(answer->deciding_state()->decision.retry_after, 0us);
   ASSERT_THAT(answer->states, SizeIs(2));
   EXPECT_EQ(answer->states[0].decision.remaining, 25U);
-  // By the whole capacity it could never pass.
+  // A cost above the whole capacity is invalid.
   EXPECT_THAT(limiter.Allow({.user_id = "u", .cost = 3}, Deadline::max()),
               FailsWith(kInvalidArgument, ::testing::HasSubstr("above the capacity")));
 }
 
-TEST_F(FallbackTest, LocalCountsAShadowThatRefusesNothing) {
+TEST_F(FallbackTest, LocalEvaluatesShadowsWithoutRefusing) {
   Limiter& limiter =
       With(FailMode::kLocal,
            {{.name = "enforced", .spec = {4, 1, 1s}},
@@ -197,7 +197,7 @@ TEST_F(FallbackTest, LocalCountsAShadowThatRefusesNothing) {
   EXPECT_FALSE(answer->states[1].decision.allowed);
 }
 
-TEST_F(FallbackTest, WhereLocalBucketsHaveNoRoomTheStoresErrorIsTold) {
+TEST_F(FallbackTest, WithoutRoomForALocalBucketTheStoresErrorIsReturned) {
   max_buckets_ = 1;
   Limiter& limiter = With(FailMode::kLocal);
   EXPECT_TRUE(limiter.Allow({.user_id = "u"}, Deadline::max())->allowed);
@@ -207,7 +207,7 @@ TEST_F(FallbackTest, WhereLocalBucketsHaveNoRoomTheStoresErrorIsTold) {
   EXPECT_THAT(recorder_.decided, ElementsAre(FailMode::kLocal, FailMode::kError));
 }
 
-TEST_F(FallbackTest, OnlyFailuresOfTheStoreCount) {
+TEST_F(FallbackTest, OnlyStoreFailuresFallBack) {
   Limiter& limiter = With(FailMode::kOpen);
   store_.status = absl::InternalError("nonsense");
   EXPECT_TRUE(limiter.Allow({.user_id = "u"}, Deadline::max())->allowed);
@@ -219,7 +219,7 @@ TEST_F(FallbackTest, OnlyFailuresOfTheStoreCount) {
   EXPECT_THAT(recorder_.decided, SizeIs(1));
 }
 
-TEST_F(FallbackTest, FactsAreNotMadeUp) {
+TEST_F(FallbackTest, UsageResetAndRefundReturnTheStoresError) {
   Limiter& limiter = With(FailMode::kOpen);
   const Request request = {.user_id = "u"};
   EXPECT_THAT(limiter.GetUsage(request, "", Deadline::max()), FailsWith(kUnavailable, "gone"));
@@ -228,7 +228,7 @@ TEST_F(FallbackTest, FactsAreNotMadeUp) {
   EXPECT_THAT(recorder_.decided, IsEmpty());
 }
 
-TEST_F(FallbackTest, WhatIsKnownWithoutTheStoreIsNotDegraded) {
+TEST_F(FallbackTest, DecisionsWithoutTheStoreAreNotDegraded) {
   Limiter& blocked =
       With(FailMode::kOpen, {{.name = "open", .spec = kSpec}, {.name = "never", .spec = {}}});
   const auto refused = blocked.Allow({.user_id = "u", .details = true}, Deadline::max());
@@ -260,23 +260,23 @@ TEST_F(FallbackTest, EachRequestOfABatchIsDecidedByItsOwnLimits) {
   for (const char* const path : {"/local", "/closed", "/local", "/error", "/open", "/none"}) {
     requests.push_back({.user_id = "u", .path = path});
   }
-  std::vector<std::string> told;
+  std::vector<std::string> answers;
   limiter.AllowAll(requests, Deadline::max(),
-                   [&](std::size_t /*place*/, const absl::StatusOr<Answer>& answer) {
+                   [&](std::size_t /*index*/, const absl::StatusOr<Answer>& answer) {
                      if (!answer.ok()) {
-                       told.emplace_back(answer.status().message());
+                       answers.emplace_back(answer.status().message());
                        return;
                      }
                      const auto mode = answer->fail_mode;
-                     told.push_back((answer->allowed ? "allowed " : "refused ") +
-                                    std::string(mode.has_value() ? NameOf(*mode) : "store"));
+                     answers.push_back((answer->allowed ? "allowed " : "refused ") +
+                                       std::string(mode.has_value() ? NameOf(*mode) : "store"));
                    });
-  EXPECT_THAT(told, ElementsAre("allowed local", "refused closed", "refused local", "gone",
-                                "allowed open", "allowed store"));
+  EXPECT_THAT(answers, ElementsAre("allowed local", "refused closed", "refused local", "gone",
+                                   "allowed open", "allowed store"));
 }
 
-RC_GTEST_FIXTURE_PROP(FallbackTest, TheStrictestModeOfLimitsThatAreNoShadowsWins, ()) {
-  // By their strictness, as people say it.
+RC_GTEST_FIXTURE_PROP(FallbackTest, TheStrictestModeWinsAndShadowsDoNotCount, ()) {
+  // Spelled out, independently of the enum's order.
   const std::vector<FailMode> lenient_first = {FailMode::kOpen, FailMode::kLocal, FailMode::kClosed,
                                                FailMode::kError};
   const auto place = [&](FailMode mode) { return std::ranges::find(lenient_first, mode); };
@@ -353,7 +353,7 @@ TEST(FallbackThreadsTest, ManyCallersAtOnceShareTheLocalBuckets) {
   EXPECT_EQ(observer.recovered, 0U);
 }
 
-RC_GTEST_FIXTURE_PROP(FallbackTest, LocalIsTheBucketOfTheShareByTheModel, ()) {
+RC_GTEST_FIXTURE_PROP(FallbackTest, LocalDecidesAsTheModelOfItsFraction, ()) {
   const BucketSpec spec = *testing::AnyBucketSpec();
   const Fraction fraction = {static_cast<std::uint32_t>(*testing::UpTo(Fraction::kAll))};
   const BucketSpec part = Scale(spec, fraction);
@@ -379,18 +379,18 @@ RC_GTEST_FIXTURE_PROP(FallbackTest, LocalIsTheBucketOfTheShareByTheModel, ()) {
   }
 }
 
-TEST_F(FallbackTest, LocalBucketsAreDroppedWhenTheStoreIsBackForTenSeconds) {
+TEST_F(FallbackTest, LocalBucketsAreDroppedTenSecondsAfterTheLastFailure) {
   With(FailMode::kLocal, {{.name = "default", .spec = {2, 1, 24h}}});
   EXPECT_EQ(AllowedOf(3), 2);
   store_.status = absl::OkStatus();
   clock_.Advance(Fallback::kQuiet - 1us);
   EXPECT_EQ(AllowedOf(3), 3);
-  // It was not back for long enough: no new burst.
+  // The store had not recovered yet: no new burst.
   store_.status = absl::UnavailableError("gone again");
   EXPECT_EQ(AllowedOf(3), 0);
   EXPECT_EQ(locals_made_, 1);
   clock_.Advance(Fallback::kQuiet);
-  EXPECT_EQ(AllowedOf(1), 0);  // By itself, time drops nothing.
+  EXPECT_EQ(AllowedOf(1), 0);  // Time alone drops nothing.
 
   store_.status = absl::OkStatus();
   clock_.Advance(Fallback::kQuiet);
@@ -413,7 +413,7 @@ TEST_F(FallbackTest, AStoreThatFailsEverySecondCallGivesNoNewBursts) {
   EXPECT_EQ(allowed_locally, 2);
 }
 
-TEST_F(FallbackTest, TellsOfEachCallAndWhenItEnds) {
+TEST_F(FallbackTest, ReportsEachCallAndTheRecovery) {
   With(FailMode::kOpen);
   AllowedOf(3);
   EXPECT_THAT(recorder_.decided, ElementsAre(FailMode::kOpen, FailMode::kOpen, FailMode::kOpen));

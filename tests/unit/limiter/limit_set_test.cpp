@@ -33,7 +33,7 @@ std::vector<std::string> NamesOf(const MatchedLimits& matched) {
   return names;
 }
 
-TEST(LimitSetTest, MatchesAsThePlainMeaningSays) {
+TEST(LimitSetTest, MatchesLikeALinearSearch) {
   EXPECT_TRUE(rc::check([] {
     const LimitSet limits(AnyLimits(RapidChoice()), HashBy::kUser);
     for (int i = 0; i < 20; ++i) {
@@ -45,7 +45,7 @@ TEST(LimitSetTest, MatchesAsThePlainMeaningSays) {
   }));
 }
 
-TEST(LimitSetTest, MatchesInTheOrderOfTheFile) {
+TEST(LimitSetTest, MatchesInFileOrder) {
   std::vector<Limit> limits;
   limits.push_back({.name = "prefix", .path = PathPattern("/api/*")});
   limits.push_back({.name = "any"});
@@ -60,7 +60,7 @@ TEST(LimitSetTest, MatchesInTheOrderOfTheFile) {
   EXPECT_EQ(set.most_per_call(), 5U);
 }
 
-TEST(LimitSetTest, TheFirstOverrideThatMatchesHolds) {
+TEST(LimitSetTest, TheFirstMatchingOverrideApplies) {
   std::vector<Limit> limits;
   limits.push_back({.name = "l", .by = {.path = true}, .spec = {5, 1, 1s}});
   limits[0].overrides = {{.user = "vip", .path = "/free", .spec = std::nullopt},
@@ -92,7 +92,7 @@ TEST(LimitSetTest, FindsALimitByItsName) {
 }
 
 // Limits that differ in the value of one attribute exclude each other.
-TEST(LimitSetTest, MostPerCallDoesNotGrowWithValuesThatExcludeEachOther) {
+TEST(LimitSetTest, MostPerCallDoesNotGrowWithExclusiveValues) {
   std::vector<Limit> limits;
   for (int i = 0; i < 1'000; ++i) {
     limits.push_back(

@@ -24,7 +24,7 @@ bool Matches(std::string pattern, std::string_view path) {
   return PathPattern(std::move(pattern)).Matches(path);
 }
 
-TEST(PathPatternTest, OneWithoutAStarMatchesThatPathAlone) {
+TEST(PathPatternTest, APatternWithoutAStarMatchesThatPathAlone) {
   EXPECT_TRUE(Matches("/login", "/login"));
   EXPECT_FALSE(Matches("/login", "/login/"));
   EXPECT_FALSE(Matches("/login", "/Login"));
@@ -34,7 +34,7 @@ TEST(PathPatternTest, OneWithoutAStarMatchesThatPathAlone) {
   EXPECT_FALSE(Matches("", "/"));
 }
 
-TEST(PathPatternTest, APrefixMatchesWhatBeginsWithIt) {
+TEST(PathPatternTest, APrefixMatchesEveryPathThatBeginsWithIt) {
   EXPECT_TRUE(Matches("/api/*", "/api/"));
   EXPECT_TRUE(Matches("/api/*", "/api/a"));
   EXPECT_TRUE(Matches("/api/*", "/api/a/b"));
@@ -51,14 +51,14 @@ TEST(PathPatternTest, AStarMatchesAnyPath) {
   EXPECT_TRUE(PathPattern().any());
 }
 
-TEST(PathPatternTest, OverlapsWhatSomePathMatchesToo) {
+TEST(PathPatternTest, PatternsOverlapIfSomePathMatchesBoth) {
   const std::vector<std::string> patterns = {"*", "/*", "/a/*", "/a/b/*", "/b/*", "",
                                              "/", "/a", "/a/",  "/a/b",   "/b/c", "/a/b/c"};
   for (const std::string& one : patterns) {
     for (const std::string& other : patterns) {
       const PathPattern a(one);
       const PathPattern b(other);
-      // Of two that meet, one's own text is a path of both, or all are.
+      // If two patterns overlap, the empty path or one of the literals matches both.
       const bool meet = std::ranges::any_of(
           std::vector<std::string>{"", std::string(a.literal()), std::string(b.literal())},
           [&](const std::string& path) { return a.Matches(path) && b.Matches(path); });
@@ -74,12 +74,12 @@ TEST(LimitTest, RequiresTheAttributesOfItsConditionsAndOfWhatItCountsBy) {
   EXPECT_EQ(limit.RequiredAttributes(), (std::vector<std::string>{"plan", "tenant", "zone"}));
 }
 
-TEST(LimitTest, MeetsAnotherIfSomeRequestIsSubjectToBoth) {
+TEST(LimitTest, CanBothApplyIfSomeRequestMatchesBoth) {
   EXPECT_TRUE(rc::check([] {
     const Limit one = AnyLimit("one", RapidChoice());
     const Limit other = AnyLimit("other", RapidChoice());
-    // If there is such a request, there is one with the attributes that the two
-    // ask for, and a path that one of them names.
+    // If there is such a request, there is one with the attributes of both limits and the literal
+    // of one of the paths.
     auto wanted = one.attributes;
     wanted.insert(other.attributes.begin(), other.attributes.end());
     for (const Limit* const limit : {&one, &other}) {
@@ -97,7 +97,7 @@ TEST(LimitTest, MeetsAnotherIfSomeRequestIsSubjectToBoth) {
   }));
 }
 
-TEST(BucketKeyTest, HoldsTheValuesThatAreCountedBy) {
+TEST(BucketKeyTest, HoldsTheValuesThatTheLimitCountsBy) {
   const std::vector<AttributeView> attributes = {{"zone", "eu:1"}, {"plan", "%"}};
   const Request request = {.user_id = "a}b%c{d:", .path = "/x:y}", .attributes = attributes};
   const Limit all = {.name = "l", .by = {.path = true, .attributes = {"plan", "zone"}}};
@@ -108,7 +108,7 @@ TEST(BucketKeyTest, HoldsTheValuesThatAreCountedBy) {
   EXPECT_EQ(BucketKeyOf({.name = "l"}, HashBy::kUser, {.user_id = "%all"}), "{%25all}");
 }
 
-// Text that would break out of a tag, or pass for another's, if it were not escaped.
+// Text that would break out of the tag, or forge another key, without escaping.
 std::string HostileText(std::size_t least) {
   const auto letters = rc::gen::container<std::string>(
       rc::gen::element('{', '}', '%', ':', '2', '5', '7', 'D', '3', 'A', 'a', 'l'));
@@ -129,7 +129,7 @@ std::string Unescaped(std::string_view text) {
   return plain;
 }
 
-// The values that a subject is of: what can be read back is nobody else's.
+// Decodes a bucket key into its values. A key that can be decoded is unique.
 std::vector<std::string> ReadBack(std::string_view bucket_key) {
   const std::size_t end = bucket_key.find('}');
   RC_ASSERT(bucket_key.starts_with('{') && end != std::string_view::npos && end > 1);
@@ -146,7 +146,7 @@ std::vector<std::string> ReadBack(std::string_view bucket_key) {
   return values;
 }
 
-TEST(BucketKeyTest, TellsAllThatIsCountedByAndNothingElse) {
+TEST(BucketKeyTest, EncodesExactlyTheValuesThatTheLimitCountsBy) {
   EXPECT_TRUE(rc::check([] {
     Limit limit = {
         .name = "l",

@@ -35,7 +35,7 @@ std::shared_ptr<const LimitSet> Limits(const std::vector<std::string>& names) {
   return std::make_shared<const LimitSet>(std::move(limits), HashBy::kUser);
 }
 
-// Which of the two an answer is of; nullopt: of neither.
+// The configuration that an answer comes from, if it is one of the two.
 std::optional<std::size_t> Origin(const Answer& answer) {
   std::vector<std::string> names;
   for (const LimitState& state : answer.states) names.push_back(state.limit->name);
@@ -45,7 +45,7 @@ std::optional<std::size_t> Origin(const Answer& answer) {
   return std::nullopt;
 }
 
-TEST(LimiterReloadTest, EveryAnswerIsOfOneOfTheConfigurationsThatAlternate) {
+TEST(LimiterReloadTest, EveryAnswerComesFromOneConfiguration) {
   constexpr std::size_t kSwaps = 10'000;
   constexpr std::size_t kCallers = 4;
   const Request request = {.user_id = "user"};
@@ -70,7 +70,7 @@ TEST(LimiterReloadTest, EveryAnswerIsOfOneOfTheConfigurationsThatAlternate) {
     }
   });
   EXPECT_EQ(wrong, 0U);
-  // And each call paid to the limits of its configuration, once.
+  // Each call paid once, to the limits of its configuration.
   for (std::size_t i = 0; i < kNames.size(); ++i) {
     limiter.SetLimits(Limits(kNames[i]));
     const auto usage = limiter.GetUsage(request, "", Deadline::max());

@@ -29,7 +29,7 @@ using enum absl::StatusCode;
 constexpr BucketSpec kSpec = {5, 1, 2s};
 const Deadline kDeadline = Deadline(1h);
 
-// Answers what it is told to for each limit, and keeps what it was asked.
+// Returns the configured answer for each limit, and records the charges.
 class FakeStore final : public TokenBucketStore {
  public:
   struct Asked {
@@ -77,8 +77,8 @@ Decision Refusal(std::chrono::microseconds wait) {
 std::vector<absl::StatusOr<Answer>> AllowAll(Limiter& limiter, std::span<const Request> requests) {
   std::vector<absl::StatusOr<Answer>> answers;
   limiter.AllowAll(requests, kDeadline,
-                   [&](std::size_t place, const absl::StatusOr<Answer>& answer) {
-                     EXPECT_EQ(place, answers.size());
+                   [&](std::size_t index, const absl::StatusOr<Answer>& answer) {
+                     EXPECT_EQ(index, answers.size());
                      answers.push_back(answer);
                    });
   return answers;
@@ -86,7 +86,7 @@ std::vector<absl::StatusOr<Answer>> AllowAll(Limiter& limiter, std::span<const R
 
 class LimiterTest : public ::testing::Test {
  protected:
-  // The limiter under test, with these limits.
+  // Creates a limiter under test.
   Limiter& With(std::vector<Limit> limits, HashBy hash_by = HashBy::kUser) {
     return limiters_.emplace_back(std::make_shared<const LimitSet>(std::move(limits), hash_by),
                                   store_);
@@ -102,14 +102,14 @@ class LimiterTest : public ::testing::Test {
   std::deque<Limiter> limiters_;
 };
 
-TEST_F(LimiterTest, AsksTheStoreWhatItWasAsked) {
+TEST_F(LimiterTest, ChargesTheBucketsOfTheRequestAtItsCost) {
   ASSERT_TRUE(WithDefault().Allow({.user_id = "user", .path = "/a", .cost = 3}, kDeadline).ok());
   EXPECT_THAT(store_.asked, ElementsAre(FakeStore::Asked{"default", "{user}", 3, false}));
   EXPECT_EQ(store_.asked_action, Action::kTake);
   EXPECT_EQ(store_.asked_deadline, kDeadline);
 }
 
-TEST_F(LimiterTest, AnswersTheStoresDecision) {
+TEST_F(LimiterTest, ReturnsTheStoresDecision) {
   const Decision refusal = {.allowed = false, .remaining = 2, .retry_after = 1s, .reset_after = 5s};
   store_.answers["default"] = refusal;
   const auto answer = WithDefault().Allow({.user_id = "user"}, kDeadline);
@@ -118,7 +118,7 @@ TEST_F(LimiterTest, AnswersTheStoresDecision) {
   EXPECT_EQ(answer->deciding_state()->spec, kSpec);
 }
 
-TEST_F(LimiterTest, LooksAndDryRunsTakeNothing) {
+TEST_F(LimiterTest, PeeksAndDryRunsTakeNothing) {
   Limiter& limiter = WithDefault();
   ASSERT_TRUE(limiter.Allow({.user_id = "user", .cost = 3, .dry_run = true}, kDeadline).ok());
   EXPECT_EQ(store_.asked.back().cost, 3U);
@@ -128,13 +128,13 @@ TEST_F(LimiterTest, LooksAndDryRunsTakeNothing) {
   EXPECT_EQ(store_.asked_action, Action::kPeek);
 }
 
-TEST_F(LimiterTest, OnlyARequestThatTakesIsCharged) {
+TEST_F(LimiterTest, OnlyARequestThatTakesTokensIsCharged) {
   EXPECT_TRUE((Request{.cost = 1}).charges());
   EXPECT_FALSE((Request{.cost = 0}).charges());
   EXPECT_FALSE((Request{.cost = 1, .dry_run = true}).charges());
 }
 
-TEST_F(LimiterTest, ACostAboveTheCapacityIsRefusedUnasked) {
+TEST_F(LimiterTest, ACostAboveTheCapacityIsInvalid) {
   Limiter& limiter = WithDefault();
   EXPECT_TRUE(limiter.Allow({.user_id = "user", .cost = 5}, kDeadline).ok());
   for (const bool dry_run : {false, true}) {
@@ -156,7 +156,7 @@ TEST_F(LimiterTest, ARequestPaysTheLimitsCostTimesItsOwn) {
   EXPECT_FALSE(limiter.Allow({.user_id = "user", .cost = most}, kDeadline).ok());
 }
 
-TEST_F(LimiterTest, WhereNoLimitAppliesTheRequestIsAllowedUnasked) {
+TEST_F(LimiterTest, WithoutAnApplicableLimitTheStoreIsNotAsked) {
   Limiter& limiter = With({{.name = "login", .path = PathPattern("/login"), .spec = kSpec}});
   const auto answer = limiter.Allow({.user_id = "user", .path = "/search"}, kDeadline);
   EXPECT_TRUE(answer->allowed);
@@ -164,7 +164,7 @@ TEST_F(LimiterTest, WhereNoLimitAppliesTheRequestIsAllowedUnasked) {
   EXPECT_EQ(store_.calls, 0);
 }
 
-TEST_F(LimiterTest, EveryLimitThatAppliesIsAskedTogether) {
+TEST_F(LimiterTest, AllApplicableLimitsAreDecidedTogether) {
   Limiter& limiter =
       With({{.name = "user", .spec = kSpec},
             {.name = "login", .path = PathPattern("/login"), .by = {.path = true}, .spec = kSpec},
@@ -186,7 +186,7 @@ TEST_F(LimiterTest, ARefusalNamesTheLimitWithTheLongestWait) {
   EXPECT_EQ(Deciding(limiter.Allow({.user_id = "user"}, kDeadline)), "c");
 }
 
-TEST_F(LimiterTest, BucketsThatWereNotAskedAreNotInTheAnswer) {
+TEST_F(LimiterTest, BucketsThatWereNotEvaluatedAreNotInTheAnswer) {
   Limiter& limiter = With({{.name = "a", .spec = kSpec},
                            {.name = "b", .spec = kSpec},
                            {.name = "c", .spec = kSpec},
@@ -202,7 +202,7 @@ TEST_F(LimiterTest, BucketsThatWereNotAskedAreNotInTheAnswer) {
   EXPECT_EQ(Deciding(answer), "d");
 }
 
-TEST_F(LimiterTest, EveryBucketIsToBeAskedWhereDetailsAreWanted) {
+TEST_F(LimiterTest, DetailsEvaluateEveryBucket) {
   Limiter& limiter = WithDefault();
   for (const bool details : {false, true}) {
     ASSERT_TRUE(limiter.Allow({.user_id = "user", .details = details}, kDeadline).ok());
@@ -220,14 +220,14 @@ TEST_F(LimiterTest, AnAllowanceNamesTheLimitWithTheFewestCallsLeftAtItsCost) {
                     {"b", {.allowed = true, .remaining = 9}},
                     {"c", {.allowed = true, .remaining = 9}}};
   EXPECT_EQ(Deciding(limiter.Allow({.user_id = "user"}, kDeadline)), "a");
-  // Nine against four at a cost of two: then a has four left, b and c too.
+  // At a cost of 2, a, b and c have four calls left each.
   EXPECT_EQ(Deciding(limiter.Allow({.user_id = "user", .cost = 2}, kDeadline)), "a");
   store_.answers["a"].remaining = 100;
   EXPECT_EQ(Deciding(limiter.Allow({.user_id = "user"}, kDeadline)), "b");
   EXPECT_EQ(Deciding(limiter.Allow({.user_id = "user", .cost = 0}, kDeadline)), "b");
 }
 
-TEST_F(LimiterTest, AShadowNeverRefusesAndIsNeverTheOneNamed) {
+TEST_F(LimiterTest, AShadowNeverRefusesAndNeverDecides) {
   Limiter& limiter = With(
       {{.name = "shadow", .spec = kSpec, .shadow = true}, {.name = "real", .spec = {9, 1, 1s}}});
   store_.answers["shadow"] = Refusal(1s);
@@ -260,7 +260,7 @@ TEST_F(LimiterTest, AStoreThatFailsShadowsAloneFailsNoCall) {
   for (const auto& failed : AllowAll(limiter, others)) EXPECT_FALSE(failed.ok());
 }
 
-TEST_F(LimiterTest, ALimitOfCapacityZeroRefusesForGoodUnasked) {
+TEST_F(LimiterTest, ALimitOfCapacityZeroRefusesWithoutTheStore) {
   Limiter& limiter = With({{.name = "rest", .spec = kSpec},
                            {.name = "blocked", .spec = {}},
                            {.name = "slow", .spec = kSpec}});
@@ -270,18 +270,18 @@ TEST_F(LimiterTest, ALimitOfCapacityZeroRefusesForGoodUnasked) {
   EXPECT_EQ(Deciding(answer), "blocked");
   EXPECT_EQ(answer->deciding_state()->decision, Decision{});
   EXPECT_EQ(store_.calls, 0);
-  // With details the others are looked at, and still nothing is taken.
+  // Details evaluate the other limits as well, and still take nothing.
   const auto detailed = limiter.Allow({.user_id = "user", .details = true}, kDeadline);
   EXPECT_EQ(Deciding(detailed), "blocked");
   EXPECT_THAT(detailed->states, SizeIs(3));
   EXPECT_EQ(store_.asked_action, Action::kPeek);
-  // Nor does it matter then that the store does not answer.
+  // A store failure does not matter then.
   store_.status = absl::UnavailableError("the store is away");
   const auto away = limiter.Allow({.user_id = "user", .details = true}, kDeadline);
   EXPECT_EQ(Deciding(away), "blocked");
   EXPECT_THAT(away->states, SizeIs(1));
   store_.status = absl::OkStatus();
-  // A look is allowed by all.
+  // Every limit allows a peek.
   EXPECT_TRUE(limiter.Allow({.user_id = "user", .cost = 0}, kDeadline).ok());
 }
 
@@ -294,7 +294,7 @@ TEST_F(LimiterTest, AShadowOfCapacityZeroLetsPass) {
   EXPECT_EQ(store_.asked_action, Action::kTake);
 }
 
-TEST_F(LimiterTest, TheFirstOverrideThatMatchesGivesTheNumbers) {
+TEST_F(LimiterTest, TheFirstMatchingOverrideGivesTheSpec) {
   Limiter& limiter =
       With({{.name = "default",
              .by = {.path = true},
@@ -313,7 +313,7 @@ TEST_F(LimiterTest, TheFirstOverrideThatMatchesGivesTheNumbers) {
   EXPECT_FALSE(limiter.Allow({.user_id = "none"}, kDeadline)->allowed);
 }
 
-TEST_F(LimiterTest, RequestsOfABatchAreAskedInOneCallAndAnsweredEachAsIfAlone) {
+TEST_F(LimiterTest, ABatchIsOneCallAndEachRequestIsDecidedAsIfAlone) {
   Limiter& limiter = With({{.name = "all", .spec = kSpec},
                            {.name = "login", .path = PathPattern("/login"), .spec = {2, 1, 1s}}});
   store_.answers["login"] = Refusal(1s);
@@ -331,7 +331,7 @@ TEST_F(LimiterTest, RequestsOfABatchAreAskedInOneCallAndAnsweredEachAsIfAlone) {
                                         FakeStore::Asked{"login", "{c}", 1, false}));
 }
 
-TEST_F(LimiterTest, AnErrorOfTheStoreIsNoDecision) {
+TEST_F(LimiterTest, StoreErrorsAreReturned) {
   Limiter& limiter = WithDefault();
   store_.status = absl::UnavailableError("the store is away");
   const auto fails = FailsWith(kUnavailable, "the store is away");
@@ -357,10 +357,10 @@ TEST_F(LimiterTest, UsageIsOfTheTightestLimitOrTheOneNamed) {
   EXPECT_THAT(
       limiter.GetUsage({.user_id = "user"}, "c\n", kDeadline),
       FailsWith(kNotFound,
-                "no limit \"c\uFFFD\" applies to this request; those that do: a, b, shadow"));
+                "no limit \"c\uFFFD\" applies to this request; applicable limits: a, b, shadow"));
 }
 
-TEST_F(LimiterTest, ARefundGivesBackWhatTheRequestPaid) {
+TEST_F(LimiterTest, ARefundReturnsWhatTheRequestPaid) {
   Limiter& limiter = With({{.name = "heavy", .spec = {100, 1, 1s}, .cost = 30},
                            {.name = "small", .spec = kSpec},
                            {.name = "blocked", .spec = {}}});
@@ -375,7 +375,7 @@ TEST_F(LimiterTest, ARefundGivesBackWhatTheRequestPaid) {
               FailsWith(kNotFound, ::testing::_));
 }
 
-TEST_F(LimiterTest, AResetFillsTheUsersBucketsOrTheOneNamed) {
+TEST_F(LimiterTest, AResetFillsTheUsersBucketsOrTheNamedOne) {
   Limiter& limiter =
       With({{.name = "user", .spec = kSpec},
             {.name = "path", .by = {.user = false, .path = true}, .spec = {9, 1, 1s}}},
@@ -407,12 +407,12 @@ TEST_F(LimiterTest, ExplainsWhichLimitsApplyAndWhy) {
   EXPECT_EQ(explained[1].why, "attribute plan is \"gold\"; the limit applies where it is \"free\"");
   EXPECT_EQ(explained[2].why, "attribute tenant is missing; the limit counts by it");
   EXPECT_TRUE(explained[3].applies);
-  EXPECT_EQ(explained[3].why, "any path; override 1 holds");
+  EXPECT_EQ(explained[3].why, "any path; override 1 applies");
   EXPECT_EQ(explained[3].spec, std::nullopt);
   EXPECT_EQ(explained[3].bucket_key, "{%all}:vip");
 }
 
-TEST_F(LimiterTest, CallsAreDecidedByTheLimitsInForce) {
+TEST_F(LimiterTest, CallsAreDecidedByTheCurrentLimits) {
   Limiter& limiter = WithDefault();
   const auto before = limiter.Allow({.user_id = "user"}, kDeadline);
   limiter.SetLimits(std::make_shared<const LimitSet>(

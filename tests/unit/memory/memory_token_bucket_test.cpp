@@ -57,7 +57,7 @@ TEST_F(MemoryTokenBucketTest, TakesTheBurstThenRefusesWithTheExactWait) {
   EXPECT_TRUE(Decide(store, kLimit, "user", {}, Deadline::max())->allowed);
 }
 
-TEST_F(MemoryTokenBucketTest, ANewUserIsRefusedRoomWhereAllBucketsAreInUse) {
+TEST_F(MemoryTokenBucketTest, ANewBucketIsRejectedWhileAllAreInUse) {
   MemoryTokenBucket store(3, clock_);
   for (const char* user : {"a", "b", "c"}) {
     ASSERT_THAT(Decide(store, kLimit, user, {}, Deadline::max()), Succeeds());
@@ -69,7 +69,7 @@ TEST_F(MemoryTokenBucketTest, ANewUserIsRefusedRoomWhereAllBucketsAreInUse) {
   EXPECT_EQ(store.buckets(), 3U);
 }
 
-TEST_F(MemoryTokenBucketTest, UsersWithBucketsAreServedWhereAllBucketsAreInUse) {
+TEST_F(MemoryTokenBucketTest, ExistingBucketsAreServedWhileAllAreInUse) {
   MemoryTokenBucket store(1, clock_);
   ASSERT_THAT(Decide(store, kLimit, "a", {}, Deadline::max()), Succeeds());
   ASSERT_FALSE(Decide(store, kLimit, "b", {}, Deadline::max()).ok());
@@ -94,7 +94,7 @@ TEST_F(MemoryTokenBucketTest, AShadowWithoutRoomFailsNoTransaction) {
   EXPECT_EQ(store.rejected(), 0U);
 }
 
-TEST_F(MemoryTokenBucketTest, ABucketFilledByAGiftIsForgotten) {
+TEST_F(MemoryTokenBucketTest, ABucketFilledByARefundIsForgotten) {
   MemoryTokenBucket store(1, clock_);
   const Charge charge = {.limit = "default", .bucket_key = "{a}", .spec = kLimit.spec(), .cost = 5};
   Decision decision;
@@ -107,7 +107,7 @@ TEST_F(MemoryTokenBucketTest, ABucketFilledByAGiftIsForgotten) {
   EXPECT_THAT(Decide(store, kLimit, "b", {}, Deadline::max()), Succeeds());
 }
 
-TEST_F(MemoryTokenBucketTest, ALookNeedsNoRoom) {
+TEST_F(MemoryTokenBucketTest, APeekNeedsNoRoom) {
   MemoryTokenBucket store(1, clock_);
   ASSERT_THAT(Decide(store, kLimit, "a", {}, Deadline::max()), Succeeds());
   EXPECT_EQ(Decide(store, kLimit, "b", kPeek, Deadline::max())->remaining, 5U);
@@ -115,7 +115,7 @@ TEST_F(MemoryTokenBucketTest, ALookNeedsNoRoom) {
   EXPECT_EQ(store.rejected(), 0U);
 }
 
-TEST_F(MemoryTokenBucketTest, FullBucketsGiveTheirRoomAndUsedOnesKeepTheirs) {
+TEST_F(MemoryTokenBucketTest, FullBucketsMakeRoomAndUsedOnesStay) {
   MemoryTokenBucket store(3, clock_);
   ASSERT_THAT(Decide(store, kLimit, "used", {.cost = 2}, Deadline::max()), Succeeds());
   for (const char* user : {"full 1", "full 2"}) {
@@ -129,7 +129,7 @@ TEST_F(MemoryTokenBucketTest, FullBucketsGiveTheirRoomAndUsedOnesKeepTheirs) {
   EXPECT_EQ(Decide(store, kLimit, "used", kPeek, Deadline::max())->remaining, 4U);
 }
 
-TEST_F(MemoryTokenBucketTest, ABucketUsedAgainIsInUseForLonger) {
+TEST_F(MemoryTokenBucketTest, AnotherChargeKeepsABucketInUseLonger) {
   MemoryTokenBucket store(1, clock_);
   ASSERT_THAT(Decide(store, kLimit, "a", {}, Deadline::max()), Succeeds());
   clock_.Advance(1s);
@@ -140,7 +140,7 @@ TEST_F(MemoryTokenBucketTest, ABucketUsedAgainIsInUseForLonger) {
   EXPECT_THAT(Decide(store, kLimit, "b", {}, Deadline::max()), Succeeds());
 }
 
-TEST_F(MemoryTokenBucketTest, AFullBucketIsFoundAmongManyUsedAgain) {
+TEST_F(MemoryTokenBucketTest, TheOnlyFullBucketIsFound) {
   constexpr std::size_t kBuckets = 2'000;
   MemoryTokenBucket store(kBuckets, clock_);
   const auto pay = [&](std::size_t user) {
@@ -155,7 +155,7 @@ TEST_F(MemoryTokenBucketTest, AFullBucketIsFoundAmongManyUsedAgain) {
   EXPECT_EQ(store.buckets(), kBuckets);
 }
 
-TEST_F(MemoryTokenBucketTest, AsManyNewUsersFindRoomAsBucketsAreFull) {
+TEST_F(MemoryTokenBucketTest, ExactlyTheFullBucketsMakeRoom) {
   constexpr std::size_t kUsers = 5'000;
   MemoryTokenBucket store(kUsers, clock_);
   std::vector<std::uint64_t> taken(kUsers);
@@ -175,7 +175,7 @@ TEST_F(MemoryTokenBucketTest, AsManyNewUsersFindRoomAsBucketsAreFull) {
   EXPECT_EQ(found_room, full);
 }
 
-TEST_F(MemoryTokenBucketTest, BucketsThatAreFullGoAsOthersAreUsed) {
+TEST_F(MemoryTokenBucketTest, FullBucketsAreForgottenWhileOthersAreCharged) {
   MemoryTokenBucket store(10'000, clock_);
   const auto use = [&](std::size_t first, std::size_t last) {
     for (std::size_t user = first; user < last; ++user) {
@@ -193,7 +193,7 @@ TEST_F(MemoryTokenBucketTest, IsAlwaysReady) {
   EXPECT_THAT(MemoryTokenBucket(1, clock_).Check(Deadline::max()), Succeeds());
 }
 
-TEST_F(MemoryTokenBucketTest, HoldsItsBoundAndForgetsNobodyWhateverManyThreadsBring) {
+TEST_F(MemoryTokenBucketTest, ThreadsNeverExceedTheBoundOrLoseABucket) {
   constexpr std::size_t kThreads = 8;
   constexpr std::size_t kUsers = 2'000;
   constexpr std::size_t kMaxBuckets = 500;
@@ -202,7 +202,7 @@ TEST_F(MemoryTokenBucketTest, HoldsItsBoundAndForgetsNobodyWhateverManyThreadsBr
   std::atomic<std::uint64_t> refused_room = 0;
   OnThreads(kThreads, [&](std::size_t thread) {
     for (std::size_t i = 0; i < kUsers; ++i) {
-      // In pairs, which bring every user at the same time.
+      // Pairs of threads that use the same user at the same time.
       const std::size_t user = (i + thread / 2 * 100) % kUsers;
       const auto decision = Decide(store, kLimit, User(user), {}, Deadline::max());
       if (!decision.ok()) ++refused_room;
@@ -221,7 +221,7 @@ TEST_F(MemoryTokenBucketTest, HoldsItsBoundAndForgetsNobodyWhateverManyThreadsBr
   EXPECT_EQ(store.rejected(), refused_room);
 }
 
-TEST_F(MemoryTokenBucketTest, ManyThreadsTakeEveryTokenOfABucketOnce) {
+TEST_F(MemoryTokenBucketTest, ThreadsTakeEveryTokenOnce) {
   const NamedSpec limit = {"default", 1'000, 1, 2s};
   MemoryTokenBucket store(1, clock_);
   std::atomic<int> allowed = 0;
