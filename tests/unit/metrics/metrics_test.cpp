@@ -32,44 +32,44 @@ using prometheus::MetricFamily;
 // dashboards and alerts rely on: a name or a label that goes away breaks them.
 constexpr std::string_view kGolden =
     R"(rate_limiter_requests_total{user,status=allowed|denied|error} counter: Requests decided, by user and status (allowed, denied, error)
-rate_limiter_untracked_requests_total{} counter: Requests that count under no user of their own (METRICS_MAX_USERS)
-rate_limiter_tracked_users{} gauge: Users that have series of their own (METRICS_MAX_USERS)
-rate_limiter_heavy_user_requests{user,status=allowed|denied} gauge: Requests of those users who sent most lately (METRICS_TOP_USERS), about as many as in the last 10 minutes, by status (allowed, denied)
-rate_limiter_decisions_total{limit,status=allowed|denied|shadow_denied|error} counter: What each limit said of the requests that it applies to, by limit and status (allowed, denied, shadow_denied, error)
-rate_limiter_degraded_total{mode=open|local|closed|error} counter: Calls that the store failed, by what decided them (error, open, closed, local)
-rate_limiter_shed_total{} counter: Calls refused at once because MAX_IN_FLIGHT others were worked on
-rate_limiter_in_flight_calls{} gauge: Calls worked on now (MAX_IN_FLIGHT)
+rate_limiter_untracked_requests_total{} counter: Requests of users without a series of their own (METRICS_MAX_USERS)
+rate_limiter_tracked_users{} gauge: Users with a series of their own (METRICS_MAX_USERS)
+rate_limiter_heavy_user_requests{user,status=allowed|denied} gauge: Requests of the most active users (METRICS_TOP_USERS) in about the last 10 minutes, by status (allowed, denied)
+rate_limiter_decisions_total{limit,status=allowed|denied|shadow_denied|error} counter: Decisions of each limit on the requests that it applies to, by limit and status (allowed, denied, shadow_denied, error)
+rate_limiter_degraded_total{mode=open|local|closed|error} counter: Calls that the store failed, by fail mode (error, open, closed, local)
+rate_limiter_shed_total{} counter: Calls rejected because MAX_IN_FLIGHT others were in flight
+rate_limiter_in_flight_calls{} gauge: Calls in flight (MAX_IN_FLIGHT)
 rate_limiter_ready{} gauge: 1 while gRPC health says SERVING, else 0
-rate_limiter_log_dropped_total{kind=other|access|grpc|protobuf|connections|store|breaker|readiness|reload} counter: Lines that are not in the log, by kind: too many came, or nobody read them
-grpc_server_started_total{grpc_type=unary,grpc_service=limiter.RateLimiter,grpc_method=AllowRequest|GetUsage|AllowRequests} counter: Calls begun, those that are shed and those that are not valid included
-grpc_server_handled_total{grpc_type=unary,grpc_service=limiter.RateLimiter,grpc_method=AllowRequest|GetUsage|AllowRequests,grpc_code=OK|InvalidArgument|DeadlineExceeded|NotFound|ResourceExhausted|Internal|Unavailable|Unknown} counter: Calls ended, by their status code
-grpc_server_handling_seconds{grpc_type=unary,grpc_service=limiter.RateLimiter,grpc_method=AllowRequest|GetUsage|AllowRequests} histogram: How long calls took, from when a thread had them to their answer
-redis_latency_seconds{} histogram: Round trips to Redis, from writing the command to its reply or failure
-redis_errors_total{kind=timeout|connect|connection|protocol|readonly|loading|masterdown|clusterdown|noreplicas|moved|ask|tryagain|crossslot|oom|misconf|noauth|wrongpass|noperm|maxclients|busy|noscript|wrongtype|err|other} counter: Round trips to Redis that failed and errors that it answered, those of probes included, by kind
+rate_limiter_log_dropped_total{kind=other|access|grpc|protobuf|connections|store|breaker|readiness|reload} counter: Log lines dropped, by kind (rate limit or full queue)
+grpc_server_started_total{grpc_type=unary,grpc_service=limiter.RateLimiter,grpc_method=AllowRequest|GetUsage|AllowRequests} counter: Calls started, including shed and invalid ones
+grpc_server_handled_total{grpc_type=unary,grpc_service=limiter.RateLimiter,grpc_method=AllowRequest|GetUsage|AllowRequests,grpc_code=OK|InvalidArgument|DeadlineExceeded|NotFound|ResourceExhausted|Internal|Unavailable|Unknown} counter: Calls ended, by status code
+grpc_server_handling_seconds{grpc_type=unary,grpc_service=limiter.RateLimiter,grpc_method=AllowRequest|GetUsage|AllowRequests} histogram: Duration of calls, from their start on a server thread to the answer
+redis_latency_seconds{} histogram: Duration of round trips to Redis, from writing the command to its reply or failure
+redis_errors_total{kind=timeout|connect|connection|protocol|readonly|loading|masterdown|clusterdown|noreplicas|moved|ask|tryagain|crossslot|oom|misconf|noauth|wrongpass|noperm|maxclients|busy|noscript|wrongtype|err|other} counter: Failed round trips to Redis and its error replies, including probes, by kind
 redis_connections_opened_total{} counter: Connections to Redis opened for calls
-redis_connections{} gauge: Connections to Redis for calls that are open now (REDIS_POOL_SIZE)
-redis_waiting_calls{} gauge: Calls that wait now for a turn on a connection to Redis
-redis_wait_seconds{} histogram: How long the call that waited longest for a round trip to Redis had waited when it was sent
-redis_round_trip_calls{} histogram: Transactions that went together in a round trip to Redis
-redis_may_evict{} gauge: 1 while Redis may evict buckets, which are full when they come back, else 0
-rate_limiter_deny_cache_hits_total{} counter: Requests refused without asking Redis, for it had just refused (DENY_CACHE_MAX_AGE)
-rate_limiter_breaker_open{} gauge: Redis servers that are not asked now, for they fail; in a Cluster each master counts
-rate_limiter_breaker_opened_total{} counter: How often Redis was given up because it failed
+redis_connections{} gauge: Open connections to Redis for calls (REDIS_POOL_SIZE)
+redis_waiting_calls{} gauge: Calls waiting for a shared connection to Redis
+redis_wait_seconds{} histogram: Longest queueing delay among the calls batched into a round trip to Redis
+redis_round_trip_calls{} histogram: Transactions batched into a round trip to Redis
+redis_may_evict{} gauge: 1 if Redis may evict buckets (an evicted bucket resets to full), else 0
+rate_limiter_deny_cache_hits_total{} counter: Denials served from cache (DENY_CACHE_MAX_AGE)
+rate_limiter_breaker_open{} gauge: Number of open circuit breakers (one per master in a Cluster)
+rate_limiter_breaker_opened_total{} counter: Times that a circuit breaker opened
 rate_limiter_memory_buckets{} gauge: Buckets held in memory (MEMORY_MAX_BUCKETS)
-rate_limiter_memory_rejected_total{} counter: Requests answered with an error because all buckets in memory were in use
+rate_limiter_memory_rejected_total{} counter: Requests rejected because all buckets in memory were in use
 rate_limiter_config_reloads_total{result=success|failure} counter: Reloads of the limits file (LIMITS_FILE), by result (success, failure)
-rate_limiter_config_last_reload_successful{} gauge: 1, or 0 while the limits file is not what is in force
-rate_limiter_config_loaded_timestamp_seconds{} gauge: When the limits in force were read
-rate_limiter_tls_last_reload_successful{} gauge: 1, or 0 while the certificate's files (TLS_CERT, TLS_KEY, TLS_CLIENT_CA) are not what is in force
-rate_limiter_tls_certificate_not_before_timestamp_seconds{} gauge: From when on the certificate that is served is valid (TLS_CERT)
-rate_limiter_tls_certificate_not_after_timestamp_seconds{} gauge: Until when the certificate that is served is valid (TLS_CERT)
-rate_limiter_build_info{version} gauge: Always 1; the label tells the version
-process_cpu_seconds_total{} counter: CPU time that the process has used, of user and system
-process_resident_memory_bytes{} gauge: Memory of the process that is in RAM
+rate_limiter_config_last_reload_successful{} gauge: 1 if the last reload of the limits file succeeded, 0 if it was rejected
+rate_limiter_config_loaded_timestamp_seconds{} gauge: Time when the active limits were loaded
+rate_limiter_tls_last_reload_successful{} gauge: 1 if the last reload of TLS_CERT, TLS_KEY and TLS_CLIENT_CA succeeded, 0 if it was rejected
+rate_limiter_tls_certificate_not_before_timestamp_seconds{} gauge: Start of validity of the served certificate (TLS_CERT)
+rate_limiter_tls_certificate_not_after_timestamp_seconds{} gauge: End of validity of the served certificate (TLS_CERT)
+rate_limiter_build_info{version} gauge: Always 1; the label is the version
+process_cpu_seconds_total{} counter: CPU time of the process, user and system
+process_resident_memory_bytes{} gauge: Resident memory of the process
 process_virtual_memory_bytes{} gauge: Address space of the process
-process_open_fds{} gauge: File descriptors that are open
-process_max_fds{} gauge: File descriptors that may be open (ulimit -n)
-process_start_time_seconds{} gauge: When the process began
+process_open_fds{} gauge: Open file descriptors
+process_max_fds{} gauge: Maximum number of open file descriptors (ulimit -n)
+process_start_time_seconds{} gauge: Start time of the process
 process_threads{} gauge: Threads of the process
 )";
 
