@@ -87,6 +87,11 @@ Attributes ReadAttributes(const YamlField& field) {
   }
   const auto fields = field.Map({});
   if (!fields.has_value()) return attributes;
+  if (fields->size() > kMaxAttributes) {  // With those that were merged.
+    field.Report(fmt::format("{} attributes are named", fields->size()),
+                 fmt::format("at most {}, as a request has", kMaxAttributes));
+    return attributes;
+  }
   for (const YamlField& attribute : *fields) {
     const std::string& key = attribute.name();
     if (key.empty() || key.size() > kMaxAttributeKeyBytes) {

@@ -1,16 +1,10 @@
 #include "ratelimiter/config/limits_file.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstddef>
-#include <cstdio>
 #include <optional>
 #include <sstream>
-#include <system_error>
 #include <utility>
 
 #include <absl/container/flat_hash_map.h>
@@ -22,6 +16,7 @@
 #include "diagnostics.h"
 #include "limit_reader.h"
 #include "overlap_index.h"
+#include "ratelimiter/base/regular_file.h"
 #include "ratelimiter/base/text.h"
 #include "yaml_field.h"
 
@@ -33,15 +28,19 @@ using std::string_view_literals::operator""sv;
 constexpr std::size_t kMaxFileBytes = std::size_t{16} << 20U;
 constexpr std::array kFileKeys = {"hash_by"sv, "limits"sv};
 
-// Of those that YAML does not know.
+// Control characters that YAML does not allow.
 bool IsControl(char c) {
   return (c >= 0 && c < ' ' && c != '\t' && c != '\n' && c != '\r') || c == '\x7F';
 }
 
-// Tells of the first byte that is not text. False: there is one.
+// Reports the first byte that is not text. False: there is one.
 //
-// The reader of YAML takes some control characters for the end of the file.
+// yaml-cpp takes some control characters for the end of the file.
 bool CheckText(std::string_view yaml, Diagnostics& diagnostics) {
+  if (yaml.starts_with("\xFF\xFE") || yaml.starts_with("\xFE\xFF")) {
+    diagnostics.Add({}, "the file begins with a byte order mark of UTF-16; accepted: UTF-8");
+    return false;
+  }
   const std::string_view valid = ValidUtf8Prefix(yaml, yaml.size());
   std::size_t bad = 0;
   while (bad < valid.size() && !IsControl(valid[bad])) ++bad;
@@ -50,12 +49,12 @@ bool CheckText(std::string_view yaml, Diagnostics& diagnostics) {
   const auto line = static_cast<std::size_t>(std::ranges::count(before, '\n'));
   diagnostics.Add(
       {line + 1, bad - (before.rfind('\n') + 1) + 1},
-      fmt::format("there is the byte 0x{:02X}; accepted: UTF-8 without control characters",
+      fmt::format("unexpected byte 0x{:02X}; accepted: UTF-8 without control characters",
                   static_cast<unsigned char>(yaml[bad])));
   return false;
 }
 
-// Reads over a document, and notes where it begins.
+// Skips a document, and notes where it begins.
 class Skimmer : public YAML::EventHandler {
  public:
   SourceLocation begin() const { return begin_; }
@@ -77,7 +76,7 @@ class Skimmer : public YAML::EventHandler {
   SourceLocation begin_;
 };
 
-// The file's one document. Nothing: that was told.
+// The file's only document. nullopt: an error was reported.
 std::optional<YAML::Node> Load(std::string_view yaml, Diagnostics& diagnostics) {
   const std::string text(yaml);
   std::istringstream stream(text);
@@ -87,16 +86,14 @@ std::optional<YAML::Node> Load(std::string_view yaml, Diagnostics& diagnostics) 
     diagnostics.Add({}, "the file is empty; accepted: a map with limits");
     return std::nullopt;
   }
-  // Not LoadAll, which takes a ',' behind a document for documents without end.
+  // Not LoadAll, which loops for ever over a ',' after a document.
   if (parser.HandleNextDocument(skimmer)) {
-    diagnostics.Add(skimmer.begin(),
-                    "the file goes on behind its document; accepted: one document");
+    diagnostics.Add(skimmer.begin(), "the file has a second document; accepted: one");
     return std::nullopt;
   }
   return YAML::Load(text);
 }
 
-// user or global; nothing: neither.
 std::optional<HashBy> ReadHashBy(const YamlField* field) {
   if (field == nullptr) return HashBy::kUser;
   constexpr std::string_view kForm = "user, global";
@@ -108,8 +105,7 @@ std::optional<HashBy> ReadHashBy(const YamlField* field) {
   return std::nullopt;
 }
 
-// Limits that can be told apart and of which it is known what they apply to, and
-// where they stand.
+// The limits with distinct names and valid conditions, and their locations.
 struct ReadLimits {
   std::vector<Limit> limits;
   std::vector<SourceLocation> locations;
@@ -128,8 +124,8 @@ ReadLimits ReadAll(const YamlField& field) {
     if (!limit.has_value()) continue;
     const auto [name, is_new] = names.try_emplace(limit->name, item.location());
     if (!is_new) {
-      item.Report(fmt::format("the name {} is that of the limit at line {}", Quoted(limit->name),
-                              name->second.line),
+      item.Report(fmt::format("the name {} is also that of the limit at line {}",
+                              Quoted(limit->name), name->second.line),
                   "each name once");
       continue;
     }
@@ -139,7 +135,7 @@ ReadLimits ReadAll(const YamlField& field) {
   return read;
 }
 
-// All keys of a call must lie on one node of a Redis Cluster.
+// Rejects limits of one call whose keys could be on different nodes of a Redis Cluster.
 void CheckOverlaps(const ReadLimits& read, Diagnostics& diagnostics) {
   OverlapIndex by_user(read.limits);
   OverlapIndex shared(read.limits);
@@ -161,7 +157,6 @@ void CheckOverlaps(const ReadLimits& read, Diagnostics& diagnostics) {
   }
 }
 
-// Reads the map that a limits file is.
 std::shared_ptr<const LimitSet> Read(const YAML::Node& document, Diagnostics& diagnostics,
                                      Diagnostics& warnings) {
   const YamlField file("the file", LocationOf(document.Mark()), document, diagnostics);
@@ -220,29 +215,13 @@ LimitsFile ParseLimits(std::string_view yaml, std::string_view name) {
 }
 
 LimitsFile ReadLimitsFile(const std::string& path) {
-  const auto fail = [&path] {
-    return LimitsFile{
-        .errors = {Printable(fmt::format("{}: cannot be read: {}; accepted: a file", path,
-                                         std::generic_category().message(errno)),
-                             8'192)}};
-  };
-  // Without waiting for whoever is to write into a pipe of that name.
-  const int descriptor = open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-  if (descriptor < 0) return fail();
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(fdopen(descriptor, "r"), std::fclose);
-  struct stat status{};
-  if (file == nullptr || fstat(descriptor, &status) != 0) return fail();
-  if (!S_ISREG(status.st_mode)) {
-    errno = S_ISDIR(status.st_mode) ? EISDIR : EINVAL;
-    return fail();
+  absl::StatusOr<std::string> yaml = ReadRegularFile(path, kMaxFileBytes);
+  if (!yaml.ok()) {
+    return {.errors = {fmt::format("{}; accepted: a regular file of up to 16 MiB",
+                                   std::string(yaml.status().message()))}};
   }
-  // A byte more than is told or accepted shows a file that grows or is too large.
-  const auto size = static_cast<std::size_t>(status.st_size);
-  std::string yaml(std::min(size, kMaxFileBytes) + 1, '\0');
-  yaml.resize(std::fread(yaml.data(), 1, yaml.size(), file.get()));
-  if (std::ferror(file.get()) != 0) return fail();
-  LimitsFile limits = ParseLimits(yaml, path);
-  limits.text = std::move(yaml);
+  LimitsFile limits = ParseLimits(*yaml, path);
+  limits.text = *std::move(yaml);
   return limits;
 }
 

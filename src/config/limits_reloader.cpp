@@ -11,7 +11,7 @@ namespace {
 
 using std::chrono::system_clock;
 
-// A file of errors alone must not flood the log; Reload's answer has them all.
+// Bounds the lines that a bad file adds to the log; Reload returns all errors.
 constexpr std::size_t kMaxLines = 10;
 
 void LogLines(Logger& logger, spdlog::level::level_enum level,
@@ -41,19 +41,19 @@ LimitsReloader::LimitsReloader(std::string path, LimitsFile in_force, Apply appl
 LimitsReloader::~LimitsReloader() { watch_->Stop(); }
 
 ReloadState LimitsReloader::Reload() {
-  const std::lock_guard reading(reading_);
+  const MutexLock reading(reading_);
   const auto now = system_clock::now();
   Take(ReadLimitsFile(path_), now);
   return state();
 }
 
 ReloadState LimitsReloader::state() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return state_;
 }
 
 void LimitsReloader::ReloadIfChanged() {
-  const std::lock_guard reading(reading_);
+  const MutexLock reading(reading_);
   const auto now = system_clock::now();
   LimitsFile file = ReadLimitsFile(path_);
   if (file.text != last_.text || file.errors != last_.errors) Take(std::move(file), now);
@@ -62,8 +62,7 @@ void LimitsReloader::ReloadIfChanged() {
 void LimitsReloader::Take(LimitsFile file, system_clock::time_point read_at) {
   if (file.errors.empty()) {
     apply_(file.limits);
-    // What was replaced is kept until calls have long let it go, so that none has
-    // to destroy it.
+    // The replaced limits are kept until the next reload, so that no call has to destroy them.
     replaced_ = std::exchange(in_force_, file.limits);
     logger_->Limited(LogKind::kReload, spdlog::level::info, "reloaded: {} limits of {}",
                      file.limits->limits().size(), path_);
@@ -74,7 +73,7 @@ void LimitsReloader::Take(LimitsFile file, system_clock::time_point read_at) {
     LogLines(*logger_, spdlog::level::err, file.errors);
   }
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     ++(file.errors.empty() ? state_.succeeded : state_.failed);
     if (file.errors.empty()) state_.loaded_at = read_at;
     state_.errors = file.errors;

@@ -6,10 +6,8 @@
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 
-#include <condition_variable>
 #include <cstddef>
 #include <ctime>
-#include <stop_token>
 #include <string_view>
 #include <utility>
 
@@ -18,6 +16,7 @@
 
 #include "ratelimiter/base/regular_file.h"
 #include "ratelimiter/base/text.h"
+#include "ratelimiter/base/time.h"
 
 namespace ratelimiter {
 namespace {
@@ -27,15 +26,15 @@ using std::chrono::system_clock;
 constexpr std::chrono::seconds kLookEvery{1};
 constexpr std::size_t kMaxFileBytes = std::size_t{1024} * 1024;
 
-// A file by the setting that names it, and what is accepted as one.
+// A file by its setting, and what is accepted.
 struct FileKind {
   std::string_view setting;
   std::string_view accepted;
 };
-constexpr FileKind kCertificate = {
-    "TLS_CERT", "a file in PEM of a certificate, and those between it and its CA's"};
-constexpr FileKind kKey = {"TLS_KEY", "a file in PEM of the key to TLS_CERT, without a passphrase"};
-constexpr FileKind kClientCa = {"TLS_CLIENT_CA", "a file of certificates in PEM"};
+constexpr FileKind kCertificate = {"TLS_CERT",
+                                   "a PEM file of a certificate and its intermediate certificates"};
+constexpr FileKind kKey = {"TLS_KEY", "a PEM file of the key of TLS_CERT, without a passphrase"};
+constexpr FileKind kClientCa = {"TLS_CLIENT_CA", "a PEM file of certificates"};
 
 struct Freer {
   void operator()(BIO* bio) const { BIO_free(bio); }
@@ -48,7 +47,7 @@ using Owned = std::unique_ptr<T, Freer>;
 std::string MessageOf(const absl::Status& status) { return std::string(status.message()); }
 
 absl::Status Unusable(const FileKind& kind, std::string_view reason) {
-  return absl::UnavailableError(
+  return absl::FailedPreconditionError(
       fmt::format("{}: {}; accepted: {}", kind.setting, reason, kind.accepted));
 }
 
@@ -56,29 +55,29 @@ absl::Status Unusable(const FileKind& kind, const std::string& path, std::string
   return Unusable(kind, fmt::format("{}: {}", Printable(path), reason));
 }
 
-// Why OpenSSL could not, by its oldest complaint; it says nothing of what is in a key.
+// OpenSSL's oldest error, which shows nothing of a key.
 std::string Reason() {
   const char* const reason = ERR_reason_error_string(ERR_peek_error());
-  return reason != nullptr ? reason : "OpenSSL does not say why";
+  return reason != nullptr ? reason : "OpenSSL gives no reason";
 }
 
-// Is asked for a passphrase, in place of the terminal, and tells `asked`, a bool, that it was.
+// OpenSSL's callback for a passphrase, in place of asking on the terminal. Sets `asked`, a bool.
 int NoPassphrase(char* /*buffer*/, int /*size*/, int /*writing*/, void* asked) {
   *static_cast<bool*>(asked) = true;
   return -1;
 }
 
-// Has `use`, which returns whether it could, the certificates of a PEM text, in order.
-// The number of them, or why there are none.
+// Calls `use` with each certificate of a PEM text, in order; `use` returns false on an error.
+// Returns their number, or INVALID_ARGUMENT with the reason.
 template <typename Use>
 absl::StatusOr<int> ForEachCertificate(const std::string& pem, Use use) {
   const Owned<BIO> bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
-  bool locked = false;  // A certificate is not; but whatever is may be in the file.
+  bool locked = false;  // Certificates have no passphrase, but the file may hold anything.
   for (int count = 0;; ++count) {
     ERR_clear_error();
     Owned<X509> certificate(PEM_read_bio_X509(bio.get(), nullptr, NoPassphrase, &locked));
     if (certificate == nullptr) {
-      // Where there is no more, that is what it says.
+      // OpenSSL reports the end of the text so.
       if (ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE) {
         return absl::InvalidArgumentError(Reason());
       }
@@ -89,24 +88,24 @@ absl::StatusOr<int> ForEachCertificate(const std::string& pem, Use use) {
   }
 }
 
+// A certificate without an end says 9999, which system_clock does not reach.
 system_clock::time_point TimeOf(const ASN1_TIME* time) {
   std::tm parts{};
   if (ASN1_TIME_to_tm(time, &parts) != 1) return {};
-  return system_clock::from_time_t(timegm(&parts));
+  return SaturatingAdd(system_clock::time_point(), std::chrono::seconds(timegm(&parts)));
 }
 
 std::string Day(system_clock::time_point time) {
   return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(system_clock::to_time_t(time)));
 }
 
-// The identity of what the files hold.
 absl::StatusOr<std::shared_ptr<const TlsIdentity>> Make(const TlsFiles& pem,
                                                         const TlsFiles& paths) {
   auto identity = std::make_shared<TlsIdentity>();
   identity->pem = pem;
   identity->context.reset(SSL_CTX_new(TLS_server_method()), SSL_CTX_free);
   SSL_CTX* const context = identity->context.get();
-  if (context == nullptr) return absl::UnavailableError("no memory for TLS");
+  if (context == nullptr) return absl::ResourceExhaustedError("no memory for TLS");
   SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
   SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 
@@ -129,9 +128,9 @@ absl::StatusOr<std::shared_ptr<const TlsIdentity>> Make(const TlsFiles& pem,
   }
   ERR_clear_error();
   if (X509_check_private_key(SSL_CTX_get0_certificate(context), key.get()) != 1) {
-    return Unusable(kKey, paths.key,
-                    fmt::format("it is not the key to the certificate in {}",
-                                Printable(paths.certificate)));
+    return Unusable(
+        kKey, paths.key,
+        fmt::format("it is not the key to the certificate in {}", Printable(paths.certificate)));
   }
   if (SSL_CTX_use_PrivateKey(context, key.get()) != 1) {
     return Unusable(kKey, paths.key, Reason());
@@ -151,17 +150,13 @@ absl::StatusOr<std::unique_ptr<ServerTls>> ServerTls::Start(TlsFiles paths,
                                                             std::shared_ptr<Logger> logger) {
   std::unique_ptr<ServerTls> tls(new ServerTls(std::move(paths), std::move(logger)));
   {
-    const std::lock_guard reading(tls->reading_);
+    const MutexLock reading(tls->reading_);
     tls->seen_ = tls->ReadFiles();
-    if (absl::Status taken = tls->Take(tls->seen_); !taken.ok()) return taken;
+    if (absl::Status taken = tls->Take(); !taken.ok()) return taken;
   }
-  tls->thread_ = std::jthread([&tls = *tls](const std::stop_token& stop) {
-    std::mutex mutex;
-    std::condition_variable_any ended;
-    std::unique_lock lock(mutex);
-    while (!ended.wait_for(lock, stop, kLookEvery, [&] { return stop.stop_requested(); })) {
-      tls.LookAgain();
-    }
+  tls->worker_.emplace([&tls = *tls] {
+    tls.ReloadIfChanged();
+    return kLookEvery;
   });
   return tls;
 }
@@ -170,38 +165,38 @@ ServerTls::ServerTls(TlsFiles paths, std::shared_ptr<Logger> logger)
     : paths_(std::move(paths)), logger_(std::move(logger)) {}
 
 std::shared_ptr<const TlsIdentity> ServerTls::identity() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return identity_;
 }
 
 bool ServerTls::in_force() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return in_force_;
 }
 
 void ServerTls::Reload() {
-  const std::lock_guard reading(reading_);
+  const MutexLock reading(reading_);
   seen_ = ReadFiles();
-  Replace(seen_);
+  Replace();
 }
 
-void ServerTls::LookAgain() {
-  const std::lock_guard reading(reading_);
+void ServerTls::ReloadIfChanged() {
+  const MutexLock reading(reading_);
   Look look = ReadFiles();
   const bool settled = look == seen_;
   seen_ = std::move(look);
-  if (settled && seen_ != judged_) Replace(seen_);
+  if (settled && seen_ != judged_) Replace();
 }
 
-void ServerTls::Replace(const Look& look) {
-  const absl::Status taken = Take(look);
+void ServerTls::Replace() {
+  const absl::Status taken = Take();
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     in_force_ = taken.ok();
   }
   if (taken.ok()) {
     logger_->Limited(LogKind::kReload, spdlog::level::info,
-                     "reloaded: the certificate of {}, which is valid until {}", paths_.certificate,
+                     "reloaded: certificate {}, valid until {}", paths_.certificate,
                      Day(identity()->not_after));
   } else {
     logger_->Limited(LogKind::kReload, spdlog::level::err,
@@ -226,17 +221,17 @@ ServerTls::Look ServerTls::ReadFiles() const {
   return look;
 }
 
-absl::Status ServerTls::Take(const Look& look) {
-  judged_ = look;
-  if (!judged_.error.empty()) return absl::UnavailableError(judged_.error);
+absl::Status ServerTls::Take() {
+  judged_ = seen_;
+  if (!judged_.error.empty()) return absl::FailedPreconditionError(judged_.error);
   absl::StatusOr<std::shared_ptr<const TlsIdentity>> made = Make(judged_.pem, paths_);
   if (!made.ok()) return made.status();
   if ((*made)->not_after < system_clock::now()) {
     logger_->Limited(LogKind::kReload, spdlog::level::warn,
-                     "TLS_CERT: {}: the certificate has expired on {}: clients will not accept it",
+                     "TLS_CERT: {}: the certificate expired on {}; clients will reject it",
                      paths_.certificate, Day((*made)->not_after));
   }
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   identity_ = *std::move(made);
   return absl::OkStatus();
 }

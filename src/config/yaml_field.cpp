@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include "ratelimiter/base/text.h"
+
 namespace ratelimiter {
 
 SourceLocation LocationOf(const YAML::Mark& mark) {
@@ -22,6 +24,23 @@ std::optional<std::uint64_t> ParsePlainNumber(std::string_view text) {
   return number;
 }
 
+namespace {
+
+// Bounds the work for maps that merge each other.
+constexpr std::size_t kMaxMerged = 256;
+
+std::string QuotedWithInvisible(std::string_view text) {
+  const std::string invisible = DescribeInvisible(text);
+  return invisible.empty() ? Quoted(text) : fmt::format("{}, which {}", Quoted(text), invisible);
+}
+
+// A quoted "<<" is a key like any other.
+bool IsMergeKey(const YAML::Node& key) {
+  return key.IsScalar() && key.Scalar() == "<<" && key.Tag() != "!";
+}
+
+}  // namespace
+
 std::string Listed(std::span<const std::string_view> names) {
   return fmt::format("{}", fmt::join(names, ", "));
 }
@@ -29,7 +48,7 @@ std::string Listed(std::span<const std::string_view> names) {
 std::string YamlField::Described() const {
   switch (node_.Type()) {
     case YAML::NodeType::Scalar:
-      return Quoted(node_.Scalar());
+      return QuotedWithInvisible(node_.Scalar());
     case YAML::NodeType::Sequence:
       return "a list";
     case YAML::NodeType::Map:
@@ -94,31 +113,89 @@ std::optional<std::vector<YamlField>> YamlField::List(std::string_view what, std
   return list;
 }
 
+// Collects the fields of a map and of the maps that it merges.
+class YamlField::MapReader {
+ public:
+  MapReader(std::span<const std::string_view> keys, Diagnostics& diagnostics)
+      : keys_(keys), diagnostics_(diagnostics) {}
+
+  void Read(const YAML::Node& map) {
+    std::vector<YAML::Node> merges;
+    const std::size_t inherited_from = fields_.size();
+    for (const auto& entry : map) {
+      if (diagnostics_.full()) return;
+      if (IsMergeKey(entry.first)) {
+        merges.push_back(entry.second);
+      } else {
+        ReadEntry(entry.first, entry.second, inherited_from);
+      }
+    }
+    for (const YAML::Node& merge : merges) Merge(merge);
+  }
+
+  std::vector<YamlField> fields() && { return std::move(fields_); }
+
+ private:
+  void Merge(const YAML::Node& value) {
+    const YamlField field("<<", LocationOf(value.Mark()), value, diagnostics_);
+    if (!value.IsMap() && !value.IsSequence()) return field.Reject("a map, or a list of maps");
+    if (value.IsMap()) return MergeMap(value, field);
+    for (const YAML::Node& map : value) {
+      if (diagnostics_.full()) return;
+      if (map.IsMap()) {
+        MergeMap(map, field);
+      } else {
+        field.Report("<< lists something other than a map", "a map, or a list of maps");
+      }
+    }
+  }
+
+  void MergeMap(const YAML::Node& map, const YamlField& field) {
+    if (std::exchange(merged_, merged_ + 1 + map.size()) > kMaxMerged) return;
+    if (merged_ > kMaxMerged) {
+      field.Report("too much is merged", fmt::format("up to {} maps and entries", kMaxMerged));
+    } else {
+      Read(map);
+    }
+  }
+
+  // Entries from `own` on are of the same map, which must not repeat a key.
+  void ReadEntry(const YAML::Node& key, const YAML::Node& value, std::size_t own) {
+    // An empty value is marked where the next token is.
+    const SourceLocation location = LocationOf(value.IsNull() ? key.Mark() : value.Mark());
+    const YamlField key_field("a key", LocationOf(key.Mark()), key, diagnostics_);
+    if (!key.IsScalar()) {
+      key_field.Report(fmt::format("a key is {}", key_field.Described()),
+                       keys_.empty() ? "text" : Listed(keys_));
+      return;
+    }
+    if (!keys_.empty() && std::ranges::find(keys_, key.Scalar()) == keys_.end()) {
+      key_field.Report(fmt::format("unknown key {}", key_field.Described()),
+                       Listed(keys_));
+      return;
+    }
+    const auto same = std::ranges::find(fields_, key.Scalar(), &YamlField::name);
+    if (same == fields_.end()) {
+      fields_.emplace_back(key.Scalar(), location, value, diagnostics_);
+    } else if (static_cast<std::size_t>(same - fields_.begin()) >= own) {
+      key_field.Report(fmt::format("duplicate key {}", key_field.Described()), "once");
+    }
+  }
+
+  const std::span<const std::string_view> keys_;
+  Diagnostics& diagnostics_;
+  std::vector<YamlField> fields_;
+  std::size_t merged_ = 0;  // Maps and their entries.
+};
+
 std::optional<YamlFields> YamlField::Map(std::span<const std::string_view> keys) const {
   if (!node_.IsMap()) {
     Reject(keys.empty() ? "a map of names to texts" : fmt::format("a map with {}", Listed(keys)));
     return std::nullopt;
   }
-  std::vector<YamlField> fields;
-  for (const auto& entry : node_) {
-    if (diagnostics_->full()) break;
-    const YAML::Node& key = entry.first;
-    const YAML::Node& value = entry.second;
-    // What is empty is marked where the next thing stands.
-    const SourceLocation location = LocationOf(value.IsNull() ? key.Mark() : value.Mark());
-    const YamlField key_field("a key", LocationOf(key.Mark()), key, *diagnostics_);
-    if (!key.IsScalar()) {
-      key_field.Report(fmt::format("a key is {}", key_field.Described()),
-                       keys.empty() ? "text" : Listed(keys));
-    } else if (!keys.empty() && std::ranges::find(keys, key.Scalar()) == keys.end()) {
-      key_field.Report(fmt::format("there is no key {} here", key_field.Described()), Listed(keys));
-    } else if (std::ranges::find(fields, key.Scalar(), &YamlField::name) != fields.end()) {
-      key_field.Report(fmt::format("the key {} comes again", key_field.Described()), "once");
-    } else {
-      fields.emplace_back(key.Scalar(), location, value, *diagnostics_);
-    }
-  }
-  return YamlFields(std::move(fields));
+  MapReader reader(keys, *diagnostics_);
+  reader.Read(node_);
+  return YamlFields(std::move(reader).fields());
 }
 
 const YamlField* YamlFields::Find(std::string_view key) const {

@@ -16,11 +16,11 @@ namespace ratelimiter {
 
 class YamlFields;
 
-// A value of a YAML file, by the name that messages give it. What is read from
-// it is nothing where the value is not accepted, and then that is told.
+// A value of a YAML file, with the name that messages give it. A read that fails returns
+// nullopt and reports why.
 class YamlField {
  public:
-  // The findings must outlive it.
+  // `diagnostics` must outlive this object.
   YamlField(std::string name, SourceLocation location, const YAML::Node& node,
             Diagnostics& diagnostics)
       : name_(std::move(name)), location_(location), node_(node), diagnostics_(&diagnostics) {}
@@ -28,31 +28,32 @@ class YamlField {
   const std::string& name() const { return name_; }
   SourceLocation location() const { return location_; }
   Diagnostics& diagnostics() const { return *diagnostics_; }
-  // Of a map: how many entries it has.
+  // The number of entries of a map, before merges.
   std::size_t size() const { return node_.size(); }
 
-  // `accepted` is for the message where there is no text.
+  // `accepted` describes the text in the message if this is no text.
   std::optional<std::string> Text(std::string_view accepted) const;
-  // The same, of so many bytes.
+  // A text of `least` to `most` bytes.
   std::optional<std::string> Text(std::size_t least, std::size_t most) const;
-  // A plain number, from `least` to `most`.
   std::optional<std::uint64_t> Number(std::uint64_t least, std::uint64_t most) const;
   // true or false.
   std::optional<bool> Switch() const;
-  // A list of at most so many; `what` says for messages what it is of. Its values
-  // have the name `item`.
+  // A list of up to `most` values named `item`; `what` describes them in messages.
   std::optional<std::vector<YamlField>> List(std::string_view what, std::string_view item,
                                              std::size_t most) const;
-  // A map, of whose keys each comes once and is one of `keys`; no `keys`: any.
-  // Others are told, and left out.
+  // A map with distinct keys, all among `keys`; any keys if `keys` is empty. Other entries are
+  // reported and left out. Merge keys (<<) add the entries of other maps; the map's own entries
+  // and then the first of the others win.
   std::optional<YamlFields> Map(std::span<const std::string_view> keys) const;
 
-  // Tells that this value is not what is accepted.
+  // Reports that this value is not accepted.
   void Reject(std::string_view accepted) const;
   void Report(std::string_view found, std::string_view accepted) const;
 
  private:
-  // What there is, for a message: "a list", or a text in quotes.
+  class MapReader;
+
+  // For a message: "a list", or the text in quotes.
   std::string Described() const;
 
   std::string name_;
@@ -68,8 +69,9 @@ class YamlFields {
 
   auto begin() const { return fields_.begin(); }
   auto end() const { return fields_.end(); }
+  std::size_t size() const { return fields_.size(); }
 
-  // nullptr: the map does not have it.
+  // nullptr if the map does not have the key.
   const YamlField* Find(std::string_view key) const;
 
  private:
@@ -78,8 +80,7 @@ class YamlFields {
 
 SourceLocation LocationOf(const YAML::Mark& mark);
 
-// A plain decimal and nothing else. YAML may take a zero before other digits for
-// the sign of an octal number: so that is none.
+// A decimal number without leading zeros, which YAML may take for an octal number.
 std::optional<std::uint64_t> ParsePlainNumber(std::string_view text);
 
 // "a, b, c"

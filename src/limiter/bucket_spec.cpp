@@ -46,8 +46,9 @@ absl::Status Validate(const BucketSpec& spec) {
   if (spec.capacity == 0) return reject("capacity is 0; accepted: 1 and more");
   if (spec.refill_tokens == 0) return reject("refill tokens is 0; accepted: 1 and more");
   if (spec.refill_interval < kMinRefillInterval || spec.refill_interval > kMaxRefillInterval) {
-    return reject(fmt::format("refill interval is {}; accepted: 1ms to 30d",
-                              FormatDuration(spec.refill_interval)));
+    return reject(fmt::format(
+        "refill interval is {}; accepted: {} to {}", FormatDuration(spec.refill_interval),
+        FormatDuration(kMinRefillInterval), FormatDuration(kMaxRefillInterval)));
   }
   if (ProductReaches(kExactBound, spec.capacity, spec.refill_tokens)) {
     return reject(fmt::format(

@@ -42,7 +42,7 @@ BAD = {
     "LOCAL_SHARE": ["0", "0.0", "0.0000001", "1.5", "1.0", "-0.5", "25%"],
     "CAPACITY": ["0", "-1", "5.5", "9223372036854775808"],
     "REFILL_TOKENS": ["0", "-1", "one"],
-    "REFILL_INTERVAL": ["0", "2", "999us", "31d", "2 weeks"],
+    "REFILL_INTERVAL": ["0", "2", "999us", "367d", "2 weeks"],
     # Whether there is such a file is not the setting's to tell.
     "LIMITS_FILE": [],
     "RATELIMIT_HEADERS": ["true", "ON"],

@@ -26,10 +26,10 @@ inline rc::Gen<std::uint64_t> UpTo(std::uint64_t most) {
 // Any valid spec.
 inline rc::Gen<BucketSpec> AnyBucketSpec() {
   using std::chrono::microseconds;
-  const auto interval =
-      rc::gen::oneOf(UpTo(static_cast<std::uint64_t>(kMaxRefillInterval.count())),
-                     rc::gen::element<std::uint64_t>(1'000, 3'000, 1'000'000, 2'000'000, 60'000'000,
-                                                     86'400'000'000, 2'592'000'000'000));
+  const auto interval = rc::gen::oneOf(
+      UpTo(static_cast<std::uint64_t>(kMaxRefillInterval.count())),
+      rc::gen::element<std::uint64_t>(1'000, 3'000, 1'000'000, 2'000'000, 60'000'000,
+                                      86'400'000'000, 2'592'000'000'000, 31'622'400'000'000));
   return rc::gen::suchThat(
       rc::gen::oneOf(rc::gen::element(BucketSpec{5, 1, std::chrono::seconds(2)},
                                       BucketSpec{1'000'000, 1'000'000, std::chrono::hours(24)},

@@ -3,18 +3,18 @@
 #include <array>
 #include <cstddef>
 #include <memory>
-#include <mutex>
 #include <utility>
 
+#include "ratelimiter/base/mutex.h"
 #include "ratelimiter/base/thread_stripe.h"
 
 namespace ratelimiter {
 
-// A value that many threads read and that is now and then replaced as a whole:
-// a reader gets one version or the other, and keeps it while it needs it.
+// An immutable value that many threads read and that is sometimes replaced as a whole. A
+// reader gets the current version and keeps it alive as long as it holds it.
 //
-// Thread-safe. A reader takes a lock that it shares with few other threads, held
-// for the copy of a pointer; it never waits for the making of a new version.
+// Thread-safe. A reader takes a lock that it shares with few other threads, to copy a pointer;
+// it never waits while a new version is made.
 template <typename T>
 class Snapshot {
  public:
@@ -22,18 +22,18 @@ class Snapshot {
 
   std::shared_ptr<const T> Get() const {
     const Copy& copy = copies_[ThreadStripe() % kCopies];
-    const std::lock_guard lock(copy.mutex);
+    const MutexLock lock(copy.mutex);
     return copy.value;
   }
 
   void Set(const std::shared_ptr<const T>& value) {
     for (Copy& copy : copies_) {
-      // A count of references of its own, in a cache line of its own: else all
-      // readers would write to the one of `value`.
+      // Each copy counts its references in its own cache line: all readers would contend for
+      // the count of `value`.
       const auto owner = std::make_shared<const Owner>(value);
-      // What was there is let go outside the lock: it may be much to destroy.
+      // Released after the lock: destroying the old version may take long.
       std::shared_ptr<const T> replaced(owner, value.get());
-      const std::lock_guard lock(copy.mutex);
+      const MutexLock lock(copy.mutex);
       copy.value.swap(replaced);
     }
   }
@@ -47,8 +47,8 @@ class Snapshot {
   };
 
   struct alignas(64) Copy {
-    mutable std::mutex mutex;
-    std::shared_ptr<const T> value;  // Guarded by mutex.
+    mutable Mutex mutex;
+    std::shared_ptr<const T> value GUARDED_BY(mutex);
   };
 
   std::array<Copy, kCopies> copies_;

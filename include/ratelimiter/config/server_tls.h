@@ -4,17 +4,19 @@
 
 #include <chrono>
 #include <memory>
-#include <mutex>
+#include <optional>
 #include <string>
-#include <thread>
 
 #include <absl/status/statusor.h>
 
 #include "ratelimiter/base/log.h"
+#include "ratelimiter/base/mutex.h"
+#include "ratelimiter/base/periodic_worker.h"
 
 namespace ratelimiter {
 
-// The files of TLS_CERT, TLS_KEY and TLS_CLIENT_CA, or what they hold. Empty: not given.
+// The paths of TLS_CERT, TLS_KEY and TLS_CLIENT_CA, or the content of these files. Empty: not
+// set.
 struct TlsFiles {
   std::string certificate;
   std::string key;
@@ -23,49 +25,48 @@ struct TlsFiles {
   bool operator==(const TlsFiles&) const = default;
 };
 
-// Who the daemon is on TLS connections, and whom it takes for a client.
+// The certificate that the daemon's servers present, and the CAs of clients.
 struct TlsIdentity {
-  // In PEM. The certificate has those between it and its CA's behind it.
+  // In PEM. The certificate is followed by its intermediate certificates.
   TlsFiles pem;
-  // For servers other than gRPC's: certificate and key, TLS 1.2 and later, and no
-  // certificate is asked of clients. Thread-safe to make sessions with.
+  // For servers other than gRPC's: certificate and key, TLS 1.2 and later, no client
+  // certificates. Threads may make sessions with it at once.
   std::shared_ptr<SSL_CTX> context;
-  // From when until when the certificate is valid.
+  // The validity of the certificate.
   std::chrono::system_clock::time_point not_before;
   std::chrono::system_clock::time_point not_after;
 };
 
-// Keeps the daemon's identity at what the files say: looks at them every second, and
-// reads them when it is told to. Files that are not accepted, or are gone, change
-// nothing, and it is logged, once until they change again.
+// Keeps the daemon's TLS identity current: reads the files every second and on Reload. Files
+// that are rejected or missing change nothing; this is logged once until they change again.
 //
-// A change counts once the files have been the same at two looks, so that a certificate
-// and its key may be replaced one after the other. By their content, whichever way it
-// comes to be there: a rename, a mount, or the swap of a symbolic link.
+// A change is applied once two reads in a row agree, so that a certificate and its key may be
+// replaced one after the other. Changes are found by content, and so work for a rename, a mount,
+// or a swapped symbolic link.
 //
 // Thread-safe.
 class ServerTls {
  public:
-  // Errors: UNAVAILABLE, with the setting, the file, what is wrong with it, and what is
-  // accepted; never anything of what it holds.
+  // Errors: FAILED_PRECONDITION, with the setting, the file, what is wrong with it and what is
+  // accepted, and none of the content.
   static absl::StatusOr<std::unique_ptr<ServerTls>> Start(TlsFiles paths,
                                                           std::shared_ptr<Logger> logger);
 
-  // The one in force. A pointer of its own for each that was read.
-  std::shared_ptr<const TlsIdentity> identity() const;
+  // The current identity. Each reload makes a new object.
+  std::shared_ptr<const TlsIdentity> identity() const EXCLUDES(mutex_);
 
-  // False while the files, as they are now, are refused, and the identity is the one before.
-  bool in_force() const;
+  // False while the files are rejected and the previous identity is kept.
+  bool in_force() const EXCLUDES(mutex_);
 
   bool asks_clients() const { return !paths_.client_ca.empty(); }
 
   // Reads the files now, changed or not.
-  void Reload();
+  void Reload() EXCLUDES(reading_, mutex_);
 
  private:
   ServerTls(TlsFiles paths, std::shared_ptr<Logger> logger);
 
-  // What was read of the files: all of them, or why not.
+  // The content of all files, or the error of the first that cannot be read.
   struct Look {
     TlsFiles pem;
     std::string error;
@@ -74,26 +75,25 @@ class ServerTls {
   };
 
   Look ReadFiles() const;
-  void LookAgain();
-  // Preconditions: reading_ is held. Replace tells what came of it.
-  void Replace(const Look& look);
-  absl::Status Take(const Look& look);
+  void ReloadIfChanged() EXCLUDES(reading_, mutex_);
+  // Takes what was seen, and logs the outcome.
+  void Replace() REQUIRES(reading_) EXCLUDES(mutex_);
+  // Makes what was seen the identity, if it is accepted.
+  absl::Status Take() REQUIRES(reading_) EXCLUDES(mutex_);
 
   // Constant after construction.
   const TlsFiles paths_;
   const std::shared_ptr<Logger> logger_;
 
-  std::mutex reading_;
-  // Guarded by reading_. What was seen last, and what was last taken or refused.
-  Look seen_;
-  Look judged_;
+  Mutex reading_;
+  Look seen_ GUARDED_BY(reading_);    // As last read.
+  Look judged_ GUARDED_BY(reading_);  // As last accepted or rejected.
 
-  mutable std::mutex mutex_;
-  // Guarded by mutex_.
-  std::shared_ptr<const TlsIdentity> identity_;
-  bool in_force_ = true;
+  mutable Mutex mutex_;
+  std::shared_ptr<const TlsIdentity> identity_ GUARDED_BY(mutex_);
+  bool in_force_ GUARDED_BY(mutex_) = true;
 
-  std::jthread thread_;
+  std::optional<PeriodicWorker> worker_;  // Last: it uses all the others.
 };
 
 }  // namespace ratelimiter

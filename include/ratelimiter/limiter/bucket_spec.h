@@ -20,7 +20,7 @@ struct BucketSpec {
 };
 
 inline constexpr std::chrono::microseconds kMinRefillInterval = std::chrono::milliseconds(1);
-inline constexpr std::chrono::microseconds kMaxRefillInterval = std::chrono::hours(24 * 30);
+inline constexpr std::chrono::microseconds kMaxRefillInterval = std::chrono::hours(24 * 366);
 
 // Bound on capacity × refill_tokens and on the time to full in microseconds. Below it every value
 // that a decision computes is exact in a Lua number, a double (2^53, with a factor of two left for

@@ -102,6 +102,33 @@ limits:
   EXPECT_FALSE(set->limits()[1].shadow);
 }
 
+TEST(LimitsFileTest, MergeKeysAddTheEntriesOfOtherMaps) {
+  const auto set = Accepted(R"(
+limits:
+  - &base {name: base, capacity: 5, refill: 1 per 1s, attributes: &free {plan: free}, cost: 2}
+  - &slow
+    <<: *base
+    name: slow
+    refill: 1 per 1m
+  - <<: [*slow, *base]  # The first one has the refill, and merges the rest.
+    name: both
+    attributes: {<<: *free, zone: eu}
+    overrides: [{<<: {capacity: 9}, user: u}]
+)");
+  ASSERT_THAT(set->limits(), SizeIs(3));
+  EXPECT_EQ(set->limits()[1].name, "slow");
+  EXPECT_EQ(set->limits()[1].spec, (BucketSpec{5, 1, 1min}));
+  EXPECT_EQ(set->limits()[1].cost, 2U);
+  EXPECT_EQ(set->limits()[2].spec, (BucketSpec{5, 1, 1min}));
+  EXPECT_THAT(set->limits()[2].attributes, ElementsAre(Pair("plan", "free"), Pair("zone", "eu")));
+  EXPECT_EQ(set->limits()[2].overrides[0].spec, (BucketSpec{9, 1, 1min}));
+}
+
+TEST(LimitsFileTest, AByteOrderMarkOfUtf8IsSkipped) {
+  EXPECT_THAT(Accepted("\uFEFFlimits: [{name: a, capacity: 1, refill: 1 per 366d}]")->limits(),
+              SizeIs(1));
+}
+
 TEST(LimitsFileTest, ByMayBeNothing) {
   const auto set = Accepted("limits: [{name: all, by: [], capacity: 1, refill: 1 per 1s}]");
   EXPECT_FALSE(set->limits()[0].by.user);
@@ -307,7 +334,7 @@ TEST(LimitsFileTest, AnythingButTextIsTold) {
   const std::string text = "limits:\n  - name: ";
   const auto told = [](std::string_view byte) {
     return ElementsAre(fmt::format(
-        "limits.yaml:2:11: there is the byte 0x{}; accepted: UTF-8 without control characters",
+        "limits.yaml:2:11: unexpected byte 0x{}; accepted: UTF-8 without control characters",
         byte));
   };
   EXPECT_THAT(ErrorsOf(text + std::string(1, '\0') + "a"), told("00"));
@@ -317,8 +344,9 @@ TEST(LimitsFileTest, AnythingButTextIsTold) {
   EXPECT_THAT(ErrorsOf(text + "\xFF"), told("FF"));
   EXPECT_THAT(ErrorsOf(text + "\xC3"), told("C3"));
   EXPECT_THAT(ErrorsOf(text + "\xED\xA0\x80"), told("ED"));
-  EXPECT_THAT(ErrorsOf("\xFF\xFEl"), ElementsAre("limits.yaml:1:1: there is the byte 0xFF; "
-                                                 "accepted: UTF-8 without control characters"));
+  EXPECT_THAT(ErrorsOf("\xFF\xFEl"),
+              ElementsAre("limits.yaml:1:1: the file begins with a byte order "
+                          "mark of UTF-16; accepted: UTF-8"));
 }
 
 TEST(LimitsFileTest, NestingIsBounded) {
@@ -359,12 +387,14 @@ TEST(ReadLimitsFileTest, ReadsAFile) {
 
 TEST(ReadLimitsFileTest, TellsWhyAFileCannotBeRead) {
   EXPECT_THAT(ReadLimitsFile("/no/such\nfile").errors,
-              ElementsAre("/no/such�file: cannot be read: No such file or directory; accepted: a "
-                          "file"));
+              ElementsAre("cannot read /no/such�file: No such file or directory; the path contains "
+                          "a line break at character 9; accepted: a regular file of up to 16 MiB"));
   EXPECT_THAT(ReadLimitsFile("/").errors,
-              ElementsAre("/: cannot be read: Is a directory; accepted: a file"));
+              ElementsAre("cannot read /: it is not a regular file; accepted: a regular file of up "
+                          "to 16 MiB"));
   EXPECT_THAT(ReadLimitsFile("").errors,
-              ElementsAre(": cannot be read: No such file or directory; accepted: a file"));
+              ElementsAre("cannot read : No such file or directory; accepted: a regular file of up "
+                          "to 16 MiB"));
 }
 
 TEST(ReadLimitsFileTest, ReadsNoMoreThanItAccepts) {
@@ -372,7 +402,9 @@ TEST(ReadLimitsFileTest, ReadsNoMoreThanItAccepts) {
   std::ofstream(path).close();
   std::filesystem::resize_file(path, std::uintmax_t{1} << 30U);
   EXPECT_THAT(ReadLimitsFile(path).errors,
-              ElementsAre(path + ":1:1: the file is larger than 16 MiB; accepted: up to that"));
+              ElementsAre("cannot read " + path +
+                          ": it is longer than 16777216 bytes; accepted: a "
+                          "regular file of up to 16 MiB"));
   std::filesystem::remove(path);
 }
 
@@ -381,10 +413,14 @@ TEST(ReadLimitsFileTest, ReadsNoPipeAndNoDevice) {
   const std::string path = PathFor("pipe.yaml");
   ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
   EXPECT_THAT(ReadLimitsFile(path).errors,
-              ElementsAre(path + ": cannot be read: Invalid argument; accepted: a file"));
+              ElementsAre("cannot read " + path +
+                          ": it is not a regular file; accepted: a regular "
+                          "file of up to 16 MiB"));
   std::filesystem::remove(path);
-  EXPECT_THAT(ReadLimitsFile("/dev/zero").errors,
-              ElementsAre("/dev/zero: cannot be read: Invalid argument; accepted: a file"));
+  EXPECT_THAT(
+      ReadLimitsFile("/dev/zero").errors,
+      ElementsAre("cannot read /dev/zero: it is not a regular file; accepted: a regular file "
+                  "of up to 16 MiB"));
 }
 
 // A file that is not accepted, and each line that is told of it.

@@ -453,7 +453,7 @@ TEST_F(LimitsReloaderTest, ReloadAnswersWithWhatCameOfIt) {
   EXPECT_THAT(InForce(), ElementsAre("b"));
   fs::remove(path_);
   const ReloadState failed = reloader_->Reload();
-  EXPECT_THAT(failed.errors, ElementsAre(HasSubstr("cannot be read")));
+  EXPECT_THAT(failed.errors, ElementsAre(HasSubstr("cannot read")));
   EXPECT_THAT(InForce(), ElementsAre("b"));
 }
 

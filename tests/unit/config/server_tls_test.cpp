@@ -1,5 +1,7 @@
 #include "ratelimiter/config/server_tls.h"
 
+#include <openssl/pem.h>
+#include <openssl/x509.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -31,6 +33,22 @@ void Copy(const std::string& from, const std::string& path) {
   std::filesystem::copy_file(from, path, std::filesystem::copy_options::overwrite_existing);
 }
 
+// Writes the certificate "localhost" again, with another end of its validity.
+void WriteCertificateUntil(const char* not_after, const std::string& path) {
+  const std::unique_ptr<BIO, decltype(&BIO_free)> in(
+      BIO_new_file(Certificate("localhost").c_str(), "r"), BIO_free);
+  const std::unique_ptr<BIO, decltype(&BIO_free)> key_in(
+      BIO_new_file(KeyOf("localhost").c_str(), "r"), BIO_free);
+  const std::unique_ptr<BIO, decltype(&BIO_free)> out(BIO_new_file(path.c_str(), "w"), BIO_free);
+  const std::unique_ptr<X509, decltype(&X509_free)> certificate(
+      PEM_read_bio_X509(in.get(), nullptr, nullptr, nullptr), X509_free);
+  const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(
+      PEM_read_bio_PrivateKey(key_in.get(), nullptr, nullptr, nullptr), EVP_PKEY_free);
+  ASSERT_EQ(ASN1_TIME_set_string_X509(X509_getm_notAfter(certificate.get()), not_after), 1);
+  ASSERT_GT(X509_sign(certificate.get(), key.get(), EVP_sha256()), 0);
+  ASSERT_EQ(PEM_write_bio_X509(out.get(), certificate.get()), 1);
+}
+
 class ServerTlsTest : public ::testing::Test {
  protected:
   ServerTlsTest() {
@@ -45,7 +63,7 @@ class ServerTlsTest : public ::testing::Test {
   }
 
   static auto Fails(const std::string& message) {
-    return FailsWith(absl::StatusCode::kUnavailable, StartsWith(message));
+    return FailsWith(absl::StatusCode::kFailedPrecondition, StartsWith(message));
   }
 
   const LogFile log_;
@@ -87,13 +105,13 @@ TEST_F(ServerTlsTest, FilesThatAreNotAcceptedAreToldWithTheirPaths) {
   EXPECT_THAT(Start(),
               Fails(key + "it is not the key to the certificate in " + paths_.certificate));
   Copy(KeyOf("locked"), paths_.key);
-  EXPECT_THAT(Start(), Fails(key + "it needs a passphrase; accepted: a file in PEM of the key"));
+  EXPECT_THAT(Start(), Fails(key + "it needs a passphrase; accepted: a PEM file of the key"));
   Copy(Certificate("localhost"), paths_.key);
   EXPECT_THAT(Start(), Fails(key + "it holds no key in PEM; accepted: "));
 
   Copy(KeyOf("localhost"), paths_.certificate);
   EXPECT_THAT(Start(), Fails("TLS_CERT: " + paths_.certificate +
-                             ": it holds no certificate in PEM; accepted: a file in PEM of a"));
+                             ": it holds no certificate in PEM; accepted: a PEM file of a"));
   const std::string unreadable = "TLS_CERT: cannot read " + paths_.certificate + ": ";
   std::ofstream(paths_.certificate) << std::string(1024 * 1024 + 1, ' ');
   EXPECT_THAT(Start(), Fails(unreadable + "it is longer than 1048576 bytes; accepted: "));
@@ -114,7 +132,16 @@ TEST_F(ServerTlsTest, AReloadTakesGoodFilesAlone) {
   (*tls)->Reload();
   EXPECT_EQ((*tls)->identity()->pem.key, Content(KeyOf("renewed")));
   EXPECT_TRUE((*tls)->in_force());
-  EXPECT_THAT(log_.text(), HasSubstr("reloaded: the certificate of " + paths_.certificate));
+  EXPECT_THAT(log_.text(), HasSubstr("reloaded: certificate " + paths_.certificate));
+}
+
+// RFC 5280's certificate without an end. Its date overflowed, and it had expired.
+TEST_F(ServerTlsTest, ACertificateValidUntilTheYear9999HasNotExpired) {
+  WriteCertificateUntil("99991231235959Z", paths_.certificate);
+  const auto tls = Start();
+  ASSERT_THAT(tls, Succeeds());
+  EXPECT_GT((*tls)->identity()->not_after, std::chrono::system_clock::now());
+  EXPECT_THAT(log_.text(), ::testing::Not(HasSubstr("expired")));
 }
 
 TEST_F(ServerTlsTest, AnExpiredCertificateIsServedWithAWarning) {
@@ -122,7 +149,7 @@ TEST_F(ServerTlsTest, AnExpiredCertificateIsServedWithAWarning) {
   Copy(KeyOf("expired"), paths_.key);
   EXPECT_THAT(Start(), Succeeds());
   EXPECT_THAT(log_.text(), HasSubstr("warning  TLS_CERT: " + paths_.certificate +
-                                     ": the certificate has expired on 2020-01-02T00:00:00Z"));
+                                     ": the certificate expired on 2020-01-02T00:00:00Z"));
 }
 
 }  // namespace

@@ -27,7 +27,7 @@ TEST(BucketSpecTest, AcceptsUsualLimits) {
   EXPECT_THAT(Validate({5, 1, 2s}), Succeeds());
   EXPECT_THAT(Validate({1'000'000, 1'000'000, 24h}), Succeeds());
   EXPECT_THAT(Validate({7, 7, 3ms}), Succeeds());
-  EXPECT_THAT(Validate({1, 1, 30 * 24h}), Succeeds());
+  EXPECT_THAT(Validate({1, 1, 366 * 24h}), Succeeds());
 }
 
 TEST(BucketSpecTest, NamesTheParameterThatIsInvalid) {
@@ -36,12 +36,12 @@ TEST(BucketSpecTest, NamesTheParameterThatIsInvalid) {
   EXPECT_THAT(Validate({1, 0, 2s}),
               FailsWith(kInvalidArgument, "refill tokens is 0; accepted: 1 and more"));
   EXPECT_THAT(Validate({1, 1, 999us}),
-              FailsWith(kInvalidArgument, "refill interval is 999us; accepted: 1ms to 30d"));
+              FailsWith(kInvalidArgument, "refill interval is 999us; accepted: 1ms to 366d"));
   EXPECT_THAT(
-      Validate({1, 1, 30 * 24h + 1us}),
-      FailsWith(kInvalidArgument, "refill interval is 2592000000001us; accepted: 1ms to 30d"));
+      Validate({1, 1, 366 * 24h + 1us}),
+      FailsWith(kInvalidArgument, "refill interval is 31622400000001us; accepted: 1ms to 366d"));
   EXPECT_THAT(Validate({1, 1, -2s}),
-              FailsWith(kInvalidArgument, "refill interval is -2s; accepted: 1ms to 30d"));
+              FailsWith(kInvalidArgument, "refill interval is -2s; accepted: 1ms to 366d"));
 }
 
 TEST(BucketSpecTest, CapacityTimesRefillTokensStaysBelowTheBound) {
@@ -58,10 +58,12 @@ TEST(BucketSpecTest, TheTimeToFullStaysBelowTheBound) {
   EXPECT_THAT(Validate({1'737, 1, 30 * 24h}), Succeeds());
   EXPECT_THAT(Validate({(kExactBound - 1) / 1'000, 1, 1ms}), Succeeds());
   EXPECT_THAT(Validate({3'474, 2, 30 * 24h}), Succeeds());
+  EXPECT_THAT(Validate({142, 1, 366 * 24h}), Succeeds());
   const auto fails = FailsWith(kInvalidArgument, ::testing::HasSubstr("takes 2^52 microseconds"));
   EXPECT_THAT(Validate({1'738, 1, 30 * 24h}), fails);
   EXPECT_THAT(Validate({kExactBound / 1'000 + 1, 1, 1ms}), fails);
   EXPECT_THAT(Validate({3'475, 2, 30 * 24h}), fails);
+  EXPECT_THAT(Validate({143, 1, 366 * 24h}), fails);
 }
 
 TEST(BucketSpecTest, NoProductWrapsAround) {
@@ -77,8 +79,8 @@ TEST(BucketSpecTest, ScalesCapacityAndRate) {
   EXPECT_EQ(Scale({10, 1, 1s}, {.millionths = 333'333}), (BucketSpec{3, 1, 3'000'004us}));
   // At least a capacity of 1, and the slowest refill.
   EXPECT_EQ(Scale({3, 1, 2s}, kQuarter), (BucketSpec{1, 1, 8s}));
-  EXPECT_EQ(Scale({100, 100, 30 * 24h}, kQuarter), (BucketSpec{25, 25, 30 * 24h}));
-  EXPECT_EQ(Scale({3, 3, 30 * 24h}, kQuarter), (BucketSpec{1, 1, 30 * 24h}));
+  EXPECT_EQ(Scale({100, 100, 366 * 24h}, kQuarter), (BucketSpec{25, 25, 366 * 24h}));
+  EXPECT_EQ(Scale({3, 3, 366 * 24h}, kQuarter), (BucketSpec{1, 1, 366 * 24h}));
 }
 
 RC_GTEST_PROP(BucketSpecTest, AScaledSpecIsValidAndNeverAboveTheFraction, ()) {
