@@ -298,7 +298,7 @@ void Cluster::Follow(Node& from, std::span<ScriptCall> calls, int hops, Deadline
 void Cluster::FollowAlike(Node& from, std::span<ScriptCall> calls, int hops, Deadline until) {
   if (hops == 0) {
     return FailAll(calls, Unavailable(fmt::format(
-                              "a call is sent on without end: {} says {}", from.address.Text(),
+                              "too many cluster redirections: {} says {}", from.address.Text(),
                               Printable(calls.front().redirection, kMaxMessageBytes))));
   }
   if (until <= std::chrono::steady_clock::now()) {
@@ -565,10 +565,8 @@ absl::Status Cluster::OutOfTime(bool of_the_call) const {
   if (of_the_call) {
     return absl::DeadlineExceededError("the call's deadline passed before Redis was asked");
   }
-  return Unavailable(
-      fmt::format("its nodes did not lead to who has the slot in time "
-                  "(REDIS_TIMEOUT is {})",
-                  FormatDuration(options_.timeout)));
+  return Unavailable(fmt::format("timed out following redirections (REDIS_TIMEOUT is {})",
+                                 FormatDuration(options_.timeout)));
 }
 
 }  // namespace ratelimiter

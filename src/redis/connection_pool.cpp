@@ -77,8 +77,8 @@ void ConnectionPool::NoteEviction(const Connection& connection) {
   if (!may_evict) return;
   std::call_once(warned_, [&] {
     on_evicting_(fmt::format(
-        "Redis at {} may evict buckets, which are full when they come back: its maxmemory-policy "
-        "is {}; set it to noeviction",
+        "Redis at {} may evict buckets (an evicted bucket resets to full): maxmemory-policy is {}; "
+        "set noeviction",
         server_.Address(), connection.evicts_by()));
   });
 }

@@ -18,7 +18,7 @@ using enum RedisError;
 constexpr std::string_view kCluster =
     "REDIS_URL leads to a node of a Redis Cluster: name it by redis-cluster://";
 constexpr std::string_view kRights =
-    "the user in REDIS_URL lacks rights, which docs/operate/failures.md lists";
+    "the user in REDIS_URL lacks rights; see docs/operate/failures.md";
 
 constexpr auto kPolicies = std::to_array<ErrorPolicy>({
     {"READONLY", kOfTheStore, kFinal, kReconnect, kReadonly, "REDIS_URL leads to a replica"},
@@ -47,12 +47,11 @@ constexpr auto kPolicies = std::to_array<ErrorPolicy>({
     {"ERR ACL failure in script:", kOfTheStore, kFinal, kReconnect, kNoperm, kRights},
     {"ERR max number of clients reached", kOfTheStore, kFinal, kReconnect, kMaxclients,
      "raise Redis's maxclients"},
-    {"BUSY", kOfTheStore, kFinal, kStay, kBusy,
-     "somebody's script holds Redis up: SCRIPT KILL ends it"},
+    {"BUSY", kOfTheStore, kFinal, kStay, kBusy, "a script blocks Redis: SCRIPT KILL ends it"},
     {"NOSCRIPT", kOfTheStore, kFinal, kStay, kNoscript,
      "Redis lost the script as soon as it was loaded"},
     {"WRONGTYPE", kOfTheCommand, kFinal, kStay, kWrongtype,
-     "the key is no bucket: delete it, or choose another KEY_PREFIX"},
+     "the key is not a bucket: delete it, or choose another KEY_PREFIX"},
     {"ERR", kOfTheCommand, kFinal, kStay, kErr, ""},
     {"", kOfTheStore, kFinal, kReconnect, kOther, ""},
 });

@@ -288,7 +288,7 @@ void Lane::Fail(const Errand& errand, const absl::Status& status) {
 
 absl::Status Lane::TooLate(const Errand& errand) const {
   if (errand.deadline == errand.send_by) return DeadlinePassed();
-  return Unavailable(absl::DeadlineExceededError("other calls kept its connection"));
+  return Unavailable(absl::DeadlineExceededError("timed out waiting for the shared connection"));
 }
 
 absl::Status Lane::Unavailable(const absl::Status& error) const {
@@ -302,9 +302,8 @@ absl::Status Lane::Unavailable(const absl::Status& error) const {
 
 absl::Status Lane::GivenUp() const {
   const auto open_for = std::chrono::floor<std::chrono::milliseconds>(breaker_.open_for());
-  return absl::UnavailableError(
-      fmt::format("{}; for {} now calls do not wait for it, and it is probed", breaker_.error(),
-                  FormatDuration(open_for)));
+  return absl::UnavailableError(fmt::format("{}; circuit breaker open for {}; probing",
+                                            breaker_.error(), FormatDuration(open_for)));
 }
 
 }  // namespace ratelimiter

@@ -33,15 +33,14 @@ Prober::Prober(std::string name, Breaker& breaker, std::function<bool()> probe,
 
 void Prober::Run(const std::stop_token& stop) {
   while (breaker_.AwaitOpening(stop)) {
-    tell_(true, fmt::format("breaker of {} opened: calls do not wait for it, and it is probed: {}",
-                            name_, breaker_.error()));
+    tell_(true, fmt::format("circuit breaker of {} opened; probing: {}", name_, breaker_.error()));
     while (breaker_.open()) {
       if (!Sleep(breaker_.rest(), stop)) return;
       breaker_.Probed(probe_());
     }
     const auto open_for = std::chrono::round<std::chrono::milliseconds>(breaker_.open_for());
-    tell_(false, fmt::format("breaker of {} closed after {}: it answers", name_,
-                             FormatDuration(open_for)));
+    tell_(false,
+          fmt::format("circuit breaker of {} closed after {}", name_, FormatDuration(open_for)));
   }
 }
 

@@ -311,8 +311,8 @@ def test_a_redis_that_may_evict_buckets_is_warned_of_where_that_can_be_known():
                 for one in (daemon, unaware):
                     harness.wait_until(lambda: allowed(one) is not None, what="an answer")
                 redis.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-            warning = (f"Redis at 127.0.0.1:{redis.port} may evict buckets, which are full when they come "
-                       "back: its maxmemory-policy is allkeys-lru; set it to noeviction")
+            warning = (f"Redis at 127.0.0.1:{redis.port} may evict buckets (an evicted bucket resets to full): "
+                       "maxmemory-policy is allkeys-lru; set noeviction")
             assert daemon.log_text().count(warning) == 1
             assert "evict" not in unaware.log_text()
             assert redis.cli("ACL", "LOG") == ""

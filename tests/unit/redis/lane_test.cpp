@@ -776,7 +776,8 @@ TEST_F(LaneTest, APoolHealsByItsProbes) {
             }),
             kLong)
       << "they waited, 50 ms each";
-  EXPECT_THAT(pool.Check(Deadline::max()), FailsWith(kUnavailable, HasSubstr("calls do not wait")));
+  EXPECT_THAT(pool.Check(Deadline::max()),
+              FailsWith(kUnavailable, HasSubstr("circuit breaker open")));
   Continue();
   EXPECT_TRUE(Eventually([&] { return Take(pool, "user", 0).ok(); }));
   EXPECT_TRUE(Eventually([&] { return changes > 0 && changes % 2 == 0; }));
@@ -1020,10 +1021,12 @@ TEST_F(ToldLaneTest, WhoseTimeEndsWhileOthersAreServedIsToldSo) {
   const Caller late(lane, {"late"}, Deadline::max());
   Say(0, kAllowed);
   Came(1);
-  EXPECT_THAT(late.Answer(),
-              FailsWith(kUnavailable,
-                        AllOf(StartsWith("Redis at 127.0.0.1:"),
-                              EndsWith("other calls kept its connection (REDIS_TIMEOUT is 3s)"))));
+  EXPECT_THAT(
+      late.Answer(),
+      FailsWith(
+          kUnavailable,
+          AllOf(StartsWith("Redis at 127.0.0.1:"),
+                EndsWith("timed out waiting for the shared connection (REDIS_TIMEOUT is 3s)"))));
 }
 
 }  // namespace

@@ -65,10 +65,11 @@ TEST_F(ProberTest, ProbesWhileItIsOpenAndTellsEachChangeOnce) {
   EXPECT_TRUE(Eventually([&] { return Told().size() == 2; }));
   EXPECT_FALSE(breaker_.open());
   const int probes = probes_;
-  EXPECT_THAT(Told(),
-              ElementsAre(Pair(true, AllOf(StartsWith("breaker of Redis at here opened"),
-                                           HasSubstr("no answer in time"))),
-                          Pair(false, StartsWith("breaker of Redis at here closed after "))));
+  EXPECT_THAT(
+      Told(),
+      ElementsAre(Pair(true, AllOf(StartsWith("circuit breaker of Redis at here opened"),
+                                   HasSubstr("no answer in time"))),
+                  Pair(false, StartsWith("circuit breaker of Redis at here closed after "))));
   Open();
   EXPECT_TRUE(Eventually([&] { return Told().size() == 4; }));
   EXPECT_GT(probes_, probes);
