@@ -8,36 +8,53 @@
 
 #include <fmt/format.h>
 
+#include "ratelimiter/base/uint128.h"
+
 namespace ratelimiter {
 namespace {
 
-// Of each field: what gRPC accepts of metadata in all is 8 KiB by default, and a
-// call must not fail for telling too much.
+// Per field. gRPC clients accept 8 KiB of metadata by default, and a call must not fail because
+// of its headers.
 constexpr std::size_t kMaxBytes = 2'048;
 
-// An integer of a structured field has 15 digits at most.
-std::uint64_t Shown(std::uint64_t number) {
-  constexpr std::uint64_t kMost = 999'999'999'999'999;
-  return std::min(number, kMost);
+// An integer in a structured field has at most 15 digits.
+std::uint64_t Clamp(uint128 number) {
+  constexpr uint128 kMax = 999'999'999'999'999;
+  return static_cast<std::uint64_t>(std::min(number, kMax));
 }
 
-std::uint64_t Seconds(std::chrono::microseconds time) {
-  return Shown(static_cast<std::uint64_t>(std::chrono::ceil<std::chrono::seconds>(time).count()));
+// `count` microseconds in seconds, rounded up.
+std::uint64_t Seconds(uint128 count) {
+  constexpr std::uint64_t kMicroseconds = 1'000'000;
+  return Clamp((count + kMicroseconds - 1) / kMicroseconds);
 }
 
-// The time in which an empty bucket fills. Exact up to what a double holds: it is
-// rounded up to seconds anyway.
-std::chrono::microseconds TimeToFill(const BucketSpec& spec) {
-  const auto tokens = static_cast<double>(spec.capacity);
-  const auto interval = static_cast<double>(spec.refill_interval.count());
-  const auto refill = static_cast<double>(spec.refill_tokens);
-  return std::chrono::microseconds(static_cast<std::int64_t>(tokens * interval / refill));
+// How long it takes until `tokens` have come, in microseconds.
+uint128 TimeToEarn(const BucketSpec& spec, std::uint64_t tokens) {
+  return uint128{tokens} * static_cast<std::uint64_t>(spec.refill_interval.count()) /
+         spec.refill_tokens;
 }
 
-// Names of limits need no escape within the quotes.
+// The seconds within which no more than the remaining tokens can be used: until the next token
+// comes or, for a full bucket, would come after the first one is taken.
+std::uint64_t EffectiveWindow(const LimitState& state) {
+  const std::uint64_t missing = state.spec.capacity - state.decision.remaining;
+  if (missing == 0) return Seconds(TimeToEarn(state.spec, 1));
+  // The tokens behind the next one take this part of the time to a full bucket.
+  const uint128 others = TimeToEarn(state.spec, missing - 1);
+  const auto reset_after = static_cast<std::uint64_t>(state.decision.reset_after.count());
+  uint128 next = reset_after > others ? reset_after - others : 1;
+  // Both were rounded. A retry is never before the end of the window.
+  if (!state.decision.allowed && state.decision.retry_after > std::chrono::microseconds(0)) {
+    next = std::min<uint128>(next, static_cast<std::uint64_t>(state.decision.retry_after.count()));
+  }
+  return Seconds(next);
+}
+
+// Names of limits need no escapes within quotes.
 void Append(std::string& field, std::string_view name, std::string_view key, std::uint64_t number) {
   fmt::format_to(std::back_inserter(field), "{}\"{}\";{}={}", field.empty() ? "" : ", ", name, key,
-                 Shown(number));
+                 Clamp(number));
 }
 
 }  // namespace
@@ -50,8 +67,9 @@ RateLimitHeaders RateLimitHeadersOf(const Answer& answer) {
     Append(headers.policy, state.limit->name, "q", state.spec.capacity);
     Append(headers.state, state.limit->name, "r", state.decision.remaining);
     if (state.spec.capacity == 0) continue;
-    fmt::format_to(std::back_inserter(headers.policy), ";w={}", Seconds(TimeToFill(state.spec)));
-    fmt::format_to(std::back_inserter(headers.state), ";t={}", Seconds(state.decision.reset_after));
+    fmt::format_to(std::back_inserter(headers.policy), ";w={}",
+                   Seconds(TimeToEarn(state.spec, state.spec.capacity)));
+    fmt::format_to(std::back_inserter(headers.state), ";t={}", EffectiveWindow(state));
   }
   return headers;
 }
