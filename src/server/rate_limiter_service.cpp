@@ -9,21 +9,28 @@
 
 #include <absl/status/statusor.h>
 #include <fmt/format.h>
+#include <grpc/support/time.h>
 
 #include "call_log.h"
 #include "call_metadata.h"
 #include "message_translation.h"
 #include "rate_limit_headers.h"
+#include "ratelimiter/base/time.h"
 #include "ratelimiter/service/await.h"
 #include "status_mapping.h"
 
 namespace ratelimiter {
 namespace {
 
+// Not from context.deadline(): gRPC's conversion to system_clock overflows for the longest
+// deadlines that clients send, and makes them past ones.
 Deadline DeadlineOf(const grpc::ServerContext& context) {
-  const auto deadline = context.deadline();
-  if (deadline == std::chrono::system_clock::time_point::max()) return Deadline::max();
-  return std::chrono::steady_clock::now() + (deadline - std::chrono::system_clock::now());
+  const gpr_timespec deadline = context.raw_deadline();
+  if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0) return Deadline::max();
+  const gpr_timespec left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));
+  return SaturatingAdd(
+      SaturatingAdd(std::chrono::steady_clock::now(), std::chrono::seconds(left.tv_sec)),
+      std::chrono::nanoseconds(left.tv_nsec));
 }
 
 }  // namespace
