@@ -192,6 +192,10 @@ void AppendCalls(std::vector<Setting>& table) {
                       &Settings::max_concurrent_streams,
                       "Maximum number of concurrent calls per connection; the client queues "
                       "further ones"));
+  table.push_back(Int("MAX_METADATA_SIZE", "8192", {1'024, 1'048'576},
+                      &Settings::max_metadata_size,
+                      "Maximum size of a call's metadata in bytes, with 32 for each entry; larger "
+                      "calls fail with RESOURCE_EXHAUSTED without RetryInfo"));
   table.push_back(TimeOrZero("KEEPALIVE_TIME", "1m", kConnectionTimes, &Settings::keepalive_time,
                              "Time after which an idle client is pinged; closed if it does not "
                              "answer within 20s; 0: never"));

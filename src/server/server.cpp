@@ -44,6 +44,8 @@ void BoundConnections(grpc::ServerBuilder& builder, const Settings& settings) {
   set(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, settings.keepalive_min_time);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
                              static_cast<int>(settings.max_concurrent_streams));
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE,
+                             static_cast<int>(settings.max_metadata_size));
   if (settings.max_connection_age > std::chrono::milliseconds(0)) {
     set(GRPC_ARG_MAX_CONNECTION_AGE_MS, settings.max_connection_age);
     set(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, settings.max_connection_age_grace);

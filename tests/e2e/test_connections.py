@@ -130,3 +130,22 @@ def test_a_connection_that_says_nothing_is_closed():
         while silent.recv(4096):  # The server's own first words, and then the end.
             pass
         assert daemon.allow("caller", cost=0)["allowed"]
+
+
+# --- Metadata ---
+
+
+def test_metadata_is_bounded_and_told_apart_from_overload():
+    request = harness.message("AllowRequestRequest")(user_id="caller", cost=0).SerializeToString()
+
+    def allow(daemon, size):
+        method = daemon.channel.unary_unary("/limiter.RateLimiter/AllowRequest")
+        return method(request, metadata=[("x-filler", "x" * size)], timeout=10)
+
+    for settings, most in (({}, 8192), ({"MAX_METADATA_SIZE": 65536}, 65536)):
+        with harness.daemon(STORE="memory", **settings) as daemon:
+            assert allow(daemon, most - 1024)
+            error = harness.error_of(allow, daemon, most + 1)
+            assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "metadata" in error.details()
+            assert "grpc-status-details-bin" not in dict(error.trailing_metadata()), "no RetryInfo"

@@ -56,6 +56,7 @@ BAD = {
     "MAX_CONNECTION_AGE": ["999ms", "25h", "30"],
     "MAX_CONNECTION_AGE_GRACE": ["0", "999ms", "61m", "30"],
     "MAX_CONCURRENT_STREAMS": ["0", "100001", "many"],
+    "MAX_METADATA_SIZE": ["1023", "1048577", "8K"],
     "KEEPALIVE_TIME": ["999ms", "25h", "60"],
     "KEEPALIVE_MIN_TIME": ["61m", "10", "-1s"],
     "DRAIN_TIME": ["5", "61m", "1us", "soon"],

@@ -83,6 +83,7 @@ struct Settings {
   std::chrono::milliseconds max_connection_age{0};  // 0: connections end for no age.
   std::chrono::milliseconds max_connection_age_grace{0};
   std::size_t max_concurrent_streams = 0;
+  std::size_t max_metadata_size = 0;  // In bytes.
   std::chrono::milliseconds keepalive_time{0};  // 0: nobody is pinged.
   std::chrono::milliseconds keepalive_min_time{0};
   std::chrono::milliseconds drain_time{0};
