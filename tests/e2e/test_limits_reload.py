@@ -115,7 +115,7 @@ def test_sighup_reads_the_file_again(daemon):
 def test_sighup_without_a_limits_file_changes_nothing():
     with harness.daemon(STORE="memory") as daemon:
         daemon.process.send_signal(signal.SIGHUP)
-        daemon.await_log("no limits file to read again")
+        daemon.await_log("nothing to reload")
         assert deciding(daemon) == ("default", 5, 4)
         assert "config_reload" not in daemon.metrics()
         assert daemon.terminate() == 0

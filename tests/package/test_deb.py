@@ -291,7 +291,7 @@ def reloads_and_tells(root, systemd, daemon):
     """What ExecReload= does, with a good file and a bad one."""
     good = "limits: [{name: a, capacity: 1, refill: 1 per 1s}, {name: b, capacity: 1, refill: 1 per 1s}]"
     for text, status in ((good, "Serving; limits: 2"),
-                         ("limits: nonsense", "Serving; limits: 2, as before, for what the file says now is refused")):
+                         ("limits: nonsense", "Serving; limits: 2 (last reload rejected, previous limits active)")):
         root.path(LIMITS).write_text(text + "\n")
         begun = time.monotonic()
         root.output_of(*unit()["ExecReload"].replace("$MAINPID", str(daemon.process.pid)).split())
