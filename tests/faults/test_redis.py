@@ -123,7 +123,7 @@ FAULTS = [
     Fault("Redis killed and restarted without persistence", with_loss(kill), start, 1, **SLOW),
     Fault("Redis killed and restarted with `appendonly yes` and `appendfsync always`", kill, start, 1, **SLOW,
           redis=("--appendonly", "yes", "--appendfsync", "always")),
-    Fault("Redis frozen for 5 s (SIGSTOP, SIGCONT)", send(signal.SIGSTOP), send(signal.SIGCONT), 5),
+    Fault("Redis frozen for 5 s (SIGSTOP, SIGCONT)", send(signal.SIGSTOP), send(signal.SIGCONT), 5, fast=True),
     Fault("`SCRIPT FLUSH`, ten times a second", again_and_again(cli("SCRIPT FLUSH")), fails=False),
     Fault("`FLUSHALL`, three times", again_and_again(with_loss(cli("FLUSHALL")), 3, 0.5), fails=False),
     Fault("`CLIENT KILL TYPE normal`, ten times a second",

@@ -160,6 +160,115 @@ def test_on_what_it_knows_it_installs(name, version, system):
     assert system.told.exists()
 
 
+# --- Files that changed, for `./dev lint --changed` ---
+
+
+class Repository:
+    """A clone of a repository whose commits each add a file named like their number."""
+
+    def __init__(self, root):
+        self.origin, self.clone = root / "origin", root / "clone"
+        self.origin.mkdir()
+        self.git(self.origin, "init", "--quiet", "--initial-branch=main")
+
+    def git(self, where, *arguments, days=0) -> str:
+        date = f"{1_700_000_000 + 86_400 * days} +0000"
+        more = {"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date, "HOME": where,
+                "GIT_CONFIG_NOSYSTEM": "1"}
+        return subprocess.run(
+            ["git", "-c", "user.name=n", "-c", "user.email=e@x", "-C", where, *arguments],
+            check=True, capture_output=True, text=True, env=environment(**more)).stdout
+
+    def commit(self, where, *names, days=0):
+        for name in names:
+            (where / name).write_text(name)
+            self.git(where, "add", name)
+            self.git(where, "commit", "--quiet", "-m", name, days=days)
+
+    def changed(self, *clone_options) -> list:
+        if not self.clone.exists():
+            self.git(self.origin, "clone", "--quiet", *clone_options, self.origin.as_uri(), self.clone)
+        (self.clone / "tools").mkdir(exist_ok=True)
+        shutil.copy(ROOT / "tools/lib.sh", self.clone / "tools")
+        (self.clone / ".git/info/exclude").write_text("tools\n")
+        return subprocess.run(["bash", "-c", ". tools/lib.sh; changed_files"], cwd=self.clone, check=True,
+                              capture_output=True, text=True, env=environment(HOME=self.clone)
+                              ).stdout.split()
+
+
+@pytest.fixture
+def repository(tmp_path):
+    return Repository(tmp_path)
+
+
+def test_on_main_the_commits_of_the_last_day_changed(repository):
+    repository.commit(repository.origin, "a", days=1)
+    repository.commit(repository.origin, "b", "c", days=5)
+    assert repository.changed() == ["c", "b"]
+
+
+def test_on_main_at_most_twenty_commits_changed(repository):
+    names = [f"{number:02}" for number in range(30)]
+    repository.commit(repository.origin, *names)
+    assert repository.changed() == names[:9:-1]
+
+
+def test_the_first_commit_and_a_shallow_clone_changed_all(repository):
+    repository.commit(repository.origin, "a", "b", days=1)
+    assert sorted(repository.changed("--depth=1")) == ["a", "b"]
+
+
+def test_a_branch_changed_what_main_does_not_have(repository):
+    repository.commit(repository.origin, "a", "b")
+    repository.changed()
+    repository.git(repository.clone, "checkout", "--quiet", "-b", "branch")
+    repository.commit(repository.clone, "c")
+    repository.commit(repository.origin, "d")
+    assert repository.changed() == ["c"]
+
+
+def test_files_that_are_not_committed_changed(repository):
+    repository.commit(repository.origin, "a", days=1)
+    repository.commit(repository.origin, "b", days=5)
+    repository.changed()
+    (repository.clone / "a").write_text("other")
+    (repository.clone / "new").write_text("new")
+    assert repository.changed() == ["a", "new", "b"]
+
+
+# --- `./dev check` ---
+
+
+def check(root, *parts, **results) -> subprocess.CompletedProcess:
+    """`./dev check` whose commands end with these statuses."""
+    shutil.copy(DEV, root)
+    shutil.copytree(ROOT / "tools", root / "tools")
+    for command, status in results.items():
+        (root / "tools" / command).write_text(f"#!/bin/sh\necho $0 ran\nexit {status}\n")
+    return subprocess.run([root / "dev", "check", *parts], capture_output=True, text=True,
+                          env=environment())
+
+
+def test_check_goes_on_after_a_failure_and_fails(tmp_path):
+    done = check(tmp_path, "lint", "fuzz", lint=3, fuzz=0)
+    assert done.returncode == 1
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines == [["lint", "0:00", "failed:", "build/check/lint.log"], ["fuzz", "0:00", "passed"], [],
+                     ["Part", "Time", "Result"], ["lint", "0:00", "failed"], ["fuzz", "0:00", "passed"]]
+    assert "tools/lint ran" in (tmp_path / "build/check/lint.log").read_text()
+
+
+def test_check_passes_when_its_parts_do(tmp_path):
+    done = check(tmp_path, "lint", lint=0)
+    assert done.returncode == 0, done.stderr
+
+
+def test_check_rejects_an_unknown_part(tmp_path):
+    done = check(tmp_path, "lnit")
+    assert done.returncode == 1
+    assert "lnit" in done.stderr and "lint" in done.stderr and done.stdout == ""
+
+
 # --- The store that `./dev run` chooses ---
 
 
