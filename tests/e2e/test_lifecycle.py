@@ -15,10 +15,11 @@ import grpc
 import pytest
 
 import harness
+import stalls
 
 SERVICES = ["", "limiter.RateLimiter"]
-# A REDIS_TIMEOUT for those who wait for it, and what a busy machine may add to it.
-TIMEOUT, MARGIN = 0.5, 8.0
+# REDIS_TIMEOUT of tests that wait for it.
+TIMEOUT = 0.5
 SHORT = {"REDIS_TIMEOUT": f"{TIMEOUT * 1000:.0f}ms"}
 # The longest time between two probes of a Redis that was given up.
 PROBES = 2.0
@@ -35,7 +36,7 @@ def check_unavailable(daemon, says):
     for call in (daemon.allow, daemon.usage):
         begun = time.monotonic()
         error = harness.error_of(call, "user")
-        assert time.monotonic() - begun < TIMEOUT + MARGIN
+        assert time.monotonic() - begun < TIMEOUT + stalls.allowance(begun)
         assert error.code() == grpc.StatusCode.UNAVAILABLE
         assert re.search(says, error.details())
 
@@ -102,7 +103,7 @@ def test_redis_killed_and_restarted_under_load(redis):
                 redis.start()
                 back = time.monotonic()
                 wait_for_successes(outcomes, least=1)
-                assert time.monotonic() - back < PROBES + MARGIN / 2
+                assert time.monotonic() - back < PROBES + stalls.allowance(back)
                 away.append((begun, time.monotonic()))
             wait_for_successes(outcomes)
             wait_until_serving(daemon)
@@ -141,7 +142,7 @@ def test_redis_stopped_and_continued_under_load(redis):
             assert outcome.error.code() == grpc.StatusCode.UNAVAILABLE
             assert "(REDIS_TIMEOUT is {REDIS_TIMEOUT})".format(**SHORT) in outcome.error.details()
         # One to connect or wait for a place, one for the reply.
-        assert max(outcome.ended - outcome.begun for outcome in outcomes) < 2 * TIMEOUT + MARGIN
+        assert max(outcome.ended - outcome.begun for outcome in outcomes) < 2 * TIMEOUT + stalls.allowance(stopped)
 
 
 def breaker(daemon) -> tuple:
@@ -389,7 +390,7 @@ def test_listening_ends_while_redis_is_asked():
         daemon.process.send_signal(signal.SIGTERM)
         harness.wait_until(lambda: not accepts(daemon.port), what="the end of listening")
         daemon.process.send_signal(signal.SIGTERM)
-        assert daemon.process.wait(timeout=MARGIN) == 1
+        assert daemon.process.wait(timeout=10) == 1
 
 
 def test_a_stop_does_not_cut_the_drain_short():
@@ -419,5 +420,5 @@ def test_a_second_signal_ends_at_once(drain, first, second, redis):
             else:
                 harness.wait_until(lambda: daemon.health() == "NOT_SERVING", what="NOT_SERVING")
             daemon.process.send_signal(second)
-            assert daemon.process.wait(timeout=MARGIN) == 1
+            assert daemon.process.wait(timeout=10) == 1
             assert all(harness.error_of(call.result) for call in calls)

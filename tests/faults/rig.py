@@ -16,12 +16,13 @@ import grpc
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 import harness
+import stalls
 
 import proxy
 
-# REDIS_TIMEOUT, in seconds. A call waits that long for its turn at most, and that long
-# for its reply. How long this process was kept waiting by a busy machine is measured
-# and allowed for; the margin is for the other processes, which are kept waiting unseen.
+# REDIS_TIMEOUT, in seconds. A call waits at most that long for its turn, and that long for its
+# reply. stalls.py measures how long a busy machine kept this process waiting; the margin is for
+# the daemons, whose waits are not seen, and is smaller than its own.
 TIMEOUT, MARGIN = 0.4, 0.5
 WORST = 2 * TIMEOUT + MARGIN
 # The longest time between two probes, and how long a readiness that did not fail
@@ -99,38 +100,11 @@ def is_sanitized(daemon) -> bool:
     return "libasan" in pathlib.Path(f"/proc/{daemon.process.pid}/maps").read_text()
 
 
-class Metronome:
-    """Finds, during a `with`, when the machine does not let this process go on."""
-
-    def __init__(self):
-        self.stalls, self._over = [], threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-        self._thread.join()
-
-    def _run(self, beat=0.01):
-        while not self._over.is_set():
-            begun = time.monotonic()
-            self._over.wait(beat)
-            late = time.monotonic() - begun - beat
-            if late > beat:
-                self.stalls.append((begun, late))
-
-    def worst(self, since=0.0) -> float:
-        return max((late for begun, late in self.stalls if begun >= since), default=0)
-
-
 class Rig:
     """The processes, and the load on them."""
 
-    def __init__(self, fault, directory, stack, metronome):
-        self.fault, self.directory, self.stack, self.metronome = fault, directory, stack, metronome
+    def __init__(self, fault, directory, stack):
+        self.fault, self.directory, self.stack = fault, directory, stack
         if fault.cluster:
             url = self._start_cluster()
         else:
@@ -253,27 +227,22 @@ def check_growth(rig, before):
 
 
 def try_fault(fault, directory) -> dict:
-    """Does and undoes it under load, and gives its row of the table. A bound that does not
-    hold is an AssertionError; but where the machine stood still for so long that calls fail
-    or are late without a fault, all is tried again."""
-    for left in reversed(range(5)):
-        home = directory / f"tries-left-{left}"
+    """Does and undoes it under load, and returns its row of the table. A bound that does not
+    hold is an AssertionError; after a stall so long that calls fail or are late without a fault,
+    all is tried again."""
+    def prepare(number):
+        home = directory / f"try-{number}"
         home.mkdir()
-        with Metronome() as metronome:
-            tried = try_once(fault, home, metronome)
-            try:
-                return check(*tried)
-            except AssertionError as error:
-                if left == 0 or metronome.worst() < TIMEOUT / 2:
-                    raise
-                print(f"the machine stood still for {metronome.worst():.2f} s: {error}")
+        return try_once(fault, home)
+
+    return stalls.attempt(prepare, lambda tried: check(*tried), explains=TIMEOUT / 2)
 
 
-def try_once(fault, directory, metronome) -> tuple:
-    """The Rig as it ended, and when the fault was done, undone, and over. What is held here
-    no busy machine excuses."""
+def try_once(fault, directory) -> tuple:
+    """The Rig as it ended, and when the fault was done, undone, and over. No stall excuses what
+    is asserted here."""
     with contextlib.ExitStack() as stack:
-        rig = Rig(fault, directory, stack, metronome)
+        rig = Rig(fault, directory, stack)
         done, before = rig.begun, None
         if not fault.from_start:
             harness.wait_until(lambda: rig.answers_again(rig.begun) and rig.all_refused(),
@@ -301,7 +270,7 @@ def try_once(fault, directory, metronome) -> tuple:
 
 
 def check(rig, done, undone, ready) -> dict:
-    fault, answers, stall = rig.fault, rig.answers, rig.metronome.worst(rig.begun)
+    fault, answers, stall = rig.fault, rig.answers, stalls.longest(rig.begun)
     during = [a for a in answers if a.ended >= done and a.begun <= undone]
     after = [a for a in answers if a.begun > undone]
     concerned = [a for a in answers if not fault.of_one or a.daemon != 0]
@@ -328,4 +297,4 @@ def check(rig, done, undone, ready) -> dict:
             "worst after": max(a.took for a in after if a in of_interest),
             "answered": answered, "ready": ready - undone,
             "over": max(rig.over_admitted(user, with_losses=False) for user in USERS),
-            "may": CAPACITY * len(rig.losses), "stall": stall}
+            "may": CAPACITY * len(rig.losses)}

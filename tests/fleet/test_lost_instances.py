@@ -10,16 +10,13 @@ import grpc
 import pytest
 
 import fleet
+import stalls
 from fleet import ALL_BALANCERS, ALL_FRONTS, INSTANCES, ClientSide, harness
 
-# What a busy machine may add to the times.
-MARGIN = 3
-# Until a connection that is gone is noticed.
-KILLED = MARGIN
 # Until one who says nothing gets no more calls: two checks of 1 s that wait for 1 s each;
 # without checks, until a call has waited for grpc_read_timeout; on the client side until a
 # ping of a connection has no answer, or a call of a new one is not sent.
-STOPPED = {"nginx": 1 + MARGIN, "HAProxy": 4 + MARGIN, "Envoy": 4 + MARGIN, "client side": 17 + MARGIN}
+STOPPED = {"nginx": 1, "HAProxy": 4, "Envoy": 4, "client side": 17}
 # How long what comes then is watched.
 WATCHED = 8
 # nginx tries it again by a call that waits for 1 s, more than 5 s after the last one failed.
@@ -44,13 +41,13 @@ def lost(tmp_path_factory):
             first.signal(signal.SIGKILL)
             first.daemon.process.wait()
             first.end()
-            await_time(killed + KILLED + 1)
+            await_time(killed + stalls.MARGIN + 1)
             first.start()
             first.await_calls(fronts)
 
             stopped = time.monotonic()
             second.signal(signal.SIGSTOP)
-            await_time(stopped + max(STOPPED[name] for name in fronts) + WATCHED)
+            await_time(stopped + max(STOPPED[name] for name in fronts) + stalls.MARGIN + WATCHED)
             went_on = time.monotonic()
             second.signal(signal.SIGCONT)
             second.await_calls(fronts)
@@ -86,7 +83,7 @@ def test_one_that_is_killed_costs_only_calls_that_it_had(kind, lost):
     for call in fleet.failed(calls[kind.name]):
         if call.ended < stopped:
             assert call.code == grpc.StatusCode.UNAVAILABLE
-            assert killed - DEADLINE < call.begun < killed + KILLED
+            assert killed - DEADLINE < call.begun < killed + stalls.allowance(killed)
 
 
 @ALL_FRONTS
@@ -94,7 +91,8 @@ def test_one_that_stands_still_gets_no_more_calls(kind, lost):
     calls, _, (_, stopped, went_on), _ = lost
     # Those that Envoy gives to nobody it did not get: on a busy machine checks of the others time out, too.
     failed = [call for call in fleet.failed(calls[kind.name]) if call.details != "no healthy upstream"]
-    late = [call for call in failed if stopped + STOPPED[kind.name] < call.begun < went_on]
+    noticed = stopped + STOPPED[kind.name] + stalls.allowance(stopped)
+    late = [call for call in failed if noticed < call.begun < went_on]
     if kind is fleet.Nginx:
         late.sort(key=lambda call: call.begun)
         # From when a call began to when the next one failed: however busy the machine is, this is no less.
@@ -102,7 +100,7 @@ def test_one_that_stands_still_gets_no_more_calls(kind, lost):
     else:
         assert not late
     assert not [call for call in failed if call.begun > went_on]
-    meanwhile = [call for call in calls[kind.name] if stopped + STOPPED[kind.name] < call.begun < went_on]
+    meanwhile = [call for call in calls[kind.name] if noticed < call.begun < went_on]
     assert len(fleet.failed(meanwhile)) < len(meanwhile) / 2
 
 
