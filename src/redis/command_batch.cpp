@@ -59,14 +59,14 @@ std::size_t CommandBatch::SlotOf(std::size_t hash) const {
   return place;
 }
 
-void CommandBatch::Write(std::string_view sha1) {
+void CommandBatch::Write(const Script& script, RunScript how) {
   for (const Command& command : commands_) {
     if (command.first->asking) {
       CommandWriter asking(text_);
       asking.Begin(1);
       asking.Add({"ASKING"});
     }
-    AppendEvalsha(*command.first, command.calls, sha1, text_);
+    AppendCommand(*command.first, command.calls, script, how, text_);
   }
 }
 

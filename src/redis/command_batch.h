@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "command_writer.h"
+#include "ratelimiter/redis/script.h"
 #include "script_invocation.h"
 
 namespace ratelimiter {
@@ -25,7 +26,7 @@ class CommandBatch {
   // Buckets that it takes at most.
   static constexpr std::size_t kMaxBuckets = 512;
 
-  // One EVALSHA.
+  // One run of the script.
   struct Command {
     ScriptCall* first = nullptr;
     ScriptCall* last = nullptr;
@@ -43,7 +44,7 @@ class CommandBatch {
   std::size_t buckets() const { return buckets_; }
 
   // Forms the commands. Once, when all calls are there.
-  void Write(std::string_view sha1);
+  void Write(const Script& script, RunScript how);
 
   std::span<const Command> commands() const { return commands_; }
   // Of all commands.

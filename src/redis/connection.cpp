@@ -86,13 +86,17 @@ std::string_view UserOf(const RedisServer& server) {
   return server.user.empty() ? "default" : std::string_view(server.user);
 }
 
-absl::Status LacksRights(const RedisServer& server, std::string_view rights) {
-  return absl::UnavailableError(fmt::format(
-      "Redis's user \"{}\", who is named in REDIS_URL, lacks rights, which ACL SETUSER gives: {}",
-      Printable(UserOf(server), kMaxMessageBytes), Printable(rights, kMaxMessageBytes)));
+bool IsUnknownCommand(const RedisReply& reply) {
+  return reply.type() == RedisReply::Type::kError &&
+         reply.text().find("unknown command") != std::string_view::npos;
 }
 
-// What gives the right to run a command: "+script|load".
+// Whether an ACL or rename-command keeps the user from running the command.
+bool IsForbidden(const RedisReply& reply) {
+  return reply.IsError("NOPERM") || IsUnknownCommand(reply);
+}
+
+// The ACL rule that allows a command: "+script|load".
 std::string RightTo(std::string_view command) {
   std::string right = "+";
   for (const char letter : command) {
@@ -101,7 +105,49 @@ std::string RightTo(std::string_view command) {
   return right;
 }
 
-// Of a server that breaks off, or says something else, instead of introducing itself.
+// What the daemon needs of Redis and may not use.
+class Missing {
+ public:
+  // `reply`: the error that refused `command`.
+  void AddForbidden(std::string_view command, const RedisReply& reply) {
+    if (IsUnknownCommand(reply)) {
+      Append(commands_, command);
+    } else {
+      Append(rights_, RightTo(command));
+    }
+  }
+
+  // `name`: as server_check.lua replies it.
+  void Add(std::string_view name) {
+    Append(name.starts_with('+') || name.starts_with('~') ? rights_ : commands_, name);
+  }
+
+  absl::Status Error(const RedisServer& server) const {
+    if (rights_.empty() && commands_.empty()) return absl::OkStatus();
+    std::string error;
+    if (!rights_.empty()) {
+      error = fmt::format("Redis user \"{}\" of REDIS_URL lacks rights; grant with ACL SETUSER: {}",
+                          Printable(UserOf(server), kMaxMessageBytes),
+                          Printable(rights_, kMaxMessageBytes));
+    }
+    if (!commands_.empty()) {
+      error += fmt::format("{}Redis lacks commands, disabled or renamed by rename-command: {}",
+                           error.empty() ? "" : "; ", Printable(commands_, kMaxMessageBytes));
+    }
+    return absl::UnavailableError(error);
+  }
+
+ private:
+  static void Append(std::string& list, std::string_view name) {
+    if (!list.empty()) list += ' ';
+    list += name;
+  }
+
+  std::string rights_;
+  std::string commands_;
+};
+
+// The server closed the connection, or replied something else, instead of to HELLO.
 absl::Status NotIntroduced(const absl::Status& error, const RedisServer& server) {
   // Sentinels, the masters that they name, and a Cluster's nodes have no such URL.
   const bool may_have_tls = server.socket.empty() && server.master.empty() && !server.cluster_node;
@@ -114,14 +160,27 @@ absl::Status NotIntroduced(const absl::Status& error, const RedisServer& server)
 absl::Status IntroductionRefused(const RedisReply& reply, std::string_view command,
                                  const RedisServer& server) {
   const std::string_view text = reply.text();
-  if (command == "HELLO" && text.find("unknown command") != std::string_view::npos) {
-    return absl::UnavailableError("the server does not know HELLO; needed: Redis 7.0 or later");
+  if (command == "HELLO" && IsUnknownCommand(reply)) {
+    return absl::UnavailableError(
+        "the server does not know HELLO; needed: Redis 7.0 or later, with HELLO not renamed");
   }
-  if (reply.IsError("NOPERM")) return LacksRights(server, RightTo(command));
+  if (IsForbidden(reply)) {
+    Missing missing;
+    missing.AddForbidden(command, reply);
+    return missing.Error(server);
+  }
   const std::string_view advice = ErrorPolicyFor(text).advice;
   return absl::UnavailableError(fmt::format("Redis refused {}: {}{}{}", command,
                                             Printable(text, kMaxMessageBytes),
                                             advice.empty() ? "" : "; ", advice));
+}
+
+// `run` is EVALSHA or EVAL, and `script` the script's name or source.
+std::string FormatServerCheck(const RedisServer& server, std::string_view run,
+                              std::string_view script, std::string_view password) {
+  const bool migrates = server.cluster_node;
+  return FormatCommand({run, script, "0", server.key_prefix, migrates ? "cluster" : "",
+                        migrates && !password.empty() ? "auth" : ""});
 }
 
 std::string Introduction(const RedisServer& server, std::string_view password) {
@@ -136,22 +195,19 @@ std::string Introduction(const RedisServer& server, std::string_view password) {
   if (!server.key_prefix.empty()) {
     const Script check = ServerCheckScript();
     commands += FormatCommand({"SCRIPT", "LOAD", check.source});
-    commands += FormatCommand(
-        {"EVALSHA", check.sha1, "0", server.key_prefix, server.cluster_node ? "cluster" : ""});
+    commands += FormatServerCheck(server, "EVALSHA", check.sha1, password);
   }
   return commands;
 }
 
-// What server_check.lua found to be lacking, which it says behind its first string.
-absl::Status CheckRights(const RedisReply& found, const RedisServer& server) {
+// What server_check.lua found missing, which follows the first string of its reply.
+absl::Status CheckMissing(const RedisReply& found, const RedisServer& server) {
   if (found.type() != RedisReply::Type::kArray || found.size() < 2) {
-    return absl::UnavailableError("what the server answers is not to what it was asked");
+    return absl::UnavailableError("unexpected reply to the permission check");
   }
-  std::string rights;
-  for (std::size_t i = 2; i < found.size(); ++i) {
-    rights += fmt::format("{}{}", i == 2 ? "" : " ", found.text(i));
-  }
-  return rights.empty() ? absl::OkStatus() : LacksRights(server, rights);
+  Missing missing;
+  for (std::size_t i = 2; i < found.size(); ++i) missing.Add(found.text(i));
+  return missing.Error(server);
 }
 
 std::string Listed(const std::vector<HostPort>& servers) {
@@ -266,11 +322,36 @@ absl::Status Connection::Introduce(const RedisServer& server, Deadline deadline)
   if (server.database != 0) accepted = ReceiveAcceptance("SELECT", server, reply, deadline);
   if (!accepted.ok() || server.key_prefix.empty()) return accepted;
 
-  accepted = ReceiveAcceptance("SCRIPT LOAD", server, reply, deadline);
-  if (accepted.ok()) accepted = ReceiveAcceptance("EVALSHA", server, reply, deadline);
-  if (accepted.ok()) accepted = CheckRights(reply, server);
-  if (accepted.ok()) evicts_by_ = Printable(reply.text(1), kMaxMessageBytes);
-  return accepted;
+  return CheckServer(server, *password, deadline);
+}
+
+absl::Status Connection::CheckServer(const RedisServer& server, std::string_view password,
+                                     Deadline deadline) {
+  RedisReply loaded;
+  RedisReply reply;
+  if (absl::Status came = Receive(loaded, deadline); !came.ok()) return came;
+  if (absl::Status came = Receive(reply, deadline); !came.ok()) return came;
+  may_load_scripts_ = !IsForbidden(loaded);
+  may_evalsha_ = !IsForbidden(reply);
+  if (may_load_scripts_ && loaded.type() == RedisReply::Type::kError) {
+    return IntroductionRefused(loaded, "SCRIPT LOAD", server);
+  }
+  std::string_view command = "EVALSHA";
+  if (!may_load_scripts_ || !may_evalsha_) {
+    Missing missing;
+    if (!may_load_scripts_) missing.AddForbidden("SCRIPT LOAD", loaded);
+    if (!may_evalsha_) missing.AddForbidden(command, reply);
+    command = "EVAL";
+    const std::string check =
+        FormatServerCheck(server, command, ServerCheckScript().source, password);
+    if (absl::Status sent = Send(check, deadline); !sent.ok()) return sent;
+    if (absl::Status came = Receive(reply, deadline); !came.ok()) return came;
+    if (IsForbidden(reply)) return missing.Error(server);
+  }
+  if (reply.type() == RedisReply::Type::kError) return IntroductionRefused(reply, command, server);
+  if (absl::Status missing = CheckMissing(reply, server); !missing.ok()) return missing;
+  evicts_by_ = Printable(reply.text(1), kMaxMessageBytes);
+  return absl::OkStatus();
 }
 
 absl::Status Connection::ReceiveAcceptance(std::string_view command, const RedisServer& server,

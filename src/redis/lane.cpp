@@ -178,7 +178,7 @@ void Lane::Gather(const Errand& own, TurnQueue<Errand>::Turn& turn) {
       add(*other);
     }
   }
-  batch_.Write(script_.sha1);
+  batch_.Write(script_, connection_->may_evalsha() ? RunScript::kBySha1 : RunScript::kBySource);
 }
 
 absl::Status Lane::Exchange() {
@@ -263,14 +263,16 @@ absl::Status Lane::Repeat(Deadline deadline) {
   const std::vector<ScriptCall*> calls = Unanswered(batch_);
   batch_.Clear();
   for (ScriptCall* call : calls) batch_.AddAlone(*call);
-  batch_.Write(script_.sha1);
-  // In one write, which Redis reads at once unless it is long: then nobody else has it
-  // forget the script again before the calls are run.
-  std::string commands = script_missing_ ? load_script_ : std::string();
+  const bool load = script_missing_ && connection_->may_load_scripts();
+  const bool by_sha1 = connection_->may_evalsha() && (load || !script_missing_);
+  batch_.Write(script_, by_sha1 ? RunScript::kBySha1 : RunScript::kBySource);
+  // One write, which Redis reads at once unless it is long, so that no SCRIPT FLUSH of
+  // another client comes between the loading and the calls.
+  std::string commands = load ? load_script_ : std::string();
   commands += batch_.text();
   if (absl::Status sent = connection_->Send(commands, deadline); !sent.ok()) return sent;
   RedisReply loaded;
-  if (script_missing_) {
+  if (load) {
     if (absl::Status came = connection_->Receive(loaded, deadline); !came.ok()) return came;
   }
   for (const CommandBatch::Command& command : batch_.commands()) {

@@ -160,15 +160,16 @@ bool CanCoalesce(const ScriptCall& one, const ScriptCall& other) {
                             &Charge::limit, &Charge::limit);
 }
 
-void AppendEvalsha(const ScriptCall& first, std::size_t calls, std::string_view sha1,
+void AppendCommand(const ScriptCall& first, std::size_t calls, const Script& script, RunScript how,
                    CommandText& out) {
   constexpr std::size_t kNumbersPerLimit = 5;
   const std::size_t limits = first.transaction->charges.size();
   const std::size_t keys = calls * limits;
   CommandWriter command(out);
   command.Begin(4 + keys + kNumbersPerLimit * limits + keys);
-  command.Add({"EVALSHA"});
-  command.Add({sha1});
+  const bool by_sha1 = how == RunScript::kBySha1;
+  command.Add({by_sha1 ? "EVALSHA" : "EVAL"});
+  command.Add({by_sha1 ? script.sha1 : script.source});
   command.Add(keys);
   for (const ScriptCall* call = &first; call != nullptr; call = call->next) {
     command.AddWritten(call->keys);

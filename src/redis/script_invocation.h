@@ -10,6 +10,7 @@
 #include "command_writer.h"
 #include "ratelimiter/limiter/token_bucket_store.h"
 #include "ratelimiter/redis/redis_reply.h"
+#include "ratelimiter/redis/script.h"
 
 namespace ratelimiter {
 
@@ -56,8 +57,8 @@ struct ScriptCallBuilder {
 // limits, maybe of other buckets of the same slot, and neither in a special way.
 bool CanCoalesce(const ScriptCall& one, const ScriptCall& other);
 
-// Appends the EVALSHA that answers `first` and those behind it, `calls` in all.
-void AppendEvalsha(const ScriptCall& first, std::size_t calls, std::string_view sha1,
+// Appends the command that runs the script for `first` and its successors, `calls` in all.
+void AppendCommand(const ScriptCall& first, std::size_t calls, const Script& script, RunScript how,
                    CommandText& out);
 
 // Gives `first` and those behind it what the script replied to their EVALSHA.

@@ -1,16 +1,22 @@
 #!lua flags=no-writes
--- Whether the user may do what token_bucket.lua does, and whether buckets may be
--- evicted. Reads and writes no key.
+-- Finds the commands of token_bucket.lua that Redis lacks or the user may not run, and
+-- whether Redis may evict buckets. Reads and writes no key.
 --
--- ARGV[1]  what the buckets' keys begin with
--- ARGV[2]  cluster: this is a Cluster's node, whose slots may move; else empty
+-- ARGV[1]  prefix of the buckets' keys
+-- ARGV[2]  cluster: a Cluster's node, whose slots may migrate; else empty
+-- ARGV[3]  auth: MIGRATE authenticates to the other node; else empty
 --
--- Reply    strings: first the maxmemory-policy, if Redis may evict keys by it and
---          the user may know; else empty. Then the rights that the user lacks, as
---          ACL SETUSER takes them.
+-- Reply    strings: the maxmemory-policy if Redis may evict keys by it and INFO may be
+--          run, else empty; then the missing rights as ACL SETUSER takes them (+hset),
+--          and the unknown commands (HSET), which rename-command may have disabled.
 
-local may = redis.acl_check_cmd
 local key = ARGV[1] .. 'check:'
+
+-- Whether the user may run the command; nil if Redis does not know it.
+local function may(...)
+  local known, allowed = pcall(redis.acl_check_cmd, ...)
+  if known then return allowed end
+end
 
 local policy = ''
 if may('INFO', 'memory') then
@@ -21,9 +27,9 @@ if may('INFO', 'memory') then
 end
 
 local reply = {policy ~= 'noeviction' and policy or ''}
--- Who runs this may run EVALSHA, be it on other keys; and without the keys nothing is
--- known of the commands on them.
-if not may('EVALSHA', '', '1', key) then
+-- One of the two runs this script, so it is the key that is not allowed. Without it,
+-- the checks below say nothing about the commands.
+if not may('EVALSHA', '', '1', key) and not may('EVAL', '', '1', key) then
   reply[2] = '~' .. ARGV[1] .. '*'
   return reply
 end
@@ -40,10 +46,17 @@ local commands = {
 if ARGV[2] == 'cluster' then
   commands[#commands + 1] = {'ASKING'}
   commands[#commands + 1] = {'MIGRATE', 'host', '1', '', '0', '1', 'KEYS', key}
+  -- MIGRATE sends these to the other node.
   commands[#commands + 1] = {'RESTORE-ASKING', key, '0', ''}
-  commands[#commands + 1] = {'SELECT', '0'}  -- Which MIGRATE says to the other node.
+  commands[#commands + 1] = {'SELECT', '0'}
+  if ARGV[3] == 'auth' then commands[#commands + 1] = {'AUTH', ''} end
 end
 for _, command in ipairs(commands) do
-  if not may(unpack(command)) then reply[#reply + 1] = '+' .. command[1]:lower() end
+  local allowed = may(unpack(command))
+  if allowed == nil then
+    reply[#reply + 1] = command[1]
+  elseif not allowed then
+    reply[#reply + 1] = '+' .. command[1]:lower()
+  end
 end
 return reply

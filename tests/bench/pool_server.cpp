@@ -44,7 +44,7 @@ class BlockingPoolStore final : public TokenBucketStore {
       one.calls.push_back(ScriptCall::Of(transaction));
       one.Write(key_prefix_);
       CommandText command;
-      AppendEvalsha(one.calls[0], 1, script_.sha1, command);
+      AppendCommand(one.calls[0], 1, script_, RunScript::kBySha1, command);
       transaction.status = Ask({command.data(), command.size()}, deadline, reply);
       if (transaction.status.ok()) Answer(one.calls[0], 1, reply);
     }

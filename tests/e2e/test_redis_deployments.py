@@ -272,8 +272,8 @@ def test_each_right_that_is_missing_is_told_and_takes_nothing():
             error = harness.error_of(daemon.allow, "user")
             assert error.code() == grpc.StatusCode.UNAVAILABLE
             told = "~rl:1:*" if missing.startswith("~") else missing
-            assert (f'Redis\'s user "{user}", who is named in REDIS_URL, lacks rights, which ACL SETUSER '
-                    f"gives: {told}" in error.details()), missing
+            assert (f'Redis user "{user}" of REDIS_URL lacks rights; grant with ACL SETUSER: {told}'
+                    in error.details()), missing
             assert daemon.health() == "NOT_SERVING", missing
         # Not one has looked at a bucket, let alone taken from it.
         assert runs(redis, "hmget") == runs(redis, "hset") == 0

@@ -96,6 +96,11 @@ class Connection {
   // Whether the server is a node of a Redis Cluster.
   bool of_cluster() const { return of_cluster_; }
 
+  // Whether the server lets the user run EVALSHA, and SCRIPT LOAD. Where it does not, EVAL
+  // is allowed. Checked if there is a key prefix.
+  bool may_evalsha() const { return may_evalsha_; }
+  bool may_load_scripts() const { return may_load_scripts_; }
+
   // The maxmemory-policy by which the server may evict buckets. Empty: it does not, or
   // did not tell; it is asked where there is a key prefix.
   const std::string& evicts_by() const { return evicts_by_; }
@@ -115,6 +120,8 @@ class Connection {
                                             Deadline deadline);
   absl::Status StartTls(const RedisServer& server, Deadline deadline);
   absl::Status Introduce(const RedisServer& server, Deadline deadline);
+  // Takes the replies of server_check.lua, which runs by EVAL where EVALSHA cannot.
+  absl::Status CheckServer(const RedisServer& server, std::string_view password, Deadline deadline);
   // Receives the reply to a command of the introduction, which must be no error.
   absl::Status ReceiveAcceptance(std::string_view command, const RedisServer& server,
                                  RedisReply& reply, Deadline deadline);
@@ -130,6 +137,8 @@ class Connection {
   bool broken_ = false;
   bool garbled_ = false;
   bool of_cluster_ = false;
+  bool may_evalsha_ = true;
+  bool may_load_scripts_ = true;
   std::string evicts_by_;
 };
 

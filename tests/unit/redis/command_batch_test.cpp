@@ -121,7 +121,7 @@ TEST_F(CommandBatchTest, NorIsACallThatAsks) {
     names_[&call] = asking ? 'a' : 'b';
     batch_.Add(call);
   }
-  batch_.Write("sha1");
+  batch_.Write({.source = {}, .sha1 = "sha1"}, RunScript::kBySha1);
   EXPECT_EQ(Coalesced(), "b a b");
   EXPECT_THAT(batch_.text(), ::testing::HasSubstr("*1\r\n$6\r\nASKING\r\n*"));
 }
@@ -265,7 +265,7 @@ TEST_F(CommandBatchTest, HashesOfOnePlaceAreToldApart) {
 TEST_F(CommandBatchTest, OnceClearedItKnowsNothingOfWhatWas) {
   Add('a', {On("A")});
   Add('b', {On("B")});
-  batch_.Write("sha");
+  batch_.Write({.source = {}, .sha1 = "sha"}, RunScript::kBySha1);
   batch_.Clear();
   EXPECT_EQ(batch_.buckets(), 0U);
   EXPECT_TRUE(batch_.commands().empty());
@@ -294,7 +294,7 @@ TEST_F(CommandBatchTest, WritesWhatTheScriptsHeaderStates) {
   Add('b', {On("C", 5)}, Action::kRefund);
   second.cost = 0;
   Add('c', {On("A", 2), second});
-  batch_.Write("the-sha1");
+  batch_.Write({.source = {}, .sha1 = "the-sha1"}, RunScript::kBySha1);
   const std::string one = std::to_string(Fingerprint(kSpec));
   const std::string two = std::to_string(Fingerprint({9, 2, 1ms}));
   const std::string coalesced = FormatCommand({"EVALSHA",
