@@ -251,7 +251,7 @@ def test_a_start_with_bad_files_says_which_and_what_is_accepted(certificates, se
                               PORT=0, METRICS_PORT=0)
     assert (done.returncode, done.stdout) == (78, "")
     (error,) = [line for line in done.stderr.splitlines() if "TLS_" in line]
-    assert re.search(says, error) and "accepted: a file" in error
+    assert re.search(says, error) and "accepted: a PEM file" in error
 
 
 # --- The admin server ---
