@@ -8,39 +8,39 @@
 
 namespace ratelimiter {
 
-// Writes lines to a file descriptor from a thread of its own: who has a line to write
-// does not wait for whoever reads it. What has no room is refused. What cannot be written,
-// as on a full disk, is lost and counted, and the line behind it begins a line all the same.
+// Writes lines to a file descriptor from its own thread, so that callers never wait for the
+// reader. Rejects lines if the queue is full. Lines that cannot be written, as on a full disk,
+// are lost and counted; the next one still begins a line.
 //
 // Thread-safe.
 class LineQueue {
  public:
-  // Bytes that wait at most; as many again may be on their way out. The last quarter
-  // is not for bulk.
+  // The maximum of queued bytes; as many again may be in a write. Bulk lines may not use the
+  // last quarter.
   static constexpr std::size_t kMaxBytes = std::size_t{1} << 20U;
   static constexpr std::size_t kMaxBulkBytes = kMaxBytes / 4 * 3;
 
-  // Lines are of so many kinds, for those that are lost to be counted by.
+  // Lost lines are counted by kind, from 0 to `kinds` - 1.
   explicit LineQueue(int descriptor, std::size_t kinds = 1);
-  // Writes what waits; gives up after a second where nobody reads.
+  // Writes what is queued; gives up after a second if nobody reads.
   ~LineQueue();
   LineQueue(const LineQueue&) = delete;
   LineQueue& operator=(const LineQueue&) = delete;
 
-  // Takes a whole line. `bulk`: one of very many, which are gathered for a few
-  // milliseconds. False: there is no room.
+  // Queues a whole line. `bulk`: one of very many, which are batched for a few milliseconds.
+  // False: the queue is full.
   bool Push(std::string_view line, bool bulk, std::size_t kind = 0);
 
-  // Lines of a kind that were taken and could not be written, ever.
+  // The number of queued lines of a kind that could not be written.
   std::uint64_t lost(std::size_t kind) const;
 
-  // Whether all that was pushed before is written, or lost, within a second.
+  // Waits, up to a second, until every line queued before is written or lost. False: timeout.
   bool Flush();
 
  private:
   struct State;
 
-  // Shared with the thread, which outlives this where it hangs in a write.
+  // Shared with the thread, which outlives this object if a write blocks.
   const std::shared_ptr<State> state_;
   std::thread thread_;
 };

@@ -15,8 +15,8 @@ namespace {
 int Bind(int family, const sockaddr* address, socklen_t size) {
   const int descriptor = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (descriptor < 0) return -1;
-  // As servers do, or a port that was in use a moment ago would count as taken;
-  // and for "::" to be IPv4 as well, whatever the machine's default is.
+  // SO_REUSEADDR: a port that was in use a moment ago is free. V6ONLY off: "::" accepts IPv4
+  // too, whatever the machine's default is.
   const int yes = 1;
   const int no = 0;
   setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
@@ -67,10 +67,10 @@ std::error_code CheckListen(const std::string& address, std::uint16_t port) {
 std::error_code Listen(const std::string& address, std::uint16_t port, int& listener) {
   listener = Bind(address, port);
   if (listener < 0) return {errno, std::generic_category()};
-  // Connections inherit it: answers are small, and wait for no more to come.
+  // Connections inherit it: responses are small and must not wait for more data.
   const int yes = 1;
   setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-  // As long a queue as the system allows.
+  // SOMAXCONN: the longest queue that the system allows.
   if (listen(listener, SOMAXCONN) == 0) return {};
   const std::error_code error(errno, std::generic_category());
   close(listener);

@@ -17,7 +17,7 @@ using std::chrono::system_clock;
 // By LogKind.
 constexpr std::array<LogLimit, kLogKinds> kLimits = {{
     {},                              // other
-    {},                              // access, which ACCESS_LOG bounds
+    {},                              // access: bounded by ACCESS_LOG
     {std::chrono::seconds(1), 1},    // grpc
     {std::chrono::seconds(1), 1},    // protobuf
     {std::chrono::seconds(10), 1},   // connections
@@ -41,14 +41,14 @@ void AppendTime(system_clock::time_point time, fmt::memory_buffer& out) {
                  clock.seconds().count(), clock.subseconds().count());
 }
 
-// Whether every format takes it as it is, without quotes.
+// Whether no format needs quotes.
 bool IsPlain(std::string_view text) {
   return !text.empty() && std::ranges::all_of(text, [](char c) {
     return c > ' ' && c < '\x7F' && c != '"' && c != '\\' && c != '=';
   });
 }
 
-// A string of JSON, of what Printable leaves.
+// A JSON string; `printable` has no characters that JSON requires to escape but these two.
 void AppendQuoted(std::string_view printable, fmt::memory_buffer& out) {
   out.push_back('"');
   for (const char c : printable) {
@@ -154,7 +154,7 @@ Logger::Logger(spdlog::level::level_enum level, LogFormat format, std::shared_pt
 }
 
 std::shared_ptr<Logger> Logger::AtLevel(spdlog::level::level_enum level) const {
-  // Not make_shared, for which the constructor would have to be public.
+  // Not make_shared: the constructor is private.
   return std::shared_ptr<Logger>(new Logger(level, format_, output_));
 }
 
@@ -187,7 +187,7 @@ void Logger::Put(system_clock::time_point time, LogKind kind, spdlog::level::lev
   Output::Dropped& dropped = output_->dropped[index];
   const std::uint64_t all = output_->dropped_of(kind);
   std::uint64_t told = dropped.told.load(std::memory_order_relaxed);
-  // Unless another line tells it just now.
+  // Fails if another line reports them at the same time.
   const bool tells = all > told && dropped.told.compare_exchange_strong(told, all);
   const std::uint64_t untold = tells ? all - told : 0;
 

@@ -21,7 +21,7 @@ std::chrono::microseconds Pace() {
 
 void Notify(const std::string& state) { sd_notify(/*unset_environment=*/0, state.c_str()); }
 
-// Of one line, for what stands on the next would be an order to systemd.
+// One line: systemd would read the next one as a command.
 std::string StatusLine(std::string_view status) {
   constexpr std::size_t kMaxBytes = 1024;
   return fmt::format("STATUS={}", Printable(status, kMaxBytes));
@@ -36,8 +36,8 @@ void SystemdNotifier::Ready(std::string_view status) const {
 }
 
 void SystemdNotifier::Reloading() const {
-  // The monotonic clock, by which Type=notify-reload (since systemd 253) knows this reload
-  // from one that had begun before it asked.
+  // Type=notify-reload (systemd 253) tells by the monotonic time whether this reload began
+  // after its request.
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
   Notify(fmt::format("RELOADING=1\nMONOTONIC_USEC={}\n{}",
                      std::chrono::duration_cast<std::chrono::microseconds>(now).count(),

@@ -11,7 +11,7 @@ namespace ratelimiter {
 
 std::string Quoted(std::string_view text) {
   const std::string shown = Printable(text);
-  // What is shown has no fewer bytes than what it is of, unless it was cut.
+  // Printable only adds bytes, unless it cuts.
   return fmt::format("\"{}\"{}", shown, shown.size() < text.size() ? "…" : "");
 }
 

@@ -8,7 +8,7 @@
 
 namespace ratelimiter {
 
-// Where something stands in a file; both from 1, the column in bytes.
+// A location in a file; both count from 1, columns in bytes.
 struct SourceLocation {
   std::size_t line = 1;
   std::size_t column = 1;
@@ -16,24 +16,23 @@ struct SourceLocation {
   friend auto operator<=>(const SourceLocation&, const SourceLocation&) = default;
 };
 
-// A text of a file between quotes, cut to what is worth showing.
+// A text in quotes, cut to kMaxShownBytes.
 std::string Quoted(std::string_view text);
 
-// What was found in a file that is worth telling, collected while it is read.
+// Collects the messages about a file while it is read.
 class Diagnostics {
  public:
-  // More than anyone reads; a file of errors alone must not become gigabytes.
+  // Bounds the memory that a file full of errors takes.
   static constexpr std::size_t kMost = 1'000;
 
-  // `text` is "<what was found>; accepted: <what is>". No more are kept once it
-  // is full.
+  // `text` is "<what was found>; accepted: <what is>". Does nothing once full.
   void Add(SourceLocation location, std::string text);
 
   bool full() const { return diagnostics_.size() >= kMost; }
   std::size_t size() const { return diagnostics_.size(); }
 
-  // "<file>:<line>:<column>: <text>", by location, each once (through an alias
-  // something may be read twice). No text can begin a line or move a cursor.
+  // "<file>:<line>:<column>: <text>", by location, without duplicates (an alias is read twice).
+  // No text can start a line or move the cursor.
   std::vector<std::string> Lines(std::string_view file) const;
 
  private:

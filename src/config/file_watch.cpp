@@ -25,18 +25,18 @@ using std::chrono::steady_clock;
 // Never IN_MODIFY: it comes when half a file is written.
 constexpr std::uint32_t kEntryEvents =
     IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_DELETE | IN_MOVED_FROM;
-// Beside its directory's events, for a file that is written under another name:
-// a hard link, or the host's of a file that is mounted into a container.
+// Besides its directory's events: the file may be written under another name, such as a hard
+// link, or the host's name of a file mounted into a container.
 constexpr std::uint32_t kFileEvents = IN_CLOSE_WRITE;
 
-// How long an editor may take from the old file's going away to the new one's
-// coming, and a copy of a directory from it to what it holds.
+// The time that an editor may take between removing the old file and creating the new one, or
+// the copy of a directory between the directory and its content.
 constexpr std::chrono::milliseconds kSettle{100};
 
-// As the kernel.
+// The kernel's bound.
 constexpr int kMaxLinks = 40;
 
-// The path's parts, with the next one last.
+// The parts of the path, the next one last.
 std::vector<std::string> WayOf(const fs::path& path) {
   std::vector<std::string> way;
   for (const fs::path& part : path.relative_path()) way.push_back(part.string());
@@ -58,7 +58,7 @@ FileWatch::FileWatch(const std::string& path, std::shared_ptr<Logger> logger)
   if (stop_.number() < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
   if (inotify_.number() < 0) {
     logger_->Limited(LogKind::kReload, spdlog::level::warn,
-                     "cannot watch {}: {}; it is read again on SIGHUP alone", path_.string(),
+                     "cannot watch {}: {}; it is reloaded only on SIGHUP", path_.string(),
                      std::generic_category().message(errno));
     return;
   }
@@ -68,7 +68,7 @@ FileWatch::FileWatch(const std::string& path, std::shared_ptr<Logger> logger)
 
 bool FileWatch::Wait() {
   while (true) {
-    // poll() passes over a descriptor below zero: then only Stop ends the wait.
+    // poll() skips negative descriptors: without inotify only Stop ends the wait.
     std::array<pollfd, 2> sources = {pollfd{stop_.number(), POLLIN, 0},
                                      pollfd{inotify_.number(), POLLIN, 0}};
     poll(sources.data(), sources.size(), UntilSettled());
@@ -112,7 +112,7 @@ FileWatch::News FileWatch::ReadEvents() {
 }
 
 FileWatch::News FileWatch::Judge(const inotify_event& event) {
-  // Events were lost, so anything may have happened.
+  // Events were lost: anything may have happened.
   if ((event.mask & IN_Q_OVERFLOW) != 0) return News::kWhole;
   const auto watched = watched_.find(event.wd);
   if (watched == watched_.end()) return News::kNone;
@@ -124,8 +124,7 @@ FileWatch::News FileWatch::Judge(const inotify_event& event) {
   if (!watched->second.names.contains(name)) return News::kNone;
   if ((event.mask & (IN_CLOSE_WRITE | IN_MOVED_TO)) != 0) return News::kWhole;
   if ((event.mask & (IN_DELETE | IN_MOVED_FROM)) != 0) return News::kGone;
-  // A file that is created is yet to be written; a link or a directory that is
-  // created may lead to one that is there.
+  // A new file is not written yet; a new link or directory may lead to a complete one.
   std::error_code error;
   const bool leads_on =
       fs::symlink_status(watched->second.place / name, error).type() != fs::file_type::regular;
@@ -142,7 +141,7 @@ bool FileWatch::Arm() {
   for (const auto& [place, why] : unwatched_) {
     if (unwatched_before.contains(place)) continue;
     logger_->Limited(LogKind::kReload, spdlog::level::warn,
-                     "cannot watch {}: {}; {} is read again on SIGHUP if that changes there",
+                     "cannot watch {}: {}; after a change there, reload {} with SIGHUP",
                      place.string(), why, path_.string());
   }
   return found;
@@ -157,11 +156,11 @@ bool FileWatch::FollowPath() {
     const std::string name = std::move(way.back());
     way.pop_back();
     if (name.empty() || name == ".") continue;
-    if (name == "..") {  // No link is left in `place`.
+    if (name == "..") {  // `place` has no links left.
       place = place.parent_path();
       continue;
     }
-    // Watched before it is looked at: what becomes of it after the look is told.
+    // Watch first, look then: changes after the look are reported.
     Watch(place, kEntryEvents, name);
     std::error_code error;
     type = fs::symlink_status(place / name, error).type();
@@ -184,7 +183,7 @@ void FileWatch::Watch(const fs::path& place, std::uint32_t events, const std::st
   const int number = inotify_add_watch(inotify_.number(), place.c_str(), events);
   if (number >= 0) {
     watched_.try_emplace(number, place).first->second.names.insert(name);
-  } else if (errno != ENOENT && errno != ENOTDIR) {  // It has just gone: that is told.
+  } else if (errno != ENOENT && errno != ENOTDIR) {  // Those are reported as events.
     unwatched_.emplace(place, std::generic_category().message(errno));
   }
 }

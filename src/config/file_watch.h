@@ -16,22 +16,20 @@
 
 namespace ratelimiter {
 
-// Tells when a file may have become another one, by inotify.
+// Reports when a file may have changed, by inotify.
 //
-// Every directory that the path leads through is watched for the entry by which
-// it leads on, symbolic links included, and so is the file: whatever is written,
-// renamed, linked or created again on the way is noticed, and nothing else is.
-// A file that is being written is told of when it is closed, never before.
+// Watches the file, and in every directory on its path, symbolic links included, the entry that
+// leads to it. So it notices whatever is written, renamed, linked or recreated on the path, and
+// nothing else. A file that is being written is reported when it is closed.
 //
-// Wait is for one thread; Stop is thread-safe.
+// Call Wait from one thread only; Stop is thread-safe.
 class FileWatch {
  public:
-  // Watches from now on. What cannot be watched is logged, once.
+  // Watches from now on. Logs once what cannot be watched.
   FileWatch(const std::string& path, std::shared_ptr<Logger> logger);
 
-  // Waits until it is worth reading the file: it may have been replaced, written,
-  // or deleted since the last return, and at first since the construction. False:
-  // Stop was called.
+  // Waits until the file may have been replaced, written or deleted since the last return, or
+  // since construction. False: Stop was called.
   bool Wait();
 
   // Ends this and every later Wait.
@@ -50,28 +48,27 @@ class FileWatch {
     const int number_;
   };
 
-  // A directory and those of its entries that the path leads through; or the
-  // file, and as inotify tells of it: an empty name.
+  // A directory and its entries on the path; or the file, with the empty name that inotify
+  // reports for it.
   struct Watched {
     explicit Watched(std::filesystem::path where) : place(std::move(where)) {}
     std::filesystem::path place;
     std::set<std::string> names;
   };
 
-  // What events say of the file, the least first.
+  // What events mean for the file, in increasing order of importance.
   enum class News {
     kNone,
-    kGone,    // It is gone, for the moment at least.
-    kNewWay,  // A directory or a link came to be that may lead to one.
-    kWhole,   // It was closed after writing, or moved into its place whole.
+    kGone,    // It is gone, perhaps for a moment.
+    kNewWay,  // A directory or link appeared that may lead to it.
+    kWhole,   // It was closed after writing, or moved into place.
   };
 
-  // Milliseconds; -1: nothing is waited for.
+  // Milliseconds until settled_at_; -1 if that is not set.
   int UntilSettled() const;
   News ReadEvents();
   News Judge(const inotify_event& event);
-  // Watches what the path leads through now, and no more what it led through
-  // before. False: it leads to no regular file.
+  // Replaces the watches by those of the current path. False: no regular file is there.
   bool Arm();
   bool FollowPath();
   void Watch(const std::filesystem::path& place, std::uint32_t events, const std::string& name);
@@ -84,13 +81,12 @@ class FileWatch {
   const Descriptor stop_;
   const Descriptor inotify_;
 
-  // The waiting thread's.
+  // Used by the waiting thread only.
   std::map<int, Watched> watched_;
   // What could not be watched, and why.
   std::map<std::filesystem::path, std::string> unwatched_;
-  // When it is time to see whether a file that went away has come back, and to
-  // read one that was there already when the way to it came to be, lest it is
-  // being written.
+  // When to check whether a file that disappeared is back, and to read one that was there when
+  // the path to it appeared: it may still be being written.
   std::optional<std::chrono::steady_clock::time_point> settled_at_;
   bool read_when_settled_ = false;
 };

@@ -39,15 +39,15 @@ struct Refill {
   std::chrono::microseconds interval{0};
 };
 
-// The numbers that a limit or an override gives.
+// The parameters that a limit or an override sets.
 struct Numbers {
   std::optional<std::uint64_t> capacity{};
   std::optional<Refill> refill{};
-  // Where they stand; nullptr: not given.
+  // nullptr: not set.
   const YamlField* capacity_field = nullptr;
   const YamlField* refill_field = nullptr;
 
-  // Whether all that is given could be read.
+  // Whether everything that is set could be read.
   bool read() const {
     return capacity.has_value() == (capacity_field != nullptr) &&
            refill.has_value() == (refill_field != nullptr);
@@ -77,7 +77,7 @@ PathPattern ReadPath(const YamlField& field) {
   return path;
 }
 
-// Names and values that some request can have.
+// Names and values within the bounds of requests.
 Attributes ReadAttributes(const YamlField& field) {
   Attributes attributes;
   if (field.size() > kMaxAttributes) {
@@ -162,7 +162,7 @@ std::optional<Refill> ReadRefill(const YamlField& field) {
     return std::nullopt;
   }
   const Refill refill = {*tokens, *interval};
-  // With the least capacity, so that only what is wrong with the refill is told.
+  // With the smallest capacity, so that only errors of the refill are reported.
   if (const absl::Status valid = Validate({1, refill.tokens, refill.interval}); !valid.ok()) {
     field.diagnostics().Add(field.location(), std::string(valid.message()));
     return std::nullopt;
@@ -180,8 +180,8 @@ Numbers ReadNumbers(const YamlFields& fields) {
   return numbers;
 }
 
-// The quota of a limit's numbers, or of an override's with what it leaves to its
-// limit. Nothing: it could not be enforced, which `where` or its fields told.
+// The spec of a limit, or of an override that takes from its limit what it does not set.
+// nullopt: it cannot be enforced, which `where` or its fields reported.
 std::optional<BucketSpec> SpecOf(const YamlField& where, const Numbers& given,
                                  const Numbers& limits, const Limit& limit) {
   if (!given.read()) return std::nullopt;
@@ -195,7 +195,7 @@ std::optional<BucketSpec> SpecOf(const YamlField& where, const Numbers& given,
     return std::nullopt;
   }
   if (!refill.has_value()) {
-    // That a limit lacks its own is told once.
+    // Reported once, where the limit lacks it.
     if (limits.read() && (&given == &limits || limits.capacity == 0)) {
       where.Report(fmt::format("{} has a capacity and no refill", where.name()),
                    fmt::format("refill, {}", kRefillForm));
@@ -218,7 +218,7 @@ std::optional<BucketSpec> SpecOf(const YamlField& where, const Numbers& given,
   return spec;
 }
 
-// What a limit counts by, as the file writes it.
+// `by` in the notation of the file.
 std::string Describe(const CountBy& by) {
   std::vector<std::string> names;
   if (by.user) names.emplace_back("user");
@@ -228,8 +228,7 @@ std::string Describe(const CountBy& by) {
                        : fmt::format("{}", fmt::join(names, ", "));
 }
 
-// Reads whose buckets an override is for. False: it names nothing, or what could
-// not be; that was told.
+// Reads which buckets an override applies to. False: an error was reported.
 bool ReadNamed(const YamlField& where, const YamlFields& fields, const Limit& limit,
                Override& override) {
   const std::size_t told = where.diagnostics().size();
@@ -279,7 +278,7 @@ void ReadSpec(const YamlField& where, const YamlFields& fields, const Limit& lim
     for (const std::string_view key : {"capacity"sv, "refill"sv}) {
       const YamlField* const field = fields.Find(key);
       if (field == nullptr) continue;
-      field->Report(fmt::format("{} has no meaning beside unlimited", key),
+      field->Report(fmt::format("{} has no meaning with unlimited", key),
                     fmt::format("no {}", key));
     }
     return;
@@ -289,12 +288,12 @@ void ReadSpec(const YamlField& where, const YamlFields& fields, const Limit& lim
     where.Report("an override changes nothing", "capacity, refill, or unlimited: true");
     return;
   }
-  // Where it is nothing the file is not accepted.
+  // If it has no value, an error was reported.
   override.spec = SpecOf(where, given, limits, limit);
 }
 
-// Tells of overrides that never hold, because one before holds for all that they
-// are for. locations[i] is where overrides[i] stands.
+// Reports overrides that are never reached, because an earlier one applies to all their
+// requests. locations[i] is that of overrides[i].
 void CheckReached(const Limit& limit, const std::vector<SourceLocation>& locations,
                   Diagnostics& diagnostics) {
   if (limit.overrides.size() < 2) return;
@@ -305,8 +304,8 @@ void CheckReached(const Limit& limit, const std::vector<SourceLocation>& locatio
     std::vector<AttributeView> attributes;
     attributes.reserve(override.attributes.size());
     for (const auto& [key, value] : override.attributes) attributes.push_back({key, value});
-    // A request of what it names, and of what none does: a user is never empty,
-    // and a path of an override never has a *.
+    // A request with what it names, and otherwise with what no override names: users are never
+    // empty, and paths of overrides have no *.
     const Request least = {.user_id = override.user.has_value() ? *override.user : ""sv,
                            .path = override.path.has_value() ? *override.path : "*"sv,
                            .attributes = attributes};
@@ -314,10 +313,11 @@ void CheckReached(const Limit& limit, const std::vector<SourceLocation>& locatio
     if (holds == &override) continue;
     const SourceLocation first =
         locations[static_cast<std::size_t>(holds - indexed.overrides.data())];
-    diagnostics.Add(locations[i],
-                    fmt::format("an override is never reached, for the one at line {} holds first; "
-                                "accepted: each once, and those that name more before",
-                                first.line));
+    diagnostics.Add(
+        locations[i],
+        fmt::format("an override is never reached: the one at line {} applies first; accepted: "
+                    "each once, the more specific ones first",
+                    first.line));
   }
 }
 
@@ -341,8 +341,7 @@ void ReadOverrides(const YamlField& field, const Numbers& limits, Limit& limit,
   CheckReached(limit, locations, field.diagnostics());
 }
 
-// Reads which requests a limit applies to and what it counts them by. False: it
-// cannot be said.
+// Reads which requests a limit applies to and what it counts by. False: an error was reported.
 bool ReadConditions(const YamlField& where, const YamlFields& fields, Limit& limit) {
   const std::size_t told = where.diagnostics().size();
   limit.name = ReadName(where, fields.Find("name"));
@@ -386,7 +385,7 @@ std::optional<Limit> ReadLimit(const YamlField& field, std::size_t& overrides_le
                  fmt::format("capacity, a whole number, 0 to {}", kMaxTokens));
   }
   limit.spec = SpecOf(field, numbers, numbers, limit).value_or(BucketSpec{});
-  // Overrides are held against what their limit counts by.
+  // Overrides are checked against `by` of their limit.
   const YamlField* const overrides = fields->Find("overrides");
   if (overrides != nullptr && conditions_read) {
     ReadOverrides(*overrides, numbers, limit, overrides_left);

@@ -8,15 +8,13 @@
 
 namespace ratelimiter {
 
-// Overrides that a file may hold. An alias may repeat a long list of them for
-// every limit.
+// The maximum number of overrides in a file. An alias may repeat a long list for every limit.
 inline constexpr std::size_t kMaxOverrides = 1'000'000;
 
-// Reads one limit. What is not accepted is told by the field; nothing comes of a
-// limit of which it cannot be said which requests it applies to. Its numbers hold
-// only if nothing was told.
+// Reads one limit, and reports errors through the field. nullopt: its conditions could not be
+// read. Its spec is valid only if no error was reported.
 //
-// `overrides_left` is how many overrides it may have, and is less by them after.
+// `overrides_left` is the number of overrides that it may have; reduced by those it has.
 std::optional<Limit> ReadLimit(const YamlField& field, std::size_t& overrides_left);
 
 }  // namespace ratelimiter

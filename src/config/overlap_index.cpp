@@ -8,7 +8,7 @@
 namespace ratelimiter {
 namespace {
 
-// Of two limits of one list, or none: the one before.
+// The earlier of two limits of one list; either may be nullptr.
 const Limit* Before(const Limit* one, const Limit* other) {
   if (one == nullptr || other == nullptr) return one == nullptr ? other : one;
   return std::min(one, other);
@@ -64,7 +64,7 @@ OverlapIndex::Attributes::Keys OverlapIndex::Attributes::KeysOf(const Limit& lim
   return keys;
 }
 
-// Written so that no two lists of values read the same.
+// An unambiguous encoding: different lists of values give different texts.
 std::string OverlapIndex::Attributes::ValuesOf(const Limit& limit, const Keys& keys) {
   std::string values;
   for (const std::string_view key : keys) {

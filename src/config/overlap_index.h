@@ -13,21 +13,20 @@
 
 namespace ratelimiter {
 
-// Answers CanBothApply of one limit with all that were added, in a time that does not
-// grow with their number.
+// Finds a limit that can apply to the same request as another (CanBothApply), in a time that
+// does not grow with the number of limits.
 class OverlapIndex {
  public:
-  // Those that will be added are among `limits`, which must outlive it.
+  // Only elements of `limits` may be added. `limits` must outlive this object.
   explicit OverlapIndex(const std::vector<Limit>& limits);
 
   void Add(const Limit& limit);
 
-  // The first of those added, in the order of `limits`, that the limit can meet;
-  // nullptr: it can meet none.
+  // The first added limit, in the order of `limits`, that overlaps with `limit`; nullptr if none.
   const Limit* First(const Limit& limit);
 
  private:
-  // Limits of which one is wanted whose attributes do not contradict another's.
+  // Finds a limit by attributes: one that does not contradict another's.
   class Attributes {
    public:
     void Add(const Limit& limit);
@@ -37,10 +36,10 @@ class OverlapIndex {
     using Keys = std::vector<std::string_view>;
     using FirstByValues = absl::flat_hash_map<std::string, const Limit*>;
 
-    // Those that have conditions on the same attributes.
+    // Limits with conditions on the same attributes.
     struct Group {
       std::vector<const Limit*> limits;
-      // By some of the attributes: the first that has these values.
+      // By a subset of the attributes: the first limit with these values.
       std::map<Keys, FirstByValues> first;
     };
 
@@ -51,7 +50,7 @@ class OverlapIndex {
   };
   using ByPath = absl::flat_hash_map<std::string_view, Attributes>;
 
-  // Every prefix of the limits that `path` begins with, itself included.
+  // Calls `action` with every prefix of a limit that `path` begins with, or equals.
   template <typename Action>
   void ForEachPrefix(std::string_view path, const Action& action) const;
 
@@ -62,7 +61,7 @@ class OverlapIndex {
   Attributes any_path_;
   ByPath exact_;
   ByPath prefix_;
-  // By a prefix: those of a path, or a prefix, that begins with it.
+  // By prefix: the limits whose path or prefix begins with it.
   ByPath below_;
 };
 

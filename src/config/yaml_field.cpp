@@ -170,8 +170,7 @@ class YamlField::MapReader {
       return;
     }
     if (!keys_.empty() && std::ranges::find(keys_, key.Scalar()) == keys_.end()) {
-      key_field.Report(fmt::format("unknown key {}", key_field.Described()),
-                       Listed(keys_));
+      key_field.Report(fmt::format("unknown key {}", key_field.Described()), Listed(keys_));
       return;
     }
     const auto same = std::ranges::find(fields_, key.Scalar(), &YamlField::name);
