@@ -6,8 +6,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <iostream>
 #include <set>
 #include <string>
 #include <string_view>
@@ -15,16 +13,11 @@
 
 #include "ratelimiter/base/text.h"
 #include "ratelimiter/config/limits_file.h"
+#include "require.h"
 #include "support/any_limits.h"
 
 namespace ratelimiter {
 namespace {
-
-void Require(bool holds, std::string_view what) {
-  if (holds) return;
-  std::cerr << "does not hold: " << what << '\n';
-  std::abort();
-}
 
 void CheckLines(const std::vector<std::string>& lines) {
   for (const std::string& line : lines) {
