@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 
 namespace ratelimiter {
 namespace {
@@ -15,8 +16,8 @@ namespace {
 int Bind(int family, const sockaddr* address, socklen_t size) {
   const int descriptor = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (descriptor < 0) return -1;
-  // SO_REUSEADDR: a port that was in use a moment ago is free. V6ONLY off: "::" accepts IPv4
-  // too, whatever the machine's default is.
+  // Without SO_REUSEADDR a port that was in use a moment ago counts as taken. Without V6ONLY
+  // "::" is IPv4 too, whatever the machine's default is.
   const int yes = 1;
   const int no = 0;
   setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
@@ -28,22 +29,30 @@ int Bind(int family, const sockaddr* address, socklen_t size) {
   return -1;
 }
 
-int Bind(const std::string& address, std::uint16_t port) {
-  if (address == "::" && !HasIpv6()) return Bind("0.0.0.0", port);
+int BindIpv4(in_addr address, std::uint16_t port) {
   sockaddr_in v4{};
-  if (inet_pton(AF_INET, address.c_str(), &v4.sin_addr) == 1) {
-    v4.sin_family = AF_INET;
-    v4.sin_port = htons(port);
-    return Bind(AF_INET, reinterpret_cast<const sockaddr*>(&v4), sizeof v4);
-  }
+  v4.sin_family = AF_INET;
+  v4.sin_port = htons(port);
+  v4.sin_addr = address;
+  return Bind(AF_INET, reinterpret_cast<const sockaddr*>(&v4), sizeof v4);
+}
+
+int Bind(const std::string& address, std::uint16_t port) {
+  const std::string effective = EffectiveAddress(address);
+  in_addr v4_address{};
+  if (inet_pton(AF_INET, effective.c_str(), &v4_address) == 1) return BindIpv4(v4_address, port);
   sockaddr_in6 v6{};
-  if (inet_pton(AF_INET6, address.c_str(), &v6.sin6_addr) == 1) {
-    v6.sin6_family = AF_INET6;
-    v6.sin6_port = htons(port);
-    return Bind(AF_INET6, reinterpret_cast<const sockaddr*>(&v6), sizeof v6);
+  if (inet_pton(AF_INET6, effective.c_str(), &v6.sin6_addr) != 1) {
+    errno = EINVAL;
+    return -1;
   }
-  errno = EINVAL;
-  return -1;
+  if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr)) {  // Works on a machine without IPv6 too.
+    std::memcpy(&v4_address, &v6.sin6_addr.s6_addr[12], sizeof v4_address);
+    return BindIpv4(v4_address, port);
+  }
+  v6.sin6_family = AF_INET6;
+  v6.sin6_port = htons(port);
+  return Bind(AF_INET6, reinterpret_cast<const sockaddr*>(&v6), sizeof v6);
 }
 
 }  // namespace
@@ -57,6 +66,10 @@ bool HasIpv6() {
   return true;
 }
 
+std::string EffectiveAddress(const std::string& address) {
+  return address == "::" && !HasIpv6() ? "0.0.0.0" : address;
+}
+
 std::error_code CheckListen(const std::string& address, std::uint16_t port) {
   const int descriptor = Bind(address, port);
   if (descriptor < 0) return {errno, std::generic_category()};
@@ -67,10 +80,10 @@ std::error_code CheckListen(const std::string& address, std::uint16_t port) {
 std::error_code Listen(const std::string& address, std::uint16_t port, int& listener) {
   listener = Bind(address, port);
   if (listener < 0) return {errno, std::generic_category()};
-  // Connections inherit it: responses are small and must not wait for more data.
+  // Connections inherit TCP_NODELAY: answers are small and are sent at once.
   const int yes = 1;
   setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-  // SOMAXCONN: the longest queue that the system allows.
+  // As long a queue as the system allows.
   if (listen(listener, SOMAXCONN) == 0) return {};
   const std::error_code error(errno, std::generic_category());
   close(listener);

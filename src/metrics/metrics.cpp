@@ -1,15 +1,12 @@
 #include "ratelimiter/metrics/metrics.h"
 
-#include <exception>
 #include <map>
 #include <utility>
 
-#include <fmt/format.h>
 #include <prometheus/client_metric.h>
 #include <prometheus/metric_family.h>
 
 #include "process.h"
-#include "ratelimiter/base/listen.h"
 
 namespace ratelimiter {
 namespace {
@@ -17,18 +14,6 @@ namespace {
 // For those who are shown, and for those who might be: the more counters, the less any
 // count is too high.
 constexpr std::size_t kHeavyCounters = 4'096;
-
-// A connection that sends nothing holds one of civetweb's threads: so many may at
-// once, for so long, before a scrape waits.
-constexpr int kHttpThreads = 16;
-constexpr std::chrono::milliseconds kHttpTimeout{5000};
-
-// civetweb's words for an address: "+port" is IPv4 and IPv6.
-std::string ListenAddress(const std::string& bind, std::uint16_t port) {
-  if (bind == "::") return fmt::format("{}{}", HasIpv6() ? "+" : "0.0.0.0:", port);
-  if (bind.find(':') != std::string::npos) return fmt::format("[{}]:{}", bind, port);
-  return fmt::format("{}:{}", bind, port);
-}
 
 double ValueOf(const prometheus::ClientMetric& sample, Metric metric) {
   return DefinitionOf(metric).type == prometheus::MetricType::Counter ? sample.counter.value
@@ -141,34 +126,6 @@ std::vector<prometheus::ClientMetric> Metrics::HeavySamples() const {
   append(heavy_allowed_, statuses[0]);
   append(heavy_denied_, statuses[1]);
   return samples;
-}
-
-absl::StatusOr<MetricsExposer> MetricsExposer::Start(const std::string& bind, std::uint16_t port,
-                                                     const Metrics& metrics) {
-  const auto failure = [&](const std::string& why) {
-    return absl::UnavailableError(
-        fmt::format("cannot listen on {} port {} for metrics: {}", bind, port, why));
-  };
-  // civetweb does not say why it cannot.
-  if (const auto error = CheckListen(bind, port); error) return failure(error.message());
-  std::unique_ptr<prometheus::Exposer> exposer;
-  try {
-    exposer = std::make_unique<prometheus::Exposer>(std::vector<std::string>{
-        "listening_ports", ListenAddress(bind, port), "num_threads", std::to_string(kHttpThreads),
-        "request_timeout_ms", std::to_string(kHttpTimeout.count())});
-  } catch (const std::exception& error) {
-    return failure(error.what());
-  }
-  for (const auto& collectable : metrics.collectables()) exposer->RegisterCollectable(collectable);
-  return MetricsExposer(std::move(exposer), metrics.collectables());
-}
-
-MetricsExposer::MetricsExposer(std::unique_ptr<prometheus::Exposer> exposer,
-                               std::vector<std::shared_ptr<prometheus::Collectable>> collectables)
-    : collectables_(std::move(collectables)), exposer_(std::move(exposer)) {}
-
-std::uint16_t MetricsExposer::port() const {
-  return static_cast<std::uint16_t>(exposer_->GetListeningPorts().front());
 }
 
 }  // namespace ratelimiter

@@ -9,18 +9,21 @@ namespace ratelimiter {
 // Whether this machine has IPv6.
 bool HasIpv6();
 
-// Why a TCP server cannot listen on `address` and `port`; no error: it can.
-// `address` is an IPv4 or IPv6 one; "::" is all interfaces, IPv4 and, where the
-// machine has it, IPv6.
+// The address on which a server listens that is told to listen on `address`: "::" is all
+// interfaces, IPv4 and IPv6, and on a machine without IPv6 "0.0.0.0".
+std::string EffectiveAddress(const std::string& address);
+
+// Why a TCP server cannot listen on `address` and `port`; no error: it can. `address` is an
+// IPv4, an IPv6 or an IPv4-mapped address, with "::" as in EffectiveAddress.
 //
-// To be asked before a library is told to listen there, for libraries tell less.
+// Libraries that listen themselves tell less about what is wrong: ask before.
 std::error_code CheckListen(const std::string& address, std::uint16_t port);
 
-// Makes `listener` a descriptor, the caller's to close, that listens there without
-// blocking; port 0 is a free one. -1 after an error.
+// Sets `listener` to a descriptor, the caller's to close, that listens there without blocking;
+// port 0 is a free one. -1 after an error.
 std::error_code Listen(const std::string& address, std::uint16_t port, int& listener);
 
-// The port on which it listens.
+// The port on which `listener` listens.
 std::uint16_t PortOf(int listener);
 
 }  // namespace ratelimiter

@@ -11,9 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include <absl/status/statusor.h>
 #include <prometheus/collectable.h>
-#include <prometheus/exposer.h>
 
 #include "ratelimiter/base/fail_mode.h"
 #include "ratelimiter/base/user_label.h"
@@ -105,26 +103,6 @@ class Metrics {
   std::array<std::atomic<std::uint64_t>, kFailModes.size()> degraded_{};  // By FailMode.
   std::atomic<bool> ready_{false};
   const std::vector<std::shared_ptr<prometheus::Collectable>> collectables_;
-};
-
-// Serves /metrics over HTTP from its own threads until it is destroyed.
-class MetricsExposer {
- public:
-  // `bind`: an IPv4 or IPv6 address; "::" is all interfaces, IPv4 and IPv6.
-  // `port`: 0 picks a free one. `metrics` must outlive it. UNAVAILABLE if it cannot
-  // listen there.
-  static absl::StatusOr<MetricsExposer> Start(const std::string& bind, std::uint16_t port,
-                                              const Metrics& metrics);
-
-  std::uint16_t port() const;
-
- private:
-  MetricsExposer(std::unique_ptr<prometheus::Exposer> exposer,
-                 std::vector<std::shared_ptr<prometheus::Collectable>> collectables);
-
-  // Before the exposer, which holds them weakly.
-  std::vector<std::shared_ptr<prometheus::Collectable>> collectables_;
-  std::unique_ptr<prometheus::Exposer> exposer_;
 };
 
 }  // namespace ratelimiter

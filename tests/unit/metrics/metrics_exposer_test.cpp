@@ -1,14 +1,17 @@
+#include "ratelimiter/metrics/metrics_exposer.h"
+
 #include <chrono>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "ratelimiter/metrics/metrics.h"
+#include "ratelimiter/base/listen.h"
 #include "support/status.h"
 #include "support/tcp.h"
 
@@ -23,8 +26,9 @@ using testing::FailsWith;
 using testing::Socket;
 using testing::Succeeds;
 
-std::string Get(std::uint16_t port, const std::string& path) {
-  const Socket socket = Socket::Connect("127.0.0.1", port);
+std::string Get(std::uint16_t port, const std::string& path,
+                const std::string& address = "127.0.0.1") {
+  const Socket socket = Socket::Connect(address, port);
   socket.Write(fmt::format("GET {} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n", path));
   return socket.ReadToEnd();
 }
@@ -48,6 +52,42 @@ TEST_F(MetricsExposerTest, ServesTheMetricsAsTheyAreNow) {
           HasSubstr("\n# TYPE redis_latency_seconds histogram\n"),
           HasSubstr("\nrate_limiter_build_info{version=\"1.2.3\"} 1\n")));
   EXPECT_THAT(Get(exposer->port(), "/"), StartsWith("HTTP/1.1 404 "));
+}
+
+TEST_F(MetricsExposerTest, ListensOnEachFamilyThatItsAddressNames) {
+  struct Case {
+    const char* bind;
+    bool ipv4;
+    bool ipv6;
+  };
+  const bool has_ipv6 = HasIpv6();
+  for (const auto& [bind, ipv4, ipv6] :
+       {Case{"0.0.0.0", true, false}, Case{"127.0.0.1", true, false},
+        Case{"::ffff:127.0.0.1", true, false}, Case{"::", true, true}, Case{"::1", false, true}}) {
+    if (!ipv4 && !has_ipv6) continue;
+    SCOPED_TRACE(bind);
+    const auto exposer = MetricsExposer::Start(bind, 0, metrics_);
+    ASSERT_THAT(exposer, Succeeds());
+    for (const auto& [address, listens] :
+         {std::pair{"127.0.0.1", ipv4}, std::pair{"::1", ipv6 && has_ipv6}}) {
+      if (listens) {
+        EXPECT_THAT(Get(exposer->port(), "/metrics", address), StartsWith("HTTP/1.1 200 OK\r\n"));
+      } else {
+        EXPECT_THROW(Socket::Connect(address, exposer->port()), std::runtime_error);
+      }
+    }
+  }
+}
+
+TEST_F(MetricsExposerTest, AScraperThatReadsNothingKeepsNoOtherWaiting) {
+  const auto exposer = MetricsExposer::Start("127.0.0.1", 0, metrics_);
+  ASSERT_THAT(exposer, Succeeds());
+  std::vector<Socket> stalled;
+  for (int i = 0; i < 8; ++i) {
+    stalled.push_back(Socket::Connect("127.0.0.1", exposer->port()));
+    stalled.back().Write("GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n");
+  }
+  EXPECT_THAT(Get(exposer->port(), "/metrics"), StartsWith("HTTP/1.1 200 OK\r\n"));
 }
 
 TEST_F(MetricsExposerTest, ATakenPortIsAnErrorThatNamesIt) {
