@@ -2,40 +2,28 @@
 
 #include <charconv>
 #include <chrono>
-#include <cstdint>
-#include <limits>
 #include <memory>
-#include <span>
 #include <string>
 #include <utility>
 
-#include <absl/container/inlined_vector.h>
 #include <absl/strings/escaping.h>
-#include <absl/strings/str_join.h>
-#include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
+#include "api_json.h"
+#include "api_requests.h"
 #include "page.h"
-#include "ratelimiter/base/duration.h"
-#include "ratelimiter/base/text.h"
 #include "ratelimiter/service/await.h"
 
 namespace ratelimiter {
 namespace {
 
-// Members stay in the order in which they are written.
-using Json = nlohmann::ordered_json;
-
 constexpr std::chrono::seconds kStoreTime{2};
 constexpr std::size_t kTopUsers = 20;
-// As wide as on the wire of gRPC.
-constexpr std::uint64_t kMaxCost = std::numeric_limits<std::uint32_t>::max();
 
-// What is not UTF-8 does not throw: it is replaced.
-std::string Dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
+constexpr std::string_view kCheckFields[] = {"user_id", "path", "attributes", "cost", "dry_run"};
+constexpr std::string_view kExplainFields[] = {"user_id", "path", "attributes", "cost"};
+constexpr std::string_view kResetFields[] = {"user_id", "path", "attributes", "limit"};
+constexpr std::string_view kRefundFields[] = {"user_id", "path", "attributes", "limit", "cost"};
 
 int HttpStatus(absl::StatusCode code) {
   switch (code) {
@@ -61,185 +49,9 @@ int HttpStatus(absl::StatusCode code) {
   }
 }
 
-Json ToJson(const absl::Status& error) {
-  return {{"code", absl::StatusCodeToString(error.code())},
-          {"message", std::string(error.message())}};
-}
-
 Reply OkReply(const Json& json) { return {.body = Dump(json)}; }
 
-// --- What is asked ---
-
-constexpr std::string_view kCheckFields[] = {"user_id", "path", "attributes", "cost", "dry_run"};
-constexpr std::string_view kExplainFields[] = {"user_id", "path", "attributes", "cost"};
-constexpr std::string_view kResetFields[] = {"user_id", "path", "attributes", "limit"};
-constexpr std::string_view kRefundFields[] = {"user_id", "path", "attributes", "limit", "cost"};
-
-// A request as a body describes it.
-struct AskedRequest {
-  AskedRequest() = default;
-  AskedRequest(const AskedRequest&) = delete;
-  AskedRequest& operator=(const AskedRequest&) = delete;
-
-  Json body{};  // What the others point into.
-  absl::InlinedVector<AttributeView, kMaxAttributes> attributes{};
-  Request request{};
-  std::string_view limit{};
-};
-
-absl::Status WrongType(std::string_view what, const Json& value, std::string_view accepted) {
-  return absl::InvalidArgumentError(
-      fmt::format("{} is of type {}; accepted: {}", what, value.type_name(), accepted));
-}
-
-// The object that a body is, with no members but `accepted`.
-absl::Status ParseObject(std::string_view text, std::span<const std::string_view> accepted,
-                         Json& object) {
-  try {
-    object = Json::parse(text);
-  } catch (const Json::exception& error) {
-    // Of its form, or of a number that is out of range. Behind the library's own number of the
-    // error.
-    std::string_view what = error.what();
-    what.remove_prefix(what.find("] ") + 2);
-    return absl::InvalidArgumentError(fmt::format(
-        "the body is not JSON: {}; accepted: a JSON object", Printable(what, kMaxShownBytes)));
-  }
-  if (!object.is_object()) return WrongType("the body", object, "a JSON object");
-  for (const auto& [name, value] : object.items()) {
-    if (std::ranges::find(accepted, name) == accepted.end()) {
-      return absl::InvalidArgumentError(fmt::format(
-          "there is no field \"{}\" here; accepted: {}", Printable(name, kMaxShownBytes),
-          accepted.empty() ? "none" : fmt::format("{}", fmt::join(accepted, ", "))));
-    }
-  }
-  return absl::OkStatus();
-}
-
-// A member that is a string; `result` stays as it is if it is missing.
-absl::Status ReadString(const Json& object, const char* name, std::string_view& result) {
-  const auto value = object.find(name);
-  if (value == object.end()) return absl::OkStatus();
-  if (!value->is_string()) return WrongType(name, *value, "a string");
-  result = value->get_ref<const std::string&>();
-  return absl::OkStatus();
-}
-
-absl::Status ReadCost(const Json& object, std::uint64_t& result) {
-  const auto value = object.find("cost");
-  if (value == object.end()) return absl::OkStatus();
-  if (!value->is_number_unsigned() || value->get<std::uint64_t>() > kMaxCost) {
-    return absl::InvalidArgumentError(fmt::format("cost is {}; accepted: a whole number, 0 to {}",
-                                                  Printable(Dump(*value), kMaxShownBytes),
-                                                  kMaxCost));
-  }
-  result = value->get<std::uint64_t>();
-  return absl::OkStatus();
-}
-
-absl::Status ReadBool(const Json& object, const char* name, bool& result) {
-  const auto value = object.find(name);
-  if (value == object.end()) return absl::OkStatus();
-  if (!value->is_boolean()) return WrongType(name, *value, "true or false");
-  result = value->get<bool>();
-  return absl::OkStatus();
-}
-
-absl::Status ReadAttributes(AskedRequest& asked) {
-  const auto attributes = asked.body.find("attributes");
-  if (attributes == asked.body.end()) return absl::OkStatus();
-  if (!attributes->is_object()) {
-    return WrongType("attributes", *attributes, "an object of strings");
-  }
-  for (const auto& [key, value] : attributes->items()) {
-    if (!value.is_string()) {
-      return WrongType(fmt::format("attribute \"{}\"", Printable(key, kMaxShownBytes)), value,
-                       "a string");
-    }
-    asked.attributes.push_back({key, value.get_ref<const std::string&>()});
-  }
-  asked.request.attributes = asked.attributes;
-  return absl::OkStatus();
-}
-
-absl::Status ReadRequest(std::string_view text, std::span<const std::string_view> accepted,
-                         AskedRequest& asked) {
-  absl::Status valid = ParseObject(text, accepted, asked.body);
-  if (valid.ok()) valid = ReadString(asked.body, "user_id", asked.request.user_id);
-  if (valid.ok()) valid = ReadString(asked.body, "path", asked.request.path);
-  if (valid.ok()) valid = ReadString(asked.body, "limit", asked.limit);
-  if (valid.ok()) valid = ReadCost(asked.body, asked.request.cost);
-  if (valid.ok()) valid = ReadBool(asked.body, "dry_run", asked.request.dry_run);
-  if (valid.ok()) valid = ReadAttributes(asked);
-  if (valid.ok()) valid = Validate(asked.request);
-  return valid;
-}
-
-// --- What is answered ---
-
-// The members "capacity" and "refill" of a limit or an override.
-void AddSpec(const BucketSpec& spec, Json& json) {
-  json["capacity"] = spec.capacity;
-  if (spec.capacity == 0) {
-    json["refill"] = nullptr;
-  } else {
-    json["refill"] = {{"tokens", spec.refill_tokens},
-                      {"interval", FormatDuration(spec.refill_interval)}};
-  }
-}
-
-Json ToJson(const std::map<std::string, std::string, std::less<>>& attributes) {
-  Json json = Json::object();
-  for (const auto& [key, value] : attributes) json[key] = value;
-  return json;
-}
-
-Json ToJson(const CountBy& by) {
-  Json json = Json::array();
-  if (by.user) json.push_back("user");
-  if (by.path) json.push_back("path");
-  for (const std::string& key : by.attributes) json.push_back("attributes." + key);
-  return json;
-}
-
-Json ToJson(const Override& override) {
-  Json json = Json::object();
-  if (override.user.has_value()) json["user"] = *override.user;
-  if (override.path.has_value()) json["path"] = *override.path;
-  if (!override.attributes.empty()) json["attributes"] = ToJson(override.attributes);
-  if (override.spec.has_value()) {
-    AddSpec(*override.spec, json);
-  } else {
-    json["unlimited"] = true;
-  }
-  return json;
-}
-
-Json ToJson(const Limit& limit) {
-  Json json = {{"name", limit.name},
-               {"path", limit.path.text()},
-               {"attributes", ToJson(limit.attributes)},
-               {"by", ToJson(limit.by)}};
-  AddSpec(limit.spec, json);
-  json["cost"] = limit.cost;
-  json["shadow"] = limit.shadow;
-  json["fail_mode"] = nullptr;
-  if (limit.fail_mode.has_value()) json["fail_mode"] = NameOf(*limit.fail_mode);
-  json["overrides"] = Json::array();
-  for (const Override& override : limit.overrides) json["overrides"].push_back(ToJson(override));
-  return json;
-}
-
-Json ToJson(const ReloadState& state) {
-  return {{"succeeded", state.succeeded}, {"failed", state.failed}, {"errors", state.errors}};
-}
-
-std::string ToUtc(std::chrono::system_clock::time_point time) {
-  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
-                     fmt::gmtime(std::chrono::system_clock::to_time_t(time)));
-}
-
-// The buckets that a change was made to, as they are now.
+// The buckets that were changed, after the change.
 Reply ToReply(const absl::StatusOr<Answer>& answer) {
   if (!answer.ok()) return ErrorReply(answer.status());
   Json limits = Json::array();
@@ -251,99 +63,9 @@ Reply ToReply(const absl::StatusOr<Answer>& answer) {
   return OkReply({{"limits", limits}});
 }
 
-// As protobuf's JSON has it: "2s", "1.500s", "1.875365s".
-std::string ToSeconds(std::chrono::microseconds time) {
-  const auto seconds = std::chrono::floor<std::chrono::seconds>(time);
-  const auto rest = (time - seconds).count();
-  if (rest == 0) return fmt::format("{}s", seconds.count());
-  if (rest % 1000 == 0) return fmt::format("{}.{:03}s", seconds.count(), rest / 1000);
-  return fmt::format("{}.{:06}s", seconds.count(), rest);
-}
-
-// The numbers of a bucket, as AllowRequest's answer has them.
-void AddNumbers(const LimitState& state, Json& json) {
-  json["remaining"] = state.decision.remaining;
-  json["limit"] = state.spec.capacity;
-  if (!state.decision.allowed && state.decision.retry_after > std::chrono::microseconds(0)) {
-    json["retry_after"] = ToSeconds(state.decision.retry_after);
-  }
-  json["reset_after"] = ToSeconds(state.decision.reset_after);
-}
-
-Json ToJson(const Request& request, const Answer& answer) {
-  Json json = {{"allowed", answer.allowed}, {"reason", ReasonOf(request, answer)}};
-  if (const LimitState* const deciding = answer.deciding_state(); deciding != nullptr) {
-    AddNumbers(*deciding, json);
-    json["limit_name"] = deciding->limit->name;
-  }
-  json["limits"] = Json::array();
-  for (const LimitState& state : answer.states) {
-    Json& limit = json["limits"].emplace_back(Json{{"name", state.limit->name},
-                                                   {"shadow", state.limit->shadow},
-                                                   {"allowed", state.decision.allowed}});
-    AddNumbers(state, limit);
-  }
-  if (answer.fail_mode.has_value()) json["fail_mode"] = NameOf(*answer.fail_mode);
-  return json;
-}
-
-std::string_view NameOf(ShownSetting::Source source) {
-  switch (source) {
-    case ShownSetting::Source::kEnvironment:
-      return "environment";
-    case ShownSetting::Source::kFlag:
-      return "flag";
-    case ShownSetting::Source::kDefault:
-      break;
-  }
-  return "default";
-}
-
-Json ToJson(const std::vector<ShownSetting>& settings) {
-  Json json = Json::array();
-  for (const ShownSetting& setting : settings) {
-    json.push_back({{"name", setting.name},
-                    {"value", setting.value},
-                    {"default", setting.default_value},
-                    {"source", NameOf(setting.source)},
-                    {"meaning", setting.meaning}});
-  }
-  return json;
-}
-
-Json ToJson(const Health& health) {
-  if (!health.serving) return {{"status", "not ready"}, {"reason", health.reason}};
-  if (health.reason.empty()) return {{"status", "ready"}};
-  return {{"status", "degraded"}, {"reason", health.reason}};
-}
-
-// Counts come as metrics have them, which know no whole numbers.
-std::uint64_t Whole(double count) { return static_cast<std::uint64_t>(count); }
-
-Json ToJson(const std::vector<std::pair<std::string, double>>& counts) {
-  Json json = Json::object();
-  for (const auto& [label, count] : counts) json[label] = Whole(count);
-  return json;
-}
-
-void AddCounts(const StatusCounter& counter, const StatusCounter::Counts& counts, Json& json) {
-  const std::span<const std::string_view> statuses = counter.statuses();
-  for (std::size_t i = 0; i < statuses.size(); ++i) json[std::string(statuses[i])] = counts[i];
-}
-
-Json ToJson(const std::vector<HeavyUser>& users) {
-  Json json = Json::array();
-  for (const HeavyUser& user : users) {
-    json.push_back({{"user", user.user}, {"count", user.count}, {"error", user.error}});
-  }
-  return json;
-}
-
-// --- The page ---
-
-// The hash of an inline script or style, as a policy names it.
+// The hash of an inline script or style, as a content security policy names it.
 std::string HashSource(std::string_view sha256_in_hex) {
-  // Abseil's function for it returns otherwise from one release to the next.
+  // Abseil's HexStringToBytes has another return type from one release to the next.
   std::string sha256;
   for (; sha256_in_hex.size() >= 2; sha256_in_hex.remove_prefix(2)) {
     unsigned char byte = 0;
@@ -353,8 +75,7 @@ std::string HashSource(std::string_view sha256_in_hex) {
   return fmt::format("'sha256-{}'", absl::Base64Escape(sha256));
 }
 
-// It asks nobody but this server, no other page may show it, and what it did not
-// come with is no script of its.
+// The page requests only this server, no other page may frame it, and only its own script runs.
 std::string PolicyOf(const LivePage& page) {
   return fmt::format(
       "default-src 'none'; script-src {}; style-src {}; img-src data:; connect-src 'self'; "
@@ -376,7 +97,6 @@ Reply ErrorReply(const absl::Status& error) { return ErrorReply(HttpStatus(error
 AdminApi::AdminApi(AdminBackend backend, const Settings& settings)
     : backend_(std::move(backend)),
       limits_file_(settings.limits_file),
-      store_(settings.store),
       fail_mode_(settings.fail_mode),
       settings_(Dump({{"settings", ToJson(settings.shown)}})) {}
 
@@ -402,7 +122,7 @@ Reply AdminApi::Version(std::string_view /*body*/) const {
 }
 
 Reply AdminApi::Limits(std::string_view /*body*/) const {
-  // In this order: limits may be a little newer than what is said of their file.
+  // Read the file's state first: then the limits are never older than it says.
   Json json = {{"hash_by", nullptr}, {"file", nullptr}, {"loaded_at", nullptr}};
   ReloadState state;
   if (!limits_file_.empty()) json["file"] = limits_file_;
@@ -438,13 +158,14 @@ Reply AdminApi::Stats(std::string_view /*body*/) const {
                {"limits", Json::array()}};
   const RequestCounter& requests = metrics.requests();
   AddCounts(requests, requests.Totals(), json["requests"]);
-  if (store_ == StoreKind::kRedis) {
+  if (metrics.Publishes(Metric::kBreakerOpen)) {
     const Histogram& latency = metrics.redis().latency();
     json["redis"] = {{"breakers_open", count(Metric::kBreakerOpen)},
                      {"breaker_openings", count(Metric::kBreakerOpened)},
                      {"errors", ToJson(metrics.ByLabel(Metric::kRedisErrors))},
                      {"latency", {{"bounds", latency.Edges()}, {"counts", latency.Counts()}}}};
-  } else {
+  }
+  if (metrics.Publishes(Metric::kMemoryBuckets)) {
     json["memory"] = {{"buckets", count(Metric::kMemoryBuckets)},
                       {"rejected", count(Metric::kMemoryRejected)}};
   }
@@ -525,7 +246,7 @@ Reply AdminApi::Refund(std::string_view body) const {
 
 Reply AdminApi::Reload(std::string_view body) const {
   Json nothing;
-  // It has nothing to say, and so may be empty as well.
+  // The body has no members, and may be empty.
   if (!body.empty()) {
     if (absl::Status valid = ParseObject(body, {}, nothing); !valid.ok()) return ErrorReply(valid);
   }
@@ -538,8 +259,8 @@ Reply AdminApi::Reload(std::string_view body) const {
   constexpr int kUnprocessable = 422;
   return {.status = kUnprocessable,
           .body = Dump({{"error", ToJson(absl::InvalidArgumentError(
-                                      "the limits file is not accepted, and the limits stay as "
-                                      "they were; reloads.errors says why"))},
+                                      "the limits file was rejected, the previous limits stay "
+                                      "active; reloads.errors says why"))},
                         {"reloads", ToJson(state)}})};
 }
 

@@ -12,28 +12,28 @@
 
 namespace ratelimiter {
 
+// An HTTP response.
 struct Reply {
-  int status = 200;  // HTTP's
+  int status = 200;  // HTTP status code.
   std::string body;
   const char* type = "application/json";
-  // Further ones, of HTTP.
+  // Further HTTP headers.
   std::vector<std::pair<std::string, std::string>> headers{};
 };
 
-// {"error": {"code": …, "message": …}} with an HTTP status of its own, or with the
-// one that its code has here.
+// {"error": {"code": …, "message": …}} with this HTTP status, or with the one of the code.
 Reply ErrorReply(int status, const absl::Status& error);
 Reply ErrorReply(const absl::Status& error);
 
-// What the admin server answers, whoever asks. Bodies are JSON, but for the page;
-// those of GET are not looked at.
+// The handlers of the admin server's routes. Bodies are JSON, except the page. Handlers of GET
+// ignore the body.
 //
 // Thread-safe.
 class AdminApi {
  public:
   AdminApi(AdminBackend backend, const Settings& settings);
 
-  // What people see of the rest, and asks for it.
+  // The live page.
   Reply Page(std::string_view body) const;
 
   // The probes.
@@ -53,11 +53,9 @@ class AdminApi {
 
  private:
   const AdminBackend backend_;
-  // Of the settings, of which no secret is kept.
   const std::string limits_file_;
-  const StoreKind store_;
   const FailMode fail_mode_;
-  const std::string settings_;  // In JSON.
+  const std::string settings_;  // JSON, with secrets masked.
   const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
 };
 

@@ -30,6 +30,7 @@
 #include "ratelimiter/limiter/limiter.h"
 #include "ratelimiter/memory/memory_token_bucket.h"
 #include "ratelimiter/metrics/metrics.h"
+#include "ratelimiter/metrics/metrics_exposer.h"
 #include "ratelimiter/server/server.h"
 #include "ratelimiter/service/decision_service.h"
 #include "ratelimiter/service/degradation_report.h"

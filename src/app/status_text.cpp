@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "ratelimiter/base/duration.h"
+#include "ratelimiter/base/listen.h"
 
 namespace ratelimiter {
 namespace {
@@ -16,7 +17,7 @@ std::string_view GrpcTls(const Settings& settings) {
 
 std::string Admin(const Settings& settings, const Ports& ports) {
   if (!ports.admin.has_value()) return "";
-  return fmt::format(", admin on {} port {}{}", settings.admin_bind, *ports.admin,
+  return fmt::format(", admin on {} port {}{}", EffectiveAddress(settings.admin_bind), *ports.admin,
                      settings.admin_tls ? " over TLS" : "");
 }
 
@@ -34,9 +35,9 @@ std::string Limits(const Settings& settings, const LimitSet& limits) {
 std::string StartLine(const Settings& settings, const Ports& ports, const TokenBucketStore& store,
                       const LimitSet& limits) {
   return fmt::format("ratelimiterd {}: gRPC on {} port {}{}, metrics on {} port {}{}, store {}, {}",
-                     RATELIMITER_VERSION, settings.bind, ports.grpc, GrpcTls(settings),
-                     settings.metrics_bind, ports.metrics, Admin(settings, ports), store.Describe(),
-                     Limits(settings, limits));
+                     RATELIMITER_VERSION, EffectiveAddress(settings.bind), ports.grpc,
+                     GrpcTls(settings), EffectiveAddress(settings.metrics_bind), ports.metrics,
+                     Admin(settings, ports), store.Describe(), Limits(settings, limits));
 }
 
 std::string StatusLine(const Health& health, const LimitSet& limits, const LimitsReloader* reloader,

@@ -29,6 +29,8 @@ class Metrics::Families final : public prometheus::Collectable {
 
   void Add(Metric metric, Read read) { reads_.insert_or_assign(metric, std::move(read)); }
 
+  bool Has(Metric metric) const { return reads_.contains(metric); }
+
   // Empty: there is none.
   std::vector<prometheus::ClientMetric> Samples(Metric metric) const {
     const auto found = reads_.find(metric);
@@ -100,6 +102,8 @@ void Metrics::PublishRedis() {
   Publish(Metric::kRedisConnections, [this] { return redis_.connections(); });
   Publish(Metric::kDenyCacheHits, [this] { return redis_.deny_cache_hits(); });
 }
+
+bool Metrics::Publishes(Metric metric) const { return families_->Has(metric); }
 
 double Metrics::Value(Metric metric) const {
   const auto samples = families_->Samples(metric);

@@ -32,17 +32,12 @@ void SetDuration(std::chrono::microseconds from, google::protobuf::Duration& to)
   to.set_nanos(static_cast<std::int32_t>(std::chrono::nanoseconds(from - seconds).count()));
 }
 
-// Whether a refusal ends by itself.
-bool Passes(const LimitState& state) {
-  return state.decision.retry_after > std::chrono::microseconds(0);
-}
-
 void SetNumbers(const LimitState& state, auto& message) {
   message.set_remaining(WireCount(state.decision.remaining));
   message.set_limit(WireCount(state.spec.capacity));
   SetDuration(state.decision.reset_after, *message.mutable_reset_after());
-  if (!state.decision.allowed && Passes(state)) {
-    SetDuration(state.decision.retry_after, *message.mutable_retry_after());
+  if (const auto retry_after = state.retry_after(); retry_after.has_value()) {
+    SetDuration(*retry_after, *message.mutable_retry_after());
   }
 }
 

@@ -32,6 +32,13 @@ struct LimitState {
   // A refusal has no retry_after if waiting does not help: the capacity is 0, or the limit is a
   // shadow and the cost exceeds its capacity.
   Decision decision{};
+
+  // How long until the request may pass; nothing if it passes now, or never will.
+  std::optional<std::chrono::microseconds> retry_after() const {
+    if (decision.allowed || decision.retry_after == std::chrono::microseconds(0))
+      return std::nullopt;
+    return decision.retry_after;
+  }
 };
 
 // The decision on a request.

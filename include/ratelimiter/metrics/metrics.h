@@ -76,6 +76,7 @@ class Metrics {
   // What redis() counts, all but the latency, which is published always.
   void PublishRedis();
 
+  bool Publishes(Metric metric) const;
   // What is published of a counter or a gauge without labels; 0: nothing is.
   double Value(Metric metric) const;
   // The same of one with one label, for each of its values; empty: nothing is.

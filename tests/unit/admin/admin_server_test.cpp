@@ -451,7 +451,7 @@ TEST_F(AdminServerTest, ReloadsAreDoneAndShown) {
 
   write("bad\xFF");
   const HttpAnswer failed = Post("/api/v1/reload", "{}");
-  ExpectError(failed, 422, "INVALID_ARGUMENT", HasSubstr("the limits stay as they were"));
+  ExpectError(failed, 422, "INVALID_ARGUMENT", HasSubstr("the previous limits stay active"));
   EXPECT_GE(failed.body["reloads"]["failed"], 1);
   EXPECT_THAT(failed.body["reloads"]["errors"][0].get<std::string>(),
               HasSubstr(settings_.limits_file));
