@@ -233,10 +233,11 @@ class HttpServer final : public AdminServer, private httplib::Server {
     };
     // httplib does not say why it cannot.
     if (const auto error = CheckListen(bind, port); error) return failure(error.message());
+    const std::string address = EffectiveAddress(bind);
     int bound = port;
     if (port == 0) {
-      bound = bind_to_any_port(bind);
-    } else if (!bind_to_port(bind, port)) {
+      bound = bind_to_any_port(address);
+    } else if (!bind_to_port(address, port)) {
       bound = -1;
     }
     if (bound <= 0) return failure("the HTTP library cannot, and does not say why");

@@ -6,8 +6,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
-#include <cstring>
 
 namespace ratelimiter {
 namespace {
@@ -29,30 +29,22 @@ int Bind(int family, const sockaddr* address, socklen_t size) {
   return -1;
 }
 
-int BindIpv4(in_addr address, std::uint16_t port) {
-  sockaddr_in v4{};
-  v4.sin_family = AF_INET;
-  v4.sin_port = htons(port);
-  v4.sin_addr = address;
-  return Bind(AF_INET, reinterpret_cast<const sockaddr*>(&v4), sizeof v4);
-}
-
 int Bind(const std::string& address, std::uint16_t port) {
   const std::string effective = EffectiveAddress(address);
-  in_addr v4_address{};
-  if (inet_pton(AF_INET, effective.c_str(), &v4_address) == 1) return BindIpv4(v4_address, port);
+  sockaddr_in v4{};
+  if (inet_pton(AF_INET, effective.c_str(), &v4.sin_addr) == 1) {
+    v4.sin_family = AF_INET;
+    v4.sin_port = htons(port);
+    return Bind(AF_INET, reinterpret_cast<const sockaddr*>(&v4), sizeof v4);
+  }
   sockaddr_in6 v6{};
-  if (inet_pton(AF_INET6, effective.c_str(), &v6.sin6_addr) != 1) {
-    errno = EINVAL;
-    return -1;
+  if (inet_pton(AF_INET6, effective.c_str(), &v6.sin6_addr) == 1) {
+    v6.sin6_family = AF_INET6;
+    v6.sin6_port = htons(port);
+    return Bind(AF_INET6, reinterpret_cast<const sockaddr*>(&v6), sizeof v6);
   }
-  if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr)) {  // Works on a machine without IPv6 too.
-    std::memcpy(&v4_address, &v6.sin6_addr.s6_addr[12], sizeof v4_address);
-    return BindIpv4(v4_address, port);
-  }
-  v6.sin6_family = AF_INET6;
-  v6.sin6_port = htons(port);
-  return Bind(AF_INET6, reinterpret_cast<const sockaddr*>(&v6), sizeof v6);
+  errno = EINVAL;
+  return -1;
 }
 
 }  // namespace
@@ -67,7 +59,12 @@ bool HasIpv6() {
 }
 
 std::string EffectiveAddress(const std::string& address) {
-  return address == "::" && !HasIpv6() ? "0.0.0.0" : address;
+  in6_addr v6{};
+  if (inet_pton(AF_INET6, address.c_str(), &v6) != 1) return address;
+  if (IN6_IS_ADDR_UNSPECIFIED(&v6) && !HasIpv6()) return "0.0.0.0";
+  std::array<char, INET_ADDRSTRLEN> v4{};
+  if (!IN6_IS_ADDR_V4MAPPED(&v6)) return address;
+  return inet_ntop(AF_INET, &v6.s6_addr[12], v4.data(), v4.size());
 }
 
 std::error_code CheckListen(const std::string& address, std::uint16_t port) {

@@ -9,8 +9,8 @@ namespace ratelimiter {
 // Whether this machine has IPv6.
 bool HasIpv6();
 
-// The address on which a server listens that is told to listen on `address`: "::" is all
-// interfaces, IPv4 and IPv6, and on a machine without IPv6 "0.0.0.0".
+// The address on which a server listens for `address`: "::" is all interfaces, IPv4 and IPv6,
+// and on a machine without IPv6 "0.0.0.0"; an IPv4-mapped address is the IPv4 one.
 std::string EffectiveAddress(const std::string& address);
 
 // Why a TCP server cannot listen on `address` and `port`; no error: it can. `address` is an
