@@ -153,6 +153,7 @@ int RunDaemon(const Settings& settings) {
                            .metrics = metrics,
                            .reloader = reloader.get()});
   if (!admin.ok()) return failed(admin.status(), "ADMIN_PORT, ADMIN_BIND");
+  WarnOfStore(settings, *logger);
   Ports ports = {.grpc = (*server)->port(), .metrics = exposer->port()};
   if (*admin != nullptr) ports.admin = (*admin)->port();
   (settings.log_level == spdlog::level::off ? logger : start_logger)

@@ -60,12 +60,16 @@ absl::StatusOr<std::unique_ptr<TokenBucketStore>> MakeStore(const Settings& sett
                                                             const std::shared_ptr<Logger>& logger) {
   switch (settings.store) {
     case StoreKind::kMemory:
-      logger->warn("STORE=memory: limits apply to this process alone, not across instances");
       return std::make_unique<MemoryTokenBucket>(settings.memory_max_buckets, clock);
     case StoreKind::kRedis:
       break;
   }
   return MakeRedis(settings, clock, metrics, logger);
+}
+
+void WarnOfStore(const Settings& settings, Logger& logger) {
+  if (settings.store != StoreKind::kMemory) return;
+  logger.warn("STORE=memory: limits are not shared with other instances");
 }
 
 }  // namespace ratelimiter

@@ -19,4 +19,7 @@ absl::StatusOr<std::unique_ptr<TokenBucketStore>> MakeStore(const Settings& sett
                                                             const Clock& clock, Metrics& metrics,
                                                             const std::shared_ptr<Logger>& logger);
 
+// Logs what a user of this store should know at each start.
+void WarnOfStore(const Settings& settings, Logger& logger);
+
 }  // namespace ratelimiter
