@@ -41,6 +41,7 @@ absl::StatusOr<std::unique_ptr<TokenBucketStore>> MakeRedis(const Settings& sett
           .server = std::move(server),
           .timeout = settings.redis_timeout,
           .pool_size = settings.redis_pool_size,
+          .max_connection_age = settings.redis_max_connection_age,
           .key_prefix = settings.key_prefix,
           .deny_cache_max_age = settings.deny_cache_max_age,
           .deny_cache_size = settings.deny_cache_size,

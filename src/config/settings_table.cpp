@@ -117,6 +117,10 @@ void AppendStore(std::vector<Setting>& table) {
   table.push_back(Int("REDIS_POOL_SIZE", "1", {1, 64}, &Settings::redis_pool_size,
                       "Number of connections to Redis (to each master of a Cluster); all calls "
                       "share them"));
+  table.push_back(TimeOrZero("REDIS_MAX_CONNECTION_AGE", "5m", {1s, 24h},
+                             &Settings::redis_max_connection_age,
+                             "Maximum age of a connection to Redis (±10 %), so that a host name "
+                             "that was repointed is followed; 0: unlimited"));
   table.push_back(Time("DENY_CACHE_MAX_AGE", "100ms", {0us, 1min}, &Settings::deny_cache_max_age,
                        "Maximum time a denial is served from cache; 0 disables the cache"));
   table.push_back(Int("DENY_CACHE_SIZE", "10000", {1, 10'000'000}, &Settings::deny_cache_size,
@@ -192,8 +196,7 @@ void AppendCalls(std::vector<Setting>& table) {
                       &Settings::max_concurrent_streams,
                       "Maximum number of concurrent calls per connection; the client queues "
                       "further ones"));
-  table.push_back(Int("MAX_METADATA_SIZE", "8192", {1'024, 1'048'576},
-                      &Settings::max_metadata_size,
+  table.push_back(Int("MAX_METADATA_SIZE", "8192", {1'024, 1'048'576}, &Settings::max_metadata_size,
                       "Maximum size of a call's metadata in bytes, with 32 for each entry; larger "
                       "calls fail with RESOURCE_EXHAUSTED without RetryInfo"));
   table.push_back(TimeOrZero("KEEPALIVE_TIME", "1m", kConnectionTimes, &Settings::keepalive_time,

@@ -38,7 +38,8 @@ ConnectionPool::ConnectionPool(const RedisOptions& options, std::string_view key
         for (auto& lane : lanes) {
           lane = std::make_unique<Lane>(
               server_, options.timeout, script, *resolver_, breaker_, metrics,
-              [this](const Connection& connection) { NoteEviction(connection); });
+              [this](const Connection& connection) { NoteEviction(connection); },
+              options.max_connection_age);
         }
         return lanes;
       }()),

@@ -4,7 +4,9 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -49,6 +51,9 @@ struct DnsResolver::State {
   bool stopped = false;
   bool wanted = true;
   bool known = false;
+  std::uint64_t begun = 0;  // Lookups, by number.
+  std::uint64_t ended = 0;
+  std::chrono::steady_clock::time_point began{};  // The last of them.
   absl::StatusOr<std::vector<std::string>> addresses =
       absl::DeadlineExceededError("the name is still being resolved");
 };
@@ -71,6 +76,18 @@ absl::StatusOr<std::vector<std::string>> DnsResolver::Addresses(Deadline deadlin
 }
 
 absl::StatusOr<Endpoint> DnsResolver::Find(Deadline deadline) {
+  {
+    std::unique_lock lock(state_->mutex);
+    const auto now = std::chrono::steady_clock::now();
+    if (state_->known && now - state_->began >= state_->min_interval) {
+      // A lookup under way may have begun before the name was repointed.
+      const std::uint64_t own = state_->begun + 1;
+      state_->wanted = true;
+      state_->changed.notify_all();
+      state_->changed.wait_until(lock, now + (deadline - now) / 2,
+                                 [&] { return state_->ended >= own; });
+    }
+  }
   absl::StatusOr<std::vector<std::string>> addresses = Addresses(deadline);
   if (!addresses.ok()) return addresses.status();
   return Endpoint{.addresses = *std::move(addresses)};
@@ -88,11 +105,14 @@ void DnsResolver::Run(const std::shared_ptr<State>& state) {
     state->changed.wait(lock, [&] { return state->stopped || state->wanted; });
     if (state->stopped) return;
     state->wanted = false;
+    ++state->begun;
+    state->began = std::chrono::steady_clock::now();
     lock.unlock();
     absl::StatusOr<std::vector<std::string>> found = state->resolve(state->host);
     lock.lock();
     if (found.ok() || !state->addresses.ok()) state->addresses = std::move(found);
     state->known = true;
+    ++state->ended;
     state->changed.notify_all();
     state->changed.wait_for(lock, state->min_interval, [&] { return state->stopped; });
   }

@@ -36,6 +36,8 @@ class DnsResolver final : public EndpointResolver {
   // DEADLINE_EXCEEDED.
   absl::StatusOr<std::vector<std::string>> Addresses(Deadline deadline) const;
 
+  // The addresses by a lookup no older than `min_interval`. One that hangs or fails costs
+  // half of the time left; then the addresses found last are used, if there are any.
   absl::StatusOr<Endpoint> Find(Deadline deadline) override;
 
   // Has the host resolved again as soon as it may be; what was found last stays

@@ -21,6 +21,9 @@ constexpr std::size_t kMaxWaiting = 20'000;
 // few round trips are needed, and so few that Redis is done well within a timeout.
 constexpr std::size_t kEnoughBuckets = 128;
 
+// Pause after a failed attempt to replace a connection that is too old.
+constexpr std::chrono::seconds kReplaceAgainAfter{1};
+
 absl::Status DeadlinePassed() {
   return absl::DeadlineExceededError("the call's deadline passed before Redis was asked");
 }
@@ -57,7 +60,8 @@ std::vector<ScriptCall*> Unanswered(const CommandBatch& batch) {
 
 Lane::Lane(const RedisServer& server, std::chrono::milliseconds timeout, const Script& script,
            EndpointResolver& resolver, Breaker& breaker, Metrics& metrics,
-           std::function<void(const Connection&)> on_connected)
+           std::function<void(const Connection&)> on_connected,
+           std::chrono::milliseconds max_connection_age)
     : queue_(kMaxWaiting),
       resolver_(resolver),
       breaker_(breaker),
@@ -66,7 +70,9 @@ Lane::Lane(const RedisServer& server, std::chrono::milliseconds timeout, const S
       timeout_(timeout),
       script_(script),
       load_script_(FormatCommand({"SCRIPT", "LOAD", script.source})),
-      on_connected_(std::move(on_connected)) {}
+      on_connected_(std::move(on_connected)),
+      max_connection_age_(max_connection_age),
+      random_(std::random_device{}()) {}
 
 void Lane::Run(std::span<ScriptCall> calls, Deadline deadline, Purpose purpose) {
   const auto now = std::chrono::steady_clock::now();
@@ -129,20 +135,36 @@ void Lane::FailAll(const Errand& own, TurnQueue<Errand>::Turn& turn, const absl:
 }
 
 absl::Status Lane::Connect(Deadline deadline) {
-  if (connection_ != nullptr && epoch_ == resolver_.epoch() && !connection_->IsStale()) {
-    return absl::OkStatus();
+  const bool usable =
+      connection_ != nullptr && epoch_ == resolver_.epoch() && !connection_->IsStale();
+  const auto now = std::chrono::steady_clock::now();
+  if (usable && now < replace_at_) return absl::OkStatus();
+  if (usable) {
+    // The old one must still have time to serve where this fails.
+    deadline = now + (deadline - now) / 2;
+  } else {
+    connection_.reset();
   }
-  connection_.reset();
   const absl::StatusOr<Endpoint> location = resolver_.Find(deadline);
   absl::StatusOr<Connection> opened =
       location.ok() ? OpenAt(server_, *location, deadline) : location.status();
   if (!opened.ok()) {
     resolver_.Refresh();  // The name may point elsewhere by now.
-    return opened.status();
+    if (!usable) return opened.status();
+    replace_at_ = now + kReplaceAgainAfter;
+    return absl::OkStatus();
   }
   connection_.reset(std::make_unique<Connection>(*std::move(opened)).release());
   metrics_.redis().CountOpened();
   epoch_ = location->epoch;
+  replace_at_ = std::chrono::steady_clock::time_point::max();
+  if (max_connection_age_ != std::chrono::milliseconds(0)) {
+    // Jittered, so that a fleet's connections are not replaced all at once.
+    const std::chrono::microseconds age = max_connection_age_;
+    std::uniform_int_distribution<std::int64_t> jitter(-age.count() / 10, age.count() / 10);
+    replace_at_ =
+        std::chrono::steady_clock::now() + age + std::chrono::microseconds(jitter(random_));
+  }
   on_connected_(*connection_);
   return absl::OkStatus();
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <random>
 #include <span>
 #include <string>
 
@@ -37,7 +38,8 @@ class Lane {
   Lane(
       const RedisServer& server, std::chrono::milliseconds timeout, const Script& script,
       EndpointResolver& resolver, Breaker& breaker, Metrics& metrics,
-      std::function<void(const Connection&)> on_connected = [](const Connection&) {});
+      std::function<void(const Connection&)> on_connected = [](const Connection&) {},
+      std::chrono::milliseconds max_connection_age = std::chrono::milliseconds(0));
 
   // Has Redis run the calls, and gives each its answer or error, or, where the server
   // is one of a Cluster's, a redirection. Waits for min(`deadline`, timeout) until they
@@ -69,7 +71,8 @@ class Lane {
   RedisError KindOf(const absl::Status& error) const;
   // Gives all who wait in this turn, and its leader, the error.
   static void FailAll(const Errand& own, TurnQueue<Errand>::Turn& turn, const absl::Status& error);
-  // Has the connection ready for use.
+  // Has the connection ready for use. One that is too old stays where another cannot be
+  // opened.
   absl::Status Connect(Deadline deadline);
   // The errands of this turn, as a pipeline.
   void Gather(const Errand& own, TurnQueue<Errand>::Turn& turn);
@@ -105,9 +108,12 @@ class Lane {
   const Script& script_;
   const std::string load_script_;  // SCRIPT LOAD, formatted.
   const std::function<void(const Connection&)> on_connected_;
+  const std::chrono::milliseconds max_connection_age_;
 
   // Of the one who leads.
   std::unique_ptr<Connection, Close> connection_{nullptr, Close{&metrics_.redis()}};
+  std::chrono::steady_clock::time_point replace_at_;  // When the connection is too old.
+  std::minstd_rand random_;
   std::uint64_t epoch_ = 0;  // Of where the connection leads to.
   CommandBatch batch_;
   // Whether the metrics are told of this round trip, and what: of those who wait since when.

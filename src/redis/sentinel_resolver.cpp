@@ -124,13 +124,13 @@ absl::StatusOr<SentinelResolver::Announcement> SentinelResolver::Ask(Deadline de
 
 absl::StatusOr<HostPort> SentinelResolver::AskOne(const Sentinel& sentinel,
                                                   Deadline deadline) const {
-  const absl::StatusOr<std::vector<std::string>> addresses = sentinel.resolver->Addresses(deadline);
-  if (!addresses.ok()) return addresses.status();
+  const absl::StatusOr<Endpoint> found = sentinel.resolver->Find(deadline);
+  if (!found.ok()) return found.status();
   const RedisServer server = {.host = sentinel.address.host,
                               .port = sentinel.address.port,
                               .master = server_.master,
                               .password = server_.sentinel_password};
-  absl::StatusOr<Connection> connection = Connection::Open(server, *addresses, deadline);
+  absl::StatusOr<Connection> connection = Connection::Open(server, found->addresses, deadline);
   if (!connection.ok()) return connection.status();
   const std::string question =
       FormatCommand({"SENTINEL", "GET-MASTER-ADDR-BY-NAME", server_.master});
@@ -147,13 +147,13 @@ absl::StatusOr<Endpoint> SentinelResolver::Locate(const Announcement& announceme
     master_resolver_ = std::make_unique<DnsResolver>(master_.host);
     epoch_.fetch_add(1, std::memory_order_release);
   }
-  absl::StatusOr<std::vector<std::string>> addresses = master_resolver_->Addresses(deadline);
-  if (!addresses.ok()) {
+  absl::StatusOr<Endpoint> found = master_resolver_->Find(deadline);
+  if (!found.ok()) {
     master_resolver_->Refresh();
-    return addresses.status();
+    return found.status();
   }
   return Endpoint{
-      .addresses = *std::move(addresses),
+      .addresses = std::move(found->addresses),
       .port = master_.port,
       .source = fmt::format("{}, as sentinel {} says", master_.Text(), announcement.sentinel),
       .epoch = epoch()};

@@ -35,6 +35,7 @@ BAD = {
     "REDIS_TLS_SERVER_NAME": [],
     "REDIS_TIMEOUT": ["0", "100", "1.5s", "61s", "999us", "-1s", "1 s"],
     "REDIS_POOL_SIZE": ["0", "65", "few"],
+    "REDIS_MAX_CONNECTION_AGE": ["999ms", "25h", "5"],
     "DENY_CACHE_MAX_AGE": ["100", "61s", "-1s"],
     "DENY_CACHE_SIZE": ["0", "10000001", "few"],
     "KEY_PREFIX": ["a b", "a{b", "}", "é", "x" * 65],

@@ -10,12 +10,12 @@
 
 #include <spdlog/common.h>
 
+#include "ratelimiter/base/fail_mode.h"
 #include "ratelimiter/base/log.h"
 #include "ratelimiter/base/user_label.h"
 #include "ratelimiter/config/redis_url.h"
 #include "ratelimiter/config/server_tls.h"
 #include "ratelimiter/limiter/bucket_spec.h"
-#include "ratelimiter/base/fail_mode.h"
 
 namespace ratelimiter {
 
@@ -56,6 +56,7 @@ struct Settings {
   std::string redis_tls_server_name;
   std::chrono::milliseconds redis_timeout{0};
   std::size_t redis_pool_size = 0;
+  std::chrono::milliseconds redis_max_connection_age{0};  // 0: unlimited.
   std::chrono::microseconds deny_cache_max_age{0};
   std::size_t deny_cache_size = 0;
   std::string key_prefix;
@@ -83,7 +84,7 @@ struct Settings {
   std::chrono::milliseconds max_connection_age{0};  // 0: connections end for no age.
   std::chrono::milliseconds max_connection_age_grace{0};
   std::size_t max_concurrent_streams = 0;
-  std::size_t max_metadata_size = 0;  // In bytes.
+  std::size_t max_metadata_size = 0;            // In bytes.
   std::chrono::milliseconds keepalive_time{0};  // 0: nobody is pinged.
   std::chrono::milliseconds keepalive_min_time{0};
   std::chrono::milliseconds drain_time{0};

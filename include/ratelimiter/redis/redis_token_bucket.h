@@ -30,6 +30,9 @@ struct RedisOptions {
   std::chrono::milliseconds timeout{100};
   // Connections to each server at most, each shared by callers; 1 and more.
   std::size_t pool_size = 1;
+  // Age at which a connection is replaced (±10 %), so that a name that was repointed is
+  // followed though the old server still answers. 0: never.
+  std::chrono::milliseconds max_connection_age{0};
   // What every key begins with. Must not contain '{' or '}'.
   std::string key_prefix = "rl";
   // How long a refusal is known without asking, at most, and of how many buckets.

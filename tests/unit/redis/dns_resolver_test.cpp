@@ -157,6 +157,27 @@ TEST_F(DnsResolverTest, AFailureIsToldUntilARefreshSucceeds) {
   EXPECT_TRUE(Eventually([&] { return resolver.Addresses(In(kLong)).ok(); }));
 }
 
+TEST_F(DnsResolverTest, FindingFollowsANameThatWasRepointed) {
+  names_.Answer(Addresses{"192.0.2.1"});
+  DnsResolver resolver("redis", names_.Function(), 0ms);
+  ASSERT_THAT(resolver.Find(In(kLong)), Succeeds());
+  names_.Answer(Addresses{"192.0.2.2"});
+  const auto found = resolver.Find(In(kLong));
+  ASSERT_THAT(found, Succeeds());
+  EXPECT_THAT(found->addresses, ElementsAre("192.0.2.2"));
+}
+
+TEST_F(DnsResolverTest, FindingTakesTheLastAddressesWhileALookupHangs) {
+  names_.Answer(Addresses{"192.0.2.1"});
+  DnsResolver resolver("redis", names_.Function(), 0ms);
+  ASSERT_THAT(resolver.Find(In(kLong)), Succeeds());
+  names_.Hang();
+  const Deadline deadline = In(1s);
+  const auto found = resolver.Find(deadline);
+  ASSERT_THAT(found, Succeeds());
+  EXPECT_THAT(found->addresses, ElementsAre("192.0.2.1"));
+}
+
 TEST_F(DnsResolverTest, RestsBetweenResolutionsHoweverManyAreAskedFor) {
   names_.Answer(Addresses{"192.0.2.1"});
   DnsResolver resolver("redis", names_.Function(), kShort);

@@ -125,7 +125,7 @@ TEST_F(RedisTokenBucketTest, WarnsOnceIfBucketsMayBeEvicted) {
   on_all_connections();
   EXPECT_FALSE(store.may_evict());
   EXPECT_THAT(warnings, ElementsAre(AllOf(StartsWith("Redis at 127.0.0.1:"),
-                                          HasSubstr("allkeys-lru; set it to noeviction"))));
+                                          HasSubstr("allkeys-lru; set noeviction"))));
 }
 
 TEST_F(RedisTokenBucketTest, AKeyHoldsTheSubjectWithinOneHashTag) {
