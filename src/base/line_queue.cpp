@@ -6,32 +6,34 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "ratelimiter/base/mutex.h"
+
 namespace ratelimiter {
 namespace {
 
+using std::chrono::steady_clock;
+
 constexpr std::chrono::seconds kPatience{1};
-// A wake-up and a write for each line of many would cost more than the lines.
+// Batches bulk lines: one wake-up and one write per line would cost more than the lines.
 constexpr std::chrono::milliseconds kGather{5};
 
-// How many of the bytes were written.
+// Returns the number of bytes written.
 std::size_t WriteTo(int descriptor, std::string_view text) {
   std::size_t done = 0;
   while (done < text.size()) {
     const ssize_t written = write(descriptor, text.data() + done, text.size() - done);
     if (written >= 0) {
       done += static_cast<std::size_t>(written);
-    } else if (errno == EAGAIN) {  // Another process has made it non-blocking.
+    } else if (errno == EAGAIN) {  // Another process made it non-blocking.
       pollfd writable{.fd = descriptor, .events = POLLOUT, .revents = 0};
       poll(&writable, 1, -1);
     } else if (errno != EINTR) {
-      break;  // There is no room, or nobody to read it.
+      break;  // No space left, or no reader.
     }
   }
   return done;
@@ -42,7 +44,7 @@ struct Line {
   std::size_t kind;
 };
 
-// Lines, one behind the other.
+// Consecutive lines.
 struct Batch {
   std::string text;
   std::vector<Line> lines;
@@ -55,28 +57,30 @@ struct LineQueue::State {
 
   void Run() {
     Batch batch;
-    std::unique_lock lock(mutex);
+    MutexLock lock(mutex);
     while (true) {
-      changed.wait(lock, [this] { return stopped || !waiting.text.empty(); });
+      while (!stopped && waiting.text.empty()) changed.Wait(mutex);
       if (waiting.text.empty()) break;
-      changed.wait_for(lock, kGather, [this] { return stopped || urgent; });
+      const auto gathered = steady_clock::now() + kGather;
+      while (!stopped && !urgent && changed.WaitUntil(mutex, gathered)) {
+      }
       std::swap(batch, waiting);
       urgent = false;
-      lock.unlock();
+      lock.Unlock();
       Write(batch);
-      lock.lock();
+      lock.Lock();
       done += batch.text.size();
       batch.text.clear();
       batch.lines.clear();
-      progress.notify_all();
+      progress.NotifyAll();
     }
     ended = true;
-    progress.notify_all();
+    progress.NotifyAll();
   }
 
-  // Of the thread.
+  // Called by the thread.
   void Write(const Batch& batch) {
-    // What is left of a line is ended, so that the next one is whole.
+    // Ends a partly written line, so that the next one is whole.
     if (torn) torn = WriteTo(descriptor, "\n") == 0;
     const std::size_t written = torn ? 0 : WriteTo(descriptor, batch.text);
     if (written == batch.text.size()) return;
@@ -90,18 +94,17 @@ struct LineQueue::State {
 
   const int descriptor;
   std::vector<std::atomic<std::uint64_t>> lost;  // By kind.
-  bool torn = false;  // Of the thread: what was written last is a part of a line.
+  bool torn = false;  // Used by the thread: the last line was partly written.
 
-  std::mutex mutex;
-  std::condition_variable changed;   // For the thread.
-  std::condition_variable progress;  // Of the thread.
-  // Guarded by mutex.
-  Batch waiting;
-  std::uint64_t pushed = 0;  // Bytes, ever.
-  std::uint64_t done = 0;    // Of these, written or lost.
-  bool urgent = false;       // What waits is not bulk alone.
-  bool stopped = false;
-  bool ended = false;
+  Mutex mutex;
+  CondVar changed;   // Signals the thread.
+  CondVar progress;  // Signaled by the thread.
+  Batch waiting GUARDED_BY(mutex);
+  std::uint64_t pushed GUARDED_BY(mutex) = 0;  // Bytes so far.
+  std::uint64_t done GUARDED_BY(mutex) = 0;    // Of these, written or lost.
+  bool urgent GUARDED_BY(mutex) = false;       // A line that is not bulk waits.
+  bool stopped GUARDED_BY(mutex) = false;
+  bool ended GUARDED_BY(mutex) = false;
 };
 
 LineQueue::LineQueue(int descriptor, std::size_t kinds)
@@ -111,10 +114,14 @@ LineQueue::LineQueue(int descriptor, std::size_t kinds)
 LineQueue::~LineQueue() {
   bool ended = false;
   {
-    std::unique_lock lock(state_->mutex);
-    state_->stopped = true;
-    state_->changed.notify_one();
-    ended = state_->progress.wait_for(lock, kPatience, [this] { return state_->ended; });
+    State& state = *state_;
+    const auto given_up = steady_clock::now() + kPatience;
+    const MutexLock lock(state.mutex);
+    state.stopped = true;
+    state.changed.NotifyOne();
+    while (!state.ended && state.progress.WaitUntil(state.mutex, given_up)) {
+    }
+    ended = state.ended;
   }
   if (ended) {
     thread_.join();
@@ -125,7 +132,7 @@ LineQueue::~LineQueue() {
 
 bool LineQueue::Push(std::string_view line, bool bulk, std::size_t kind) {
   State& state = *state_;
-  const std::lock_guard lock(state.mutex);
+  const MutexLock lock(state.mutex);
   std::string& text = state.waiting.text;
   const bool idle = text.empty();
   if (text.size() + line.size() > (bulk ? kMaxBulkBytes : kMaxBytes)) return false;
@@ -134,7 +141,7 @@ bool LineQueue::Push(std::string_view line, bool bulk, std::size_t kind) {
   state.pushed += line.size();
   const bool becomes_urgent = !bulk && !state.urgent;
   state.urgent = state.urgent || !bulk;
-  if (idle || becomes_urgent) state.changed.notify_one();
+  if (idle || becomes_urgent) state.changed.NotifyOne();
   return true;
 }
 
@@ -144,11 +151,14 @@ std::uint64_t LineQueue::lost(std::size_t kind) const {
 
 bool LineQueue::Flush() {
   State& state = *state_;
-  std::unique_lock lock(state.mutex);
+  const auto given_up = steady_clock::now() + kPatience;
+  const MutexLock lock(state.mutex);
   const std::uint64_t until = state.pushed;
   state.urgent = state.urgent || !state.waiting.text.empty();
-  state.changed.notify_one();
-  return state.progress.wait_for(lock, kPatience, [&] { return state.done >= until; });
+  state.changed.NotifyOne();
+  while (state.done < until && state.progress.WaitUntil(state.mutex, given_up)) {
+  }
+  return state.done >= until;
 }
 
 }  // namespace ratelimiter

@@ -4,22 +4,22 @@
 
 namespace ratelimiter {
 
-// The moment by which a caller wants its answer. Deadline::max() is none.
+// When a caller stops waiting. Deadline::max(): never.
 using Deadline = std::chrono::steady_clock::time_point;
 
-// The time that buckets are refilled by, injected so that tests set it.
+// The source of time for refills; tests inject their own.
 //
 // Implementations are thread-safe.
 class Clock {
  public:
   virtual ~Clock() = default;
 
-  // Microseconds since some fixed moment. May step back where an
-  // implementation says so; its users must bear that.
+  // Microseconds since a fixed moment. Implementations that may step back say so, and their
+  // users must handle it.
   virtual std::chrono::microseconds Now() const = 0;
 };
 
-// The machine's monotonic clock: never steps back.
+// The machine's monotonic clock, which never steps back.
 class SteadyClock final : public Clock {
  public:
   std::chrono::microseconds Now() const override {

@@ -7,12 +7,11 @@
 
 namespace ratelimiter {
 
-// Reads a whole number with its unit, as people write settings: "250us",
-// "100ms", "2s", "1m", "12h", "30d". Zero may go without a unit.
-// nullopt: anything else, and what does not fit 64 bits of microseconds.
+// Parses a whole number with a unit: "250us", "100ms", "2s", "1m", "12h", "30d". Zero needs no
+// unit. nullopt: anything else, or more microseconds than 64 bits hold.
 std::optional<std::chrono::microseconds> ParseDuration(std::string_view text);
 
-// The shortest such text: 2s, 1500ms, 90s, 1d.
+// Formats with the largest unit that divides: 2s, 1500ms, 90s, 1d.
 std::string FormatDuration(std::chrono::microseconds duration);
 
 }  // namespace ratelimiter

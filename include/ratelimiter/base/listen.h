@@ -13,17 +13,17 @@ bool HasIpv6();
 // and on a machine without IPv6 "0.0.0.0"; an IPv4-mapped address is the IPv4 one.
 std::string EffectiveAddress(const std::string& address);
 
-// Why a TCP server cannot listen on `address` and `port`; no error: it can. `address` is an
-// IPv4, an IPv6 or an IPv4-mapped address, with "::" as in EffectiveAddress.
+// Checks whether a TCP server can listen on `address` (IPv4, IPv6 or IPv4-mapped) and `port`;
+// the error says why not.
 //
-// Libraries that listen themselves tell less about what is wrong: ask before.
+// Call it before a library listens there: libraries report less.
 std::error_code CheckListen(const std::string& address, std::uint16_t port);
 
-// Sets `listener` to a descriptor, the caller's to close, that listens there without blocking;
-// port 0 is a free one. -1 after an error.
+// Makes `listener` a non-blocking listening descriptor, which the caller closes; -1 on an error.
+// Port 0 picks a free one.
 std::error_code Listen(const std::string& address, std::uint16_t port, int& listener);
 
-// The port on which `listener` listens.
+// The port that `listener` listens on.
 std::uint16_t PortOf(int listener);
 
 }  // namespace ratelimiter

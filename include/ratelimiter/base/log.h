@@ -18,18 +18,17 @@ namespace ratelimiter {
 
 enum class LogFormat : std::uint8_t { kText, kJson };
 
-// The kinds of lines, by what causes them. log.cpp has the table of their limits;
-// docs/use/logs.md shows it.
+// What causes a line. log.cpp has the rate limit of each kind; docs/use/logs.md shows them.
 enum class LogKind : std::uint8_t {
-  kOther,        // What a start, an end or a signal causes.
+  kOther,        // Start, end, signals.
   kAccess,       // A call (ACCESS_LOG).
-  kGrpc,         // gRPC says something.
-  kProtobuf,     // protobuf says something.
-  kConnections,  // Connections are refused.
-  kStore,        // The store fails calls.
-  kBreaker,      // A breaker opens or closes.
-  kReadiness,    // Readiness changes.
-  kReload,       // The limits file or the certificate is read again.
+  kGrpc,         // Messages of gRPC.
+  kProtobuf,     // Messages of protobuf.
+  kConnections,  // Rejected connections.
+  kStore,        // Failures of the store.
+  kBreaker,      // Circuit breakers.
+  kReadiness,    // Changes of readiness.
+  kReload,       // Reloads of the limits file and of certificates.
 };
 // By LogKind.
 inline constexpr auto kLogKindNames =
@@ -41,17 +40,17 @@ constexpr std::string_view NameOf(LogKind kind) {
   return kLogKindNames[static_cast<std::size_t>(kind)];
 }
 
-// Lines of a kind that are logged: the first `most` of any `interval`. `most` 0: all.
+// The rate limit of a kind: the first `most` lines of an `interval`. `most` 0: no limit.
 struct LogLimit {
   std::chrono::milliseconds interval{0};
   std::uint32_t most = 0;
 };
 LogLimit LimitOf(LogKind kind);
 
-// Bounds how many are admitted: the first `most`, counted from one that is admitted
-// when `interval` has passed since the last such one.
+// Admits the first `most` lines of an interval. An interval begins with the first line after
+// the end of the last one.
 //
-// Thread-safe, without a lock.
+// Thread-safe, lock-free.
 class LogThrottle {
  public:
   explicit LogThrottle(LogLimit limit) : limit_(limit) {}
@@ -61,13 +60,13 @@ class LogThrottle {
  private:
   const LogLimit limit_;
 
-  // When counting began, in milliseconds, and below that how many were admitted since:
-  // one number, so that they change together. 0: none ever was.
+  // The interval's begin in milliseconds, and in the low bits the number of lines admitted
+  // since, in one word so that they change together. 0: no line yet.
   std::atomic<std::uint64_t> window_{0};
 };
 
-// What a line tells beside its message. A key is ours, never a caller's; a value may be
-// anything. What is longer than kMaxLogFieldBytes is cut.
+// A field of a line. Keys are constants of ours; values may be anything, and are cut to
+// kMaxLogFieldBytes.
 struct LogField {
   std::string_view key;
   std::variant<std::string_view, std::uint64_t, bool> value;
@@ -76,39 +75,36 @@ using LogFields = absl::InlinedVector<LogField, 24>;
 inline constexpr std::size_t kMaxLogFieldBytes = 1024;
 inline constexpr std::size_t kMaxLogMessageBytes = 4096;
 
-// The log on stderr: one line a message, whatever the message and the values hold, for
-// control characters and the like, and bytes that are not UTF-8, are replaced. A line
-// has the time (UTC), the level, the message and its fields:
+// The log on stderr. Every message is one line: control characters and bytes that are not UTF-8
+// are replaced. A line has the time (UTC), the level, the message and its fields:
 //
 //   text  time level  message<tab>key=value key="a value"
-//         No message and no value has a tab, and a value that could be taken for
-//         something else is quoted, as in JSON.
+//         Messages and values have no tabs; ambiguous values are quoted as in JSON.
 //   JSON  {"time":…,"level":…,"message":…,"key":…}
 //
-// A line of any kind but kOther has the field `kind`; one before which lines of its
-// kind were dropped has `dropped`, their number since the last line that told it.
-// Dropped is what LimitOf does not admit, what nobody reads, and what cannot be written:
-// lines are written by a thread of their own, so that no caller ever waits.
+// A line of a kind other than kOther has the field `kind`. `dropped` is the number of lines of
+// its kind dropped since the last line with that field: because of LimitOf, a full queue, or
+// a failed write. Lines are written by a separate thread, so that callers never wait.
 //
-// Thread-safe. What is logged as with any spdlog::logger is of kind kOther.
+// Thread-safe. Lines logged through spdlog's own methods are of kind kOther.
 class Logger final : public spdlog::logger {
  public:
-  // `descriptor`: where lines are written. See MakeLogger.
+  // Writes to `descriptor`. Use MakeLogger for stderr.
   Logger(spdlog::level::level_enum level, LogFormat format, int descriptor);
 
   // The same log at another level.
   std::shared_ptr<Logger> AtLevel(spdlog::level::level_enum level) const;
 
-  // Whether a line may be logged now; else it counts as dropped, unless the level is
-  // not logged anyway.
+  // Whether a line may be logged now. If its level is logged and the answer is no, the line
+  // counts as dropped.
   bool Admits(LogKind kind, spdlog::level::level_enum level,
               std::chrono::steady_clock::time_point now = std::chrono::steady_clock::now());
 
-  // Logs a line that was admitted, whatever its level.
+  // Logs an admitted line, at any level.
   void Write(LogKind kind, spdlog::level::level_enum level, std::string_view message,
              const LogFields& fields = {});
 
-  // Both, for a line without fields.
+  // Admits and Write, for a line without fields.
   template <typename... Args>
   void Limited(LogKind kind, spdlog::level::level_enum level, fmt::format_string<Args...> format,
                Args&&... args) {
@@ -116,12 +112,12 @@ class Logger final : public spdlog::logger {
     Write(kind, level, fmt::format(format, std::forward<Args>(args)...));
   }
 
-  // Lines of a kind that were dropped, ever.
+  // The number of dropped lines of a kind.
   std::uint64_t dropped(LogKind kind) const;
 
  protected:
   void sink_it_(const spdlog::details::log_msg& record) override;
-  // Waits until all is written, for a second at most.
+  // Waits up to a second for all lines to be written.
   void flush_() override;
 
  private:

@@ -4,8 +4,8 @@
 
 namespace ratelimiter {
 
-// Spreads every bit over all: of numbers in a row it makes numbers that look random,
-// each once. The finalizer of splitmix64 (Steele, Lea and Flood, "Fast Splittable
+// A bijection that spreads every bit over all 64: consecutive numbers give numbers that look
+// random. The finalizer of splitmix64 (Steele, Lea and Flood, "Fast Splittable
 // Pseudorandom Number Generators", 2014).
 constexpr std::uint64_t Mix(std::uint64_t bits) {
   bits = (bits ^ (bits >> 30U)) * 0xBF58476D1CE4E5B9U;

@@ -28,7 +28,7 @@
 // A function whose caller must hold, or must not hold, the mutex.
 #define REQUIRES(...) RATELIMITER_ANNOTATE(requires_capability(__VA_ARGS__))
 #define EXCLUDES(...) RATELIMITER_ANNOTATE(locks_excluded(__VA_ARGS__))
-// Turns the analysis off for one function; say why beside it.
+// Turns the analysis off for one function; say why in a comment.
 #ifndef NO_THREAD_SAFETY_ANALYSIS
 #define NO_THREAD_SAFETY_ANALYSIS RATELIMITER_ANNOTATE(no_thread_safety_analysis)
 #endif

@@ -5,25 +5,24 @@
 
 namespace ratelimiter {
 
-// Tells systemd how the daemon is, as sd_notify(3) describes it, where systemd has asked
-// to be told: by NOTIFY_SOCKET, and by WATCHDOG_USEC for how often. Elsewhere it does
-// nothing. A status is one line for people, which `systemctl status` shows.
+// Reports the daemon's state to systemd, as sd_notify(3) describes it, if systemd asked for it
+// (NOTIFY_SOCKET, WATCHDOG_USEC); does nothing otherwise. A status is one line of text, which
+// `systemctl status` shows.
 //
-// Thread-safe, as long as nobody changes the environment.
+// Thread-safe, as long as the environment does not change.
 class SystemdNotifier {
  public:
   SystemdNotifier();
 
-  // How long after one Alive or Ready the next Alive is to come: half of what the watchdog
-  // waits, so that it hears two. A day where there is no watchdog.
+  // The time between Alive calls: half the watchdog's timeout, or a day without a watchdog.
   std::chrono::microseconds pace() const { return pace_; }
 
-  // Everything listens, or a reload is over.
+  // The servers listen, or a reload is over.
   void Ready(std::string_view status) const;
   void Reloading() const;
   void Alive(std::string_view status) const;
-  // From here on the watchdog is silent. The process ends `within` that time, for which, and
-  // some more, systemd waits, whatever TimeoutStopSec= says.
+  // The watchdog stops. systemd waits `within`, and some more, for the process to end, whatever
+  // TimeoutStopSec= says.
   void Stopping(std::string_view status, std::chrono::microseconds within) const;
 
  private:

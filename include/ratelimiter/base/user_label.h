@@ -6,14 +6,14 @@
 
 namespace ratelimiter {
 
-// What a user is called where figures are kept by user (METRICS_USER_LABEL).
+// How metrics name a user (METRICS_USER_LABEL).
 enum class UserLabel : std::uint8_t {
-  // The id, made fit for a label by Printable; 128 bytes of it at most.
+  // The id as Printable shows it, up to 128 bytes.
   kPlain,
-  // The first 16 hexadecimal digits of the id's SHA-256: the same on all instances, so
-  // that series add up. Who knows an id finds its series; who does not can only guess.
+  // The first 16 hexadecimal digits of the id's SHA-256: the same on all instances, so that
+  // series add up, and only those who know an id find its series.
   kHash,
-  // kAllUsers, whoever it is.
+  // kAllUsers for every user.
   kOff,
 };
 

@@ -10,27 +10,27 @@
 
 namespace ratelimiter {
 
-// What a limits file holds, or why it holds nothing that can be enforced.
+// The limits of a limits file, or why it is rejected.
 struct LimitsFile {
   // Null if there are errors.
   std::shared_ptr<const LimitSet> limits{};
-  // For people, one line each: "<file>:<line>:<column>: <what was found>;
-  // accepted: <what is>". All errors of the file, in its order.
+  // All errors of the file, in its order, one line each: "<file>:<line>:<column>: <what was
+  // found>; accepted: <what is>".
   std::vector<std::string> errors{};
-  // What is accepted, but may surprise; in the same form.
+  // Accepted, but possibly surprising; in the same form.
   std::vector<std::string> warnings{};
-  // What ReadLimitsFile read, if it could: the file's bytes.
+  // The file's content, if ReadLimitsFile could read it.
   std::string text{};
 };
 
-// Reads the YAML of a limits file; docs/use/limits.md describes it. `name` is what
-// messages call the file. Thread-safe.
+// Parses the YAML of a limits file, as docs/use/limits.md describes it. Messages call the file
+// `name`. Thread-safe.
 LimitsFile ParseLimits(std::string_view yaml, std::string_view name);
 
-// The same of the file at `path`; one that cannot be read is an error.
+// Parses the file at `path`. A file that cannot be read is one of the errors.
 LimitsFile ReadLimitsFile(const std::string& path);
 
-// The one limit, named "default", by user, of a daemon without a limits file.
+// The only limit of a daemon without a limits file: "default", by user.
 std::shared_ptr<const LimitSet> DefaultLimits(const BucketSpec& spec);
 
 }  // namespace ratelimiter
