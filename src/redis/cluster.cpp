@@ -40,8 +40,6 @@ constexpr std::size_t kMaxNodes = 1'000;
 // Among so many numbers there is one of any slot.
 constexpr std::uint32_t kMaxCheckTag = 1'000'000;
 
-constexpr std::size_t kMaxMessageBytes = 200;
-
 RedisOptions OptionsOf(const RedisOptions& cluster, const HostPort& address) {
   RedisOptions options = cluster;
   options.server.host = address.host;
@@ -54,8 +52,8 @@ RedisOptions OptionsOf(const RedisOptions& cluster, const HostPort& address) {
 absl::Status Refused(const RedisReply& reply, std::string_view command) {
   const std::string_view advice = ErrorPolicyFor(reply.text()).advice;
   return absl::UnavailableError(fmt::format("Redis refused {}: {}{}{}", command,
-                                            Printable(reply.text(), kMaxMessageBytes),
-                                            advice.empty() ? "" : "; ", advice));
+                                            Printable(reply.text()), advice.empty() ? "" : "; ",
+                                            advice));
 }
 
 // The number behind `field` in what CLUSTER INFO says; 0 if it is not there.
@@ -297,9 +295,9 @@ void Cluster::Follow(Node& from, std::span<ScriptCall> calls, int hops, Deadline
 
 void Cluster::FollowAlike(Node& from, std::span<ScriptCall> calls, int hops, Deadline until) {
   if (hops == 0) {
-    return FailAll(calls, Unavailable(fmt::format(
-                              "too many cluster redirections: {} says {}", from.address.Text(),
-                              Printable(calls.front().redirection, kMaxMessageBytes))));
+    return FailAll(
+        calls, Unavailable(fmt::format("too many cluster redirections: {} says {}",
+                                       from.address.Text(), Printable(calls.front().redirection))));
   }
   if (until <= std::chrono::steady_clock::now()) {
     return FailAll(calls, absl::DeadlineExceededError("sent on too late"));
@@ -328,8 +326,7 @@ auto Cluster::FindNext(Node& from, std::span<const ScriptCall> calls, Deadline u
   const std::string_view error = calls.front().redirection;
   const auto redirection = ReadRedirection(error, from.address);
   if (!redirection.has_value()) {
-    return absl::UnavailableError(
-        fmt::format("{} says {}", from.address.Text(), Printable(error, kMaxMessageBytes)));
+    return absl::UnavailableError(fmt::format("{} says {}", from.address.Text(), Printable(error)));
   }
   switch (redirection->kind) {
     case Redirection::Kind::kMoved:

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <chrono>
 #include <ctime>
 #include <system_error>
@@ -16,15 +15,13 @@
 #include <fmt/format.h>
 
 #include "command_writer.h"
-#include "error_policy.h"
+#include "introduction.h"
 #include "ratelimiter/base/secret_file.h"
 #include "ratelimiter/base/text.h"
 #include "ratelimiter/redis/script.h"
 
 namespace ratelimiter {
 namespace {
-
-constexpr std::size_t kMaxMessageBytes = 200;
 
 std::string SystemMessage(int error) { return std::generic_category().message(error); }
 
@@ -49,167 +46,6 @@ IoResult Failed(int error, short wait_for) {
 
 absl::Status NotInTime() { return absl::DeadlineExceededError("no answer in time"); }
 
-// The text behind `field` in a reply that lists fields and values in turn.
-std::string_view FieldOf(const RedisReply& reply, std::string_view field) {
-  for (std::size_t i = 1; i + 1 < reply.size(); i += 2) {
-    if (reply.type(i) == RedisReply::Type::kString &&
-        reply.type(i + 1) == RedisReply::Type::kString && reply.text(i) == field) {
-      return reply.text(i + 1);
-    }
-  }
-  return {};
-}
-
-// Scripts that begin with #!lua, which a demoted master must not run, came with
-// Redis 7.0. Valkey began behind it.
-absl::Status CheckVersion(const RedisReply& hello) {
-  const std::string_view server = FieldOf(hello, "server");
-  const std::string_view version = FieldOf(hello, "version");
-  int major = 0;
-  std::from_chars(version.data(), version.data() + version.size(), major);
-  if (server == "valkey" || (server == "redis" && major >= 7)) return absl::OkStatus();
-  return absl::UnavailableError(
-      fmt::format("the server is {} {}; needed: Redis 7.0 or later, or Valkey",
-                  Printable(server, 32), Printable(version, 32)));
-}
-
-// By what HELLO says, which needs no right of its own.
-absl::Status CheckMaster(const RedisReply& hello) {
-  const std::string_view role = FieldOf(hello, "role");
-  if (role == "master") return absl::OkStatus();
-  return absl::UnavailableError(fmt::format(
-      "the server is no master but \"{}\": a failover is under way, or the sentinels are wrong",
-      Printable(role, 32)));
-}
-
-std::string_view UserOf(const RedisServer& server) {
-  return server.user.empty() ? "default" : std::string_view(server.user);
-}
-
-bool IsUnknownCommand(const RedisReply& reply) {
-  return reply.type() == RedisReply::Type::kError &&
-         reply.text().find("unknown command") != std::string_view::npos;
-}
-
-// Whether an ACL or rename-command keeps the user from running the command.
-bool IsForbidden(const RedisReply& reply) {
-  return reply.IsError("NOPERM") || IsUnknownCommand(reply);
-}
-
-// The ACL rule that allows a command: "+script|load".
-std::string RightTo(std::string_view command) {
-  std::string right = "+";
-  for (const char letter : command) {
-    right += letter == ' ' ? '|' : static_cast<char>(letter | 0x20);  // To lower case.
-  }
-  return right;
-}
-
-// What the daemon needs of Redis and may not use.
-class Missing {
- public:
-  // `reply`: the error that refused `command`.
-  void AddForbidden(std::string_view command, const RedisReply& reply) {
-    if (IsUnknownCommand(reply)) {
-      Append(commands_, command);
-    } else {
-      Append(rights_, RightTo(command));
-    }
-  }
-
-  // `name`: as server_check.lua replies it.
-  void Add(std::string_view name) {
-    Append(name.starts_with('+') || name.starts_with('~') ? rights_ : commands_, name);
-  }
-
-  absl::Status Error(const RedisServer& server) const {
-    if (rights_.empty() && commands_.empty()) return absl::OkStatus();
-    std::string error;
-    if (!rights_.empty()) {
-      error = fmt::format("Redis user \"{}\" of REDIS_URL lacks rights; grant with ACL SETUSER: {}",
-                          Printable(UserOf(server), kMaxMessageBytes),
-                          Printable(rights_, kMaxMessageBytes));
-    }
-    if (!commands_.empty()) {
-      error += fmt::format("{}Redis lacks commands, disabled or renamed by rename-command: {}",
-                           error.empty() ? "" : "; ", Printable(commands_, kMaxMessageBytes));
-    }
-    return absl::UnavailableError(error);
-  }
-
- private:
-  static void Append(std::string& list, std::string_view name) {
-    if (!list.empty()) list += ' ';
-    list += name;
-  }
-
-  std::string rights_;
-  std::string commands_;
-};
-
-// The server closed the connection, or replied something else, instead of to HELLO.
-absl::Status NotIntroduced(const absl::Status& error, const RedisServer& server) {
-  // Sentinels, the masters that they name, and a Cluster's nodes have no such URL.
-  const bool may_have_tls = server.socket.empty() && server.master.empty() && !server.cluster_node;
-  if (!absl::IsUnavailable(error) || server.tls != nullptr || !may_have_tls) return error;
-  return absl::UnavailableError(
-      fmt::format("{}; if the server speaks TLS, REDIS_URL must begin with rediss://",
-                  std::string(error.message())));
-}
-
-absl::Status IntroductionRefused(const RedisReply& reply, std::string_view command,
-                                 const RedisServer& server) {
-  const std::string_view text = reply.text();
-  if (command == "HELLO" && IsUnknownCommand(reply)) {
-    return absl::UnavailableError(
-        "the server does not know HELLO; needed: Redis 7.0 or later, with HELLO not renamed");
-  }
-  if (IsForbidden(reply)) {
-    Missing missing;
-    missing.AddForbidden(command, reply);
-    return missing.Error(server);
-  }
-  const std::string_view advice = ErrorPolicyFor(text).advice;
-  return absl::UnavailableError(fmt::format("Redis refused {}: {}{}{}", command,
-                                            Printable(text, kMaxMessageBytes),
-                                            advice.empty() ? "" : "; ", advice));
-}
-
-// `run` is EVALSHA or EVAL, and `script` the script's name or source.
-std::string FormatServerCheck(const RedisServer& server, std::string_view run,
-                              std::string_view script, std::string_view password) {
-  const bool migrates = server.cluster_node;
-  return FormatCommand({run, script, "0", server.key_prefix, migrates ? "cluster" : "",
-                        migrates && !password.empty() ? "auth" : ""});
-}
-
-std::string Introduction(const RedisServer& server, std::string_view password) {
-  // A user may need no password (ACL nopass).
-  const bool authenticates = !password.empty() || !server.user.empty();
-  std::string commands = !authenticates ? FormatCommand({"HELLO", "2", "SETNAME", "ratelimiterd"})
-                                        : FormatCommand({"HELLO", "2", "AUTH", UserOf(server),
-                                                         password, "SETNAME", "ratelimiterd"});
-  if (server.database != 0) {
-    commands += FormatCommand({"SELECT", std::to_string(server.database)});
-  }
-  if (!server.key_prefix.empty()) {
-    const Script check = ServerCheckScript();
-    commands += FormatCommand({"SCRIPT", "LOAD", check.source});
-    commands += FormatServerCheck(server, "EVALSHA", check.sha1, password);
-  }
-  return commands;
-}
-
-// What server_check.lua found missing, which follows the first string of its reply.
-absl::Status CheckMissing(const RedisReply& found, const RedisServer& server) {
-  if (found.type() != RedisReply::Type::kArray || found.size() < 2) {
-    return absl::UnavailableError("unexpected reply to the permission check");
-  }
-  Missing missing;
-  for (std::size_t i = 2; i < found.size(); ++i) missing.Add(found.text(i));
-  return missing.Error(server);
-}
-
 std::string Listed(const std::vector<HostPort>& servers) {
   std::string list;
   for (const HostPort& server : servers) {
@@ -221,7 +57,7 @@ std::string Listed(const std::vector<HostPort>& servers) {
 }  // namespace
 
 std::string RedisServer::Address() const {
-  if (!socket.empty()) return Printable(socket, kMaxMessageBytes);
+  if (!socket.empty()) return Printable(socket);
   if (!cluster.empty()) return fmt::format("Cluster {}", Listed(cluster));
   if (!sentinels.empty()) return fmt::format("{} (sentinels {})", master, Listed(sentinels));
   return HostPort{host, port}.Text();
@@ -350,7 +186,7 @@ absl::Status Connection::CheckServer(const RedisServer& server, std::string_view
   }
   if (reply.type() == RedisReply::Type::kError) return IntroductionRefused(reply, command, server);
   if (absl::Status missing = CheckMissing(reply, server); !missing.ok()) return missing;
-  evicts_by_ = Printable(reply.text(1), kMaxMessageBytes);
+  evicts_by_ = Printable(reply.text(1));
   return absl::OkStatus();
 }
 
@@ -385,7 +221,7 @@ absl::Status Connection::Receive(RedisReply& reply, Deadline deadline) {
     if (redisGetReplyFromReader(context_.get(), &complete) != REDIS_OK) {
       garbled_ = true;
       return Broken(absl::UnavailableError(
-          fmt::format("not Redis's protocol: {}", Printable(context_->errstr, kMaxMessageBytes))));
+          fmt::format("not Redis's protocol: {}", Printable(context_->errstr))));
     }
     if (complete != nullptr) return absl::OkStatus();
     // What is there is taken however late it is, but a server that always has

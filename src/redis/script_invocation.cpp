@@ -14,7 +14,6 @@
 namespace ratelimiter {
 namespace {
 
-constexpr std::size_t kMaxMessageBytes = 200;
 constexpr std::size_t kMaxElements = 5;
 
 // Of the script's reply for each charge of each call.
@@ -63,7 +62,7 @@ std::string Describe(const RedisReply& reply, std::size_t at) {
     case RedisReply::Type::kError:
     case RedisReply::Type::kStatus:
     case RedisReply::Type::kString:
-      return fmt::format("\"{}\"", Printable(reply.text(at), kMaxMessageBytes));
+      return fmt::format("\"{}\"", Printable(reply.text(at)));
     case RedisReply::Type::kInteger:
       return fmt::format("the integer {}", reply.integer(at));
     case RedisReply::Type::kArray:

@@ -15,8 +15,6 @@
 namespace ratelimiter {
 namespace {
 
-constexpr std::size_t kMaxMessageBytes = 200;
-
 std::string_view Message(const absl::Status& status) {
   return {status.message().data(), status.message().size()};
 }
@@ -25,7 +23,7 @@ std::string_view Message(const absl::Status& status) {
 absl::StatusOr<HostPort> ReadMaster(const RedisReply& reply, std::string_view name) {
   using enum RedisReply::Type;
   if (reply.type() == kError) {
-    return absl::UnavailableError(Printable(reply.text(), kMaxMessageBytes));
+    return absl::UnavailableError(Printable(reply.text()));
   }
   if (reply.type() == kNil || (reply.type() == kArray && reply.integer() <= 0)) {
     return absl::UnavailableError(

@@ -14,8 +14,6 @@
 namespace ratelimiter {
 namespace {
 
-constexpr std::size_t kMaxMessageBytes = 200;
-
 // CRC-16/XMODEM: polynomial 0x1021, no reflection, begun with 0. By byte.
 constexpr std::array<std::uint16_t, 256> kCrcs = [] {
   std::array<std::uint16_t, 256> crcs{};
@@ -122,7 +120,7 @@ std::uint16_t SlotOf(std::string_view key) {
 
 absl::StatusOr<std::vector<SlotRange>> ReadSlots(const RedisReply& reply, const HostPort& asked) {
   if (reply.type() == RedisReply::Type::kError) {
-    return absl::UnavailableError(Printable(reply.text(), kMaxMessageBytes));
+    return absl::UnavailableError(Printable(reply.text()));
   }
   Reader reader(reply);
   const auto count = reader.Array();

@@ -19,7 +19,6 @@
 namespace ratelimiter {
 namespace {
 
-
 std::string SystemMessage(int error) { return std::generic_category().message(error); }
 
 std::string OpenSslMessage(unsigned long error) {
@@ -40,9 +39,9 @@ struct File {
 };
 
 absl::Status Unusable(const File& file, std::string_view reason) {
-  return absl::UnavailableError(fmt::format("{}: {}: {}; accepted: {}", file.setting,
-                                            Printable(file.path, kMaxShownBytes), reason,
-                                            file.accepted));
+  return absl::FailedPreconditionError(fmt::format("{}: {}: {}; accepted: {}", file.setting,
+                                                   Printable(file.path, kMaxShownBytes), reason,
+                                                   file.accepted));
 }
 
 // Has `load`, which returns 1 if it could, read a file, if there is one.
@@ -131,7 +130,7 @@ TlsContext::TlsContext(TlsOptions options)
 
 absl::StatusOr<std::shared_ptr<const TlsContext>> TlsContext::Create(TlsOptions options) {
   if (options.certificate_file.empty() != options.key_file.empty()) {
-    return absl::UnavailableError(
+    return absl::FailedPreconditionError(
         "REDIS_TLS_CERT, REDIS_TLS_KEY: one is set without the other; accepted: both, or none");
   }
   std::shared_ptr<TlsContext> context(new TlsContext(std::move(options)));
@@ -139,7 +138,7 @@ absl::StatusOr<std::shared_ptr<const TlsContext>> TlsContext::Create(TlsOptions 
   if (openssl == nullptr) return NoMemory();
   SSL_CTX_set_min_proto_version(openssl, TLS1_2_VERSION);
   SSL_CTX_set_verify(openssl, SSL_VERIFY_PEER, nullptr);
-  // Where Redis's replies end, they say themselves.
+  // Redis's replies say where they end.
   SSL_CTX_set_options(openssl, SSL_OP_IGNORE_UNEXPECTED_EOF);
   SSL_CTX_set_mode(openssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
   // Otherwise OpenSSL would ask for a key's passphrase on the terminal.
@@ -158,7 +157,10 @@ absl::StatusOr<TlsSession> TlsContext::NewSession(const std::string& host, int s
       !Expect(name, session.get())) {
     return NoMemory();
   }
-  if (absl::Status used = UseCertificate(session.get()); !used.ok()) return used;
+  // The files are read again for each connection: whoever replaces them may mend them.
+  if (const absl::Status used = UseCertificate(session.get()); !used.ok()) {
+    return absl::UnavailableError(std::string(used.message()));
+  }
   return TlsSession(std::move(session), !options_.certificate_file.empty());
 }
 

@@ -75,7 +75,7 @@ class TlsSession {
 class TlsContext {
  public:
   // Reads the CAs, once, for a system's take longer than a connection may; and looks
-  // whether certificate and key can be used. Errors: UNAVAILABLE, with the setting, the
+  // whether certificate and key can be used. Errors: FAILED_PRECONDITION, with the setting, the
   // path, and what is accepted.
   static absl::StatusOr<std::shared_ptr<const TlsContext>> Create(TlsOptions options);
 

@@ -330,8 +330,8 @@ TEST_F(LimitsReloaderTest, ReloadWorksWhereNothingCanBeWatched) {
   Start(std::move(file));
   setrlimit(RLIMIT_NOFILE, &before);
 
-  EXPECT_EQ(log_.untimed(), fmt::format("warning  cannot watch {}: Too many open files; it is read "
-                                        "again on SIGHUP alone\tkind=reload\n",
+  EXPECT_EQ(log_.untimed(), fmt::format("warning  cannot watch {}: Too many open files; it is "
+                                        "reloaded only on SIGHUP\tkind=reload\n",
                                         path_.string()));
   Write(path_, Yaml({"b"}));
   EXPECT_EQ(reloader_->Reload().succeeded, 1U);

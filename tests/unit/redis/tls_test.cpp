@@ -346,8 +346,9 @@ TEST(TlsFilesTest, OneThatCannotBeUsedIsToldWithTheSettingAndWhatIsAccepted) {
        "REDIS_TLS_KEY: " + KeyOf("locked") + ": "}};
   for (const auto& [options, message] : cases) {
     EXPECT_THAT(TlsContext::Create(options),
-                FailsWith(kUnavailable, AllOf(StartsWith(message), HasSubstr("; accepted: a file "),
-                                              Not(HasSubstr("s3cret")))));
+                FailsWith(absl::StatusCode::kFailedPrecondition,
+                          AllOf(StartsWith(message), HasSubstr("; accepted: a file "),
+                                Not(HasSubstr("s3cret")))));
   }
 }
 
@@ -355,7 +356,7 @@ TEST(TlsFilesTest, ACertificateAndItsKeyComeTogether) {
   for (const TlsOptions& options : {TlsOptions{.certificate_file = Certificate("client")},
                                     TlsOptions{.key_file = KeyOf("client")}}) {
     EXPECT_THAT(TlsContext::Create(options),
-                FailsWith(kUnavailable,
+                FailsWith(absl::StatusCode::kFailedPrecondition,
                           "REDIS_TLS_CERT, REDIS_TLS_KEY: one is set without the other; accepted: "
                           "both, or none"));
   }
