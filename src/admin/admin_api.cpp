@@ -95,7 +95,7 @@ Reply ErrorReply(int status, const absl::Status& error) {
 Reply ErrorReply(const absl::Status& error) { return ErrorReply(HttpStatus(error.code()), error); }
 
 AdminApi::AdminApi(AdminBackend backend, const Settings& settings)
-    : backend_(std::move(backend)),
+    : backend_(backend),
       limits_file_(settings.limits_file),
       fail_mode_(settings.fail_mode),
       settings_(Dump({{"settings", ToJson(settings.shown)}})) {}

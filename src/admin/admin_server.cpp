@@ -188,7 +188,7 @@ class HttpServer final : public AdminServer, private httplib::Server {
       : hosts_(settings.admin_hosts),
         token_file_(settings.admin_token_file),
         tls_(tls),
-        api_(std::move(backend), settings) {
+        api_(backend, settings) {
     set_socket_options([](socket_t socket) {
       // Without httplib's SO_REUSEPORT, by which a second server would silently
       // share a taken port.
@@ -353,7 +353,7 @@ class HttpServer final : public AdminServer, private httplib::Server {
 absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const Settings& settings,
                                                                 const ServerTls* tls,
                                                                 AdminBackend backend) {
-  auto server = std::make_unique<HttpServer>(settings, tls, std::move(backend));
+  auto server = std::make_unique<HttpServer>(settings, tls, backend);
   if (absl::Status status = server->Listen(settings.admin_bind, settings.admin_port.value_or(0));
       !status.ok()) {
     return status;

@@ -72,11 +72,11 @@ inline constexpr std::size_t kMaxServerNameBytes = 255;  // SNI carries no longe
 
 // Any kind of value, by its reader: bool read(const std::string&, T&).
 template <typename Read, typename Member>
-Setting Value(std::string_view name, std::string_view default_value, std::string accepted,
+Setting Value(std::string_view name, std::string_view default_value, const std::string& accepted,
               Read read, Member member, std::string_view meaning) {
   return {.name = name,
           .default_value = default_value,
-          .accepted = std::move(accepted),
+          .accepted = accepted,
           .meaning = meaning,
           .read = [read, member](const std::string& value, Settings& settings) {
             return read(value, std::invoke(member, settings));
@@ -103,7 +103,7 @@ Setting IntOrOff(std::string_view name, std::string_view default_value, Range ra
     std::uint64_t number = 0;
     if (value == "off") return true;
     if (!ReadNumber(value, range, number)) return false;
-    result = static_cast<typename std::remove_cvref_t<decltype(result)>::value_type>(number);
+    result = static_cast<std::remove_cvref_t<decltype(result)>::value_type>(number);
     return true;
   };
   return Value(name, default_value, Describe(range) + ", or off", read, member, meaning);

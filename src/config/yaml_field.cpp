@@ -176,7 +176,7 @@ class YamlField::MapReader {
     const auto same = std::ranges::find(fields_, key.Scalar(), &YamlField::name);
     if (same == fields_.end()) {
       fields_.emplace_back(key.Scalar(), location, value, diagnostics_);
-    } else if (static_cast<std::size_t>(same - fields_.begin()) >= own) {
+    } else if (std::cmp_greater_equal(same - fields_.begin(), own)) {
       key_field.Report(fmt::format("duplicate key {}", key_field.Described()), "once");
     }
   }

@@ -34,7 +34,7 @@ class LoopbackRelay {
   struct Flow {
     int from;
     int to;
-    std::array<char, 16 * 1024> buffer{};
+    std::array<char, std::size_t{16} * 1024> buffer{};
     std::size_t begin = 0;
     std::size_t end = 0;
     bool ended = false;  // `from` sends no more.

@@ -94,7 +94,7 @@ def buildah(*words) -> str:
 @pytest.fixture(scope="module")
 def image():
     if not os.environ.get("RATELIMITER_IMAGE"):
-        pytest.skip("needs RATELIMITER_IMAGE, which ./dev test --all gives when it has built the image")
+        pytest.skip("needs RATELIMITER_IMAGE, which ./dev check image gives when it has built the image")
     return os.environ["RATELIMITER_IMAGE"]
 
 

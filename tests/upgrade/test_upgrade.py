@@ -1,5 +1,5 @@
 """What an upgrade keeps: a daemon of an earlier revision and one of this beside each other, as
-they are while a fleet is upgraded. ./dev test --all builds the earlier one."""
+they are while a fleet is upgraded. ./dev check upgrade builds the earlier one."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 import harness
 
 pytestmark = pytest.mark.skipif("RATELIMITER_BEFORE" not in os.environ,
-                                reason="needs the earlier revision, which ./dev test --all builds")
+                                reason="needs the earlier revision, which ./dev check upgrade builds")
 BEFORE = pathlib.Path(os.environ.get("RATELIMITER_BEFORE", "."))
 CAPACITY = 200
 LIMITS = """

@@ -53,6 +53,7 @@ Result Await(const auto& start) {
     call.completed.Signal();
   });
   call.completed.Wait();
+  // NOLINTNEXTLINE(bugprone-unchecked-optional-access): set before the signal.
   return *std::move(call.result);
 }
 

@@ -126,7 +126,7 @@ class AdminServerTest : public ::testing::Test {
   }
 
   void Start(AdminBackend backend) {
-    auto server = AdminServer::Start(settings_, nullptr, std::move(backend));
+    auto server = AdminServer::Start(settings_, nullptr, backend);
     ASSERT_THAT(server, Succeeds());
     server_ = *std::move(server);
   }
