@@ -9,6 +9,7 @@
 #include "ratelimiter/base/log.h"
 #include "ratelimiter/config/limits_file.h"
 #include "ratelimiter/limiter/limiter.h"
+#include "ratelimiter/metrics/metrics_exposer.h"
 #include "ratelimiter/server/server.h"
 
 namespace ratelimiter {

@@ -46,7 +46,7 @@ class BlockingPoolStore final : public TokenBucketStore {
       CommandText command;
       AppendCommand(one.calls[0], 1, script_, RunScript::kBySha1, command);
       transaction.status = Ask({command.data(), command.size()}, deadline, reply);
-      if (transaction.status.ok()) Answer(one.calls[0], 1, reply);
+      if (transaction.status.ok()) ParseReply(one.calls[0], 1, reply);
     }
   }
 
